@@ -1,0 +1,23 @@
+//! The rules of synchronising, pure: no file, socket, clock, thread, async or database.
+//!
+//! Floors, lowest first; a module imports only from lower ones:
+//! [`path`] · [`content`] · [`chunker`] · [`version`] · [`entry`] · [`ignore`] · [`message`] ·
+//! [`index`] · [`diff`] · [`conflict`] · [`reconcile`] · [`safety`] · [`plan`] · [`session`] ·
+//! [`engine`].
+
+pub mod chunker;
+pub mod conflict;
+pub mod content;
+pub mod diff;
+pub mod engine;
+pub mod entry;
+pub mod ignore;
+pub mod index;
+pub mod message;
+pub mod path;
+pub mod plan;
+pub mod reconcile;
+pub mod safety;
+pub mod session;
+pub mod ticket;
+pub mod version;

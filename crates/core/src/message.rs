@@ -1,0 +1,314 @@
+//! Core types of all that travels, and their bounded decoding. Wire types stay in here.
+
+use crate::content::ContentId;
+use crate::entry::Entry;
+use crate::index::{Cursor, Epoch};
+use crate::path::RelPath;
+use crate::version::DeviceId;
+
+/// The version of the protocol this code speaks.
+pub const PROTOCOL: u32 = 1;
+/// ALPN name.
+pub const ALPN: &[u8] = b"left/1";
+/// Longest control message in bytes, without its 4-byte length.
+pub const MAX_MESSAGE: usize = 1 << 20;
+/// Longest Hello or HelloReply in bytes.
+pub const MAX_HELLO: usize = 16 * 1024;
+/// Most entries of one Index message.
+pub const MAX_INDEX_ENTRIES: usize = 4096;
+
+/// A share's id.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShareId(pub [u8; 32]);
+
+impl ShareId {
+    /// Parses what [`Display`](std::fmt::Display) prints.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = data_encoding::BASE32_NOPAD
+            .decode(text.trim().to_ascii_uppercase().as_bytes())
+            .ok()?;
+        Some(Self(bytes.try_into().ok()?))
+    }
+}
+
+impl std::fmt::Display for ShareId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&data_encoding::BASE32_NOPAD.encode(&self.0))
+    }
+}
+
+impl std::fmt::Debug for ShareId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.to_string()[..7])
+    }
+}
+
+/// 16 random bytes: a process' run, or a control lane.
+pub type Nonce = [u8; 16];
+
+/// What a member may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Role {
+    /// Its edits reach all.
+    ReadWrite,
+    /// It receives only.
+    ReadOnly,
+}
+
+/// First message on a connection, from the dialer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hello {
+    /// The dialer's protocol version.
+    pub protocol: u32,
+    /// Program and version, for the log.
+    pub agent: String,
+    /// Optional features the dialer knows.
+    pub features: Vec<String>,
+    /// What the connection is for.
+    pub lane: LaneHello,
+}
+
+/// What a connection is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LaneHello {
+    /// The control lane of a share.
+    Control {
+        /// Which share.
+        share: ShareId,
+        /// The dialer's run.
+        instance: Nonce,
+        /// The dialer's name.
+        name: String,
+        /// Where the dialer may be dialed, `host:port`.
+        addresses: Vec<String>,
+        /// Ticket id and proof, for one who is not yet a member.
+        ticket: Option<TicketProof>,
+    },
+    /// A data lane.
+    Data {
+        /// The control lane it belongs to.
+        session: Nonce,
+        /// Whether the dialer answers Wants here (else it asks).
+        dialer_serves: bool,
+        /// Whether only small contents travel here.
+        express: bool,
+    },
+    /// A pairing by code.
+    Pair {
+        /// The dialer's proof of the code.
+        mac: [u8; 32],
+        /// The dialer's share, if its folder is one.
+        share: Option<ShareId>,
+        /// The dialer's run.
+        instance: Nonce,
+        /// The dialer's name.
+        name: String,
+        /// Where the dialer may be dialed.
+        addresses: Vec<String>,
+    },
+}
+
+/// Proof of a ticket's secret, bound to the TLS session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TicketProof {
+    /// Which ticket.
+    pub id: Nonce,
+    /// Keyed BLAKE3 of the TLS exporter.
+    pub mac: [u8; 32],
+}
+
+/// The acceptor's answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HelloReply {
+    /// The acceptor's protocol version.
+    pub protocol: u32,
+    /// Program and version, for the log.
+    pub agent: String,
+    /// Optional features the acceptor knows.
+    pub features: Vec<String>,
+    /// Yes or no.
+    pub outcome: Result<Welcome, Refused>,
+}
+
+/// The lane is open.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Welcome {
+    /// Names the control lane (zeros for data lanes).
+    pub session: Nonce,
+    /// The acceptor's run.
+    pub instance: Nonce,
+    /// The acceptor's name.
+    pub name: String,
+    /// Where the acceptor may be dialed.
+    pub addresses: Vec<String>,
+    /// Pairing: the acceptor's proof of the code.
+    pub mac: Option<[u8; 32]>,
+    /// Pairing: the share both now belong to.
+    pub share: Option<ShareId>,
+    /// The role the dialer has.
+    pub role: Role,
+}
+
+/// Why a lane was not opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refused {
+    /// Machine-readable reason.
+    pub code: RefusedCode,
+    /// The same for people.
+    pub reason: String,
+}
+
+/// Reasons that tell an unknown device nothing about which shares exist.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RefusedCode {
+    /// Unknown device, share, ticket or code: all the same from outside.
+    NotAdmitted,
+    /// The other protocol version is not spoken here.
+    Protocol,
+    /// This connection is not needed: another one between the two devices is kept.
+    Duplicate,
+    /// Too many connections; try again later.
+    Busy,
+    /// The ticket was right but is expired or used (told only to who proved its secret).
+    TicketSpent,
+    /// The pairing code was right, but both folders are shares already, and different ones.
+    OtherShare,
+}
+
+/// A message on the control lane.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Control {
+    /// First message both ways.
+    Start(Start),
+    /// Index changes.
+    Index(IndexBatch),
+    /// How far the sender is.
+    Progress(Progress),
+    /// Who else is a member.
+    Members(Vec<Member>),
+    /// Look at your disk now, tell me all changes, then answer with the token.
+    Barrier(u64),
+    /// The answer.
+    BarrierDone(u64),
+    /// Are you there?
+    Ping,
+    /// Yes.
+    Pong,
+    /// The sender closes, and why.
+    Bye(String),
+}
+
+/// See [`Control::Start`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Start {
+    /// Life of the sender's index.
+    pub epoch: Epoch,
+    /// Last sequence number of the sender's index.
+    pub head: u64,
+    /// How far the sender knows the receiver's index.
+    pub known: Cursor,
+    /// Largest counter of the receiver that the sender has ever seen.
+    pub your_counter: u64,
+}
+
+/// See [`Control::Index`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct IndexBatch {
+    /// Entries in the order of their sequence numbers.
+    pub entries: Vec<(RelPath, Entry)>,
+    /// All changes up to this one are told.
+    pub upto: u64,
+    /// Another batch follows at once.
+    pub more: bool,
+}
+
+/// See [`Control::Progress`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// The last sequence number of the receiver that the sender has taken in.
+    pub your_seq: u64,
+    /// The sender's own last sequence number.
+    pub head: u64,
+    /// The sender scans, fetches or applies.
+    pub busy: bool,
+    /// Paths the sender still needs.
+    pub need_files: u64,
+    /// Bytes the sender still needs.
+    pub need_bytes: u64,
+}
+
+/// A member of the share.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// Its key.
+    pub device: DeviceId,
+    /// Its name.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// Where it may be dialed.
+    pub addresses: Vec<String>,
+}
+
+/// A request on a data lane.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Want {
+    /// Chosen by the asker, repeated in every frame of the answer.
+    pub id: u32,
+    /// What is asked for.
+    pub what: What,
+}
+
+/// See [`Want`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum What {
+    /// Small contents (each at most [`crate::content::WHOLE_MAX`] bytes), a frame each.
+    Whole(Vec<ContentId>),
+    /// A page of the segment list.
+    Refs {
+        /// Of which content.
+        content: ContentId,
+        /// Position of the first segment.
+        from: u64,
+    },
+    /// Chunk lists, a frame a segment.
+    Lists {
+        /// Of which content.
+        content: ContentId,
+        /// Positions.
+        segments: Vec<u64>,
+    },
+    /// Chunk lists and bytes, a frame a segment.
+    Segments {
+        /// Of which content.
+        content: ContentId,
+        /// Positions.
+        segments: Vec<u64>,
+    },
+    /// Some chunks of one segment, one frame.
+    Chunks {
+        /// Of which content.
+        content: ContentId,
+        /// Position of the segment.
+        segment: u64,
+        /// Bit `i % 8` of byte `i / 8` asks for chunk `i`.
+        bitmap: Vec<u8>,
+    },
+}
+
+/// Bytes that are no message: named, bounded, never a panic.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("malformed message: {0}")]
+pub struct DecodeError(pub String);
+
+macro_rules! codec {
+    ($($t:ty),*) => { $(
+        impl $t {
+            /// Protobuf bytes.
+            pub fn encode(&self) -> Vec<u8> { unimplemented!() }
+            /// Reads protobuf bytes; every limit is checked before memory is taken.
+            pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> { let _ = bytes; unimplemented!() }
+        }
+    )* };
+}
+codec!(Hello, HelloReply, Control, Want);
