@@ -147,7 +147,10 @@ impl Engine {
         let retry = self.retries.values().filter_map(Retry::due).min();
         let soon = self.guard.is_active() || self.walker.is_waiting();
         let soon = soon.then(|| now.mono_ms + crate::safety::QUIET_MS / 2);
-        [retry, soon, self.full_until, self.rewalk_at].into_iter().flatten().min()
+        [retry, soon, self.full_until, self.rewalk_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What people see.

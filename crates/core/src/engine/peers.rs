@@ -44,7 +44,9 @@ impl Engine {
             return Ok(());
         };
         match message {
-            Control::Start(start) if !session.started => self.start(now, peer, &start, index),
+            Control::Start(start) if !session.started => {
+                self.peer_started(now, peer, &start, index)
+            }
             Control::Start(_) => {
                 misbehaved(peer, "it started twice", out);
                 Ok(())
@@ -67,7 +69,7 @@ impl Engine {
         }
     }
 
-    fn start(
+    fn peer_started(
         &mut self,
         now: Now,
         peer: DeviceId,

@@ -320,7 +320,10 @@ impl Engine {
             (Some(ours), true) => self.loser_path(path, &ours.entry, index)?,
             _ => None,
         };
-        if loser.as_ref().is_some_and(|copy| self.busy.contains_key(copy)) {
+        if loser
+            .as_ref()
+            .is_some_and(|copy| self.busy.contains_key(copy))
+        {
             self.walker.defer(path);
             return Ok(());
         }
