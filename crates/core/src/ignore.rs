@@ -87,7 +87,10 @@ impl Ignore {
         }
         let bytes = path.as_bytes();
         let above = bytes.iter().enumerate().filter(|(_, b)| **b == b'/');
-        above.into_iter().any(|(at, _)| self.hit(&bytes[..at], true)) || self.hit(bytes, is_dir)
+        above
+            .into_iter()
+            .any(|(at, _)| self.hit(&bytes[..at], true))
+            || self.hit(bytes, is_dir)
     }
 
     /// Like [`is_ignored`](Self::is_ignored) when no folder above `path` is: for a walk from the
