@@ -55,6 +55,9 @@ pub enum Event {
     BarrierDone(u64),
     /// Somebody waits, under this number, until all connected peers have the same.
     Wait(u64),
+    /// The bytes of these files of ours are damaged though nothing says that they changed: bring
+    /// them again from peers that have the same.
+    Damaged(Vec<RelPath>),
     /// Contents are staged, or not.
     Fetched(Vec<(OpId, Result<StageName, FetchError>)>),
     /// Operations are done, or not.

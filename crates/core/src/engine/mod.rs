@@ -125,6 +125,7 @@ impl Engine {
             }
             Event::BarrierDone(token) => self.barrier_done(token, index),
             Event::Wait(id) => self.wait(id, &mut out),
+            Event::Damaged(paths) => self.heal(paths, index, &mut out)?,
             Event::Fetched(results) => self.fetched(now, results, index, &mut out)?,
             Event::Applied(results) => self.applied(now, results, index, &mut out)?,
             Event::Pause(on) => {

@@ -540,6 +540,51 @@ impl Engine {
         Ok(())
     }
 
+    /// Replaces damaged files by what connected peers have. Nothing is announced: the entry stays.
+    pub(super) fn heal(
+        &mut self,
+        paths: Vec<RelPath>,
+        index: &dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        let peers: Vec<_> = self.sessions.keys().copied().collect();
+        let mut fetch = Vec::new();
+        for path in paths {
+            let Some(record) = index.get(&path)? else {
+                continue;
+            };
+            let Some(content) = record.entry.node.content() else {
+                continue;
+            };
+            if self.busy.contains_key(&path) || self.contents.contains(&content) {
+                continue;
+            }
+            let fetching = big(&record.entry.node);
+            let size = record.entry.node.size();
+            let id = self.claim(Job {
+                path: path.clone(),
+                target: record.entry.clone(),
+                ours: Some(record),
+                loser: None,
+                moved: None,
+                fetching,
+            });
+            fetch.push(FetchItem {
+                id,
+                path,
+                content,
+                size,
+                copies: Vec::new(),
+                base: None,
+                peers: peers.clone(),
+            });
+        }
+        if !fetch.is_empty() {
+            out.push(Effect::Fetch(fetch));
+        }
+        Ok(())
+    }
+
     /// Whether the folder that `path` belongs in is there, or will be by an operation that comes
     /// before; makes it where the child's existence demands it.
     fn parent_ready(
