@@ -18,7 +18,7 @@ type Case = (
     &'static [&'static str],
 );
 
-/// Each judged by `git check-ignore` too.
+/// Each was judged by `git check-ignore --no-index` too.
 const CASES: &[Case] = &[
     ("", &[], &["a"]),
     ("# a\n\n   \n\\#b", &["#b"], &["a", "# a"]),
