@@ -81,7 +81,7 @@ pub(super) fn stat(ino: u64, size: u64) -> FileStat {
 
 pub(super) fn file(ino: u64, size: u64, content: u8) -> Record {
     Record {
-        entry: entry(file_node(size, content), 0, 100 + ino),
+        entry: entry(file_node(size, content), 0, 100 + ino % 64),
         stat: Some(stat(ino, size)),
     }
 }
