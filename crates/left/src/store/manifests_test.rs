@@ -1,4 +1,5 @@
 //! Tests of [`Manifests`].
+#![allow(clippy::unwrap_used)]
 
 use std::collections::HashSet;
 use std::fs;

@@ -1,5 +1,6 @@
 //! Measurements, run by hand in an optimised build: `cargo test --release -p left --lib -- --ignored
 //! --nocapture store::measure`. `LEFT_MEASURE_ROWS` sets the number of rows (100,000).
+#![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
 
@@ -117,11 +118,12 @@ fn index() {
             seq = last.0;
         }
     });
+    // What a first synchronisation does: all is announced, then each batch is applied.
+    let new = |i: u64| path(rows + i);
     timed("theirs_put", rows, || {
         for from in (0..rows).step_by(1000) {
-            let theirs_put = (from..from + 1000)
-                .map(|i| (device(1), path(i), record(i).entry))
-                .collect();
+            let theirs_put = (from..from + 1000).map(|i| (device(1), new(i), record(i).entry));
+            let theirs_put = theirs_put.collect();
             db.commit(Txn {
                 theirs_put,
                 ..Txn::default()
@@ -137,10 +139,13 @@ fn index() {
     });
     timed("put and theirs_del", rows, || {
         for from in (0..rows).step_by(1000) {
-            let theirs_del = (from..from + 1000).map(|i| (device(1), path(i))).collect();
+            let all = from..from + 1000;
+            let theirs_del = all.clone().map(|i| (device(1), new(i))).collect();
+            let put = all.map(|i| (new(i), record(i))).collect();
             db.commit(Txn {
                 theirs_del,
-                ..batch(from, 1)
+                put,
+                ..Txn::default()
             })
             .unwrap();
         }
