@@ -10,7 +10,9 @@ use rusqlite::{Transaction, TransactionBehavior, params};
 
 use super::StoreError;
 use super::codec::encode;
-use super::rows::{Known, Rows, State, broken, c8, cursor_sum, device_sum, need_size, seal, table};
+use super::columns::{Known, broken, c4, cursor_sum, device_sum, seal, table};
+use super::rows::Rows;
+use super::state::{State, need_size};
 
 /// Does all of `txn` or nothing, durably; returns the state after it. On an error the caller must
 /// drop what `rows` knows of devices.
@@ -204,11 +206,11 @@ impl Work<'_> {
         let rec = seal(table::ENTRY, &key, seq, body);
         self.rows
             .conn
-            .prepare_cached("INSERT INTO entry(seq, key, c8, ino, rec) VALUES (?, ?, ?, ?, ?)")?
+            .prepare_cached("INSERT INTO entry(seq, key, c4, ino, rec) VALUES (?, ?, ?, ?, ?)")?
             .execute(params![
                 seq.cast_signed(),
                 key,
-                node.content().as_ref().map(c8),
+                node.content().as_ref().map(c4),
                 found_by_ino(node, record.stat),
                 rec
             ])?;
