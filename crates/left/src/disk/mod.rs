@@ -1,1 +1,14 @@
-//! disk
+//! A share's folder on disk: looking at it, hashing, watching, and changing it without ever losing a
+//! user's bytes.
+//!
+//! Floors, lowest first: `sys` (system calls) · [`root`] · [`hash`] · [`stage`] · [`history`] ·
+//! [`apply`] · `watch` · [`eye`].
+
+pub mod hash;
+pub mod root;
+pub mod stage;
+mod sys;
+
+pub use hash::{HashError, hash_file};
+pub use root::{Found, Root, RootError, RootGone, init_share};
+pub use stage::Stage;
