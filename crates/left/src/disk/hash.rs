@@ -142,7 +142,11 @@ fn hash_large(
     let zero_len = chunker::zero_chunk_len() as u64;
     let mut pass = |segments: Vec<Segment>| {
         let stop = segments.iter().any(|s| sink(s).is_break());
-        if stop { Err(HashError::Stopped) } else { Ok(()) }
+        if stop {
+            Err(HashError::Stopped)
+        } else {
+            Ok(())
+        }
     };
     let mut recheck_at = RECHECK_BYTES;
     loop {
@@ -159,7 +163,9 @@ fn hash_large(
             break;
         }
         let Some(len) = chunker::next_cut(bytes, eof) else {
-            return Err(HashError::Io(io::Error::other("no cut point in a full buffer")));
+            return Err(HashError::Io(io::Error::other(
+                "no cut point in a full buffer",
+            )));
         };
         let id = ChunkId::of(&bytes[..len]);
         let len32 = u32::try_from(len).map_err(|_| HashError::Changed)?;
@@ -298,14 +304,26 @@ impl<'a> Reader<'a> {
             }
         };
         self.run = if data > at {
-            Run { from: at, to: data, hole: true }
+            Run {
+                from: at,
+                to: data,
+                hole: true,
+            }
         } else {
             let end = match self.sparse {
                 true => rustix::fs::seek(self.file, SeekFrom::Hole(at)).unwrap_or(self.size),
                 false => self.size,
             };
-            let to = if end > at { end.min(self.size) } else { self.size };
-            Run { from: at, to, hole: false }
+            let to = if end > at {
+                end.min(self.size)
+            } else {
+                self.size
+            };
+            Run {
+                from: at,
+                to,
+                hole: false,
+            }
         };
         Ok(self.run)
     }

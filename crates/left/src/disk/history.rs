@@ -209,7 +209,8 @@ impl History {
         };
         if pending.complete {
             for (path, old) in &pending.items {
-                let now = parent_in(root, base.as_fd(), path)
+                let now = root
+                    .parent_beneath(base.as_fd(), path)
                     .ok()
                     .and_then(|dir| sys::stat_at(&dir, path.name()).ok().flatten());
                 if now.is_some_and(|s| s.file.size != old.size || s.file.mtime != old.mtime) {
@@ -233,7 +234,7 @@ impl Batch {
     /// The handle of the folder for `path`'s name within the batch, made when missing. `None` when
     /// something of this batch is in the way there: a new batch is needed.
     pub(crate) fn slot(&self, root: &Root, path: &RelPath) -> io::Result<Option<OwnedFd>> {
-        let dir = match parent_in(root, self.dir.as_fd(), path) {
+        let dir = match root.parent_beneath(self.dir.as_fd(), path) {
             Ok(dir) => dir,
             Err(e) if sys::is_absent(e) => match self.make_parents(path) {
                 Ok(dir) => dir,
@@ -246,6 +247,11 @@ impl Batch {
             None => Ok(Some(dir)),
             Some(_) => Ok(None),
         }
+    }
+
+    /// The batch folder's handle.
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
     }
 
     /// Remembers what lies here now, for the second look.
@@ -271,13 +277,6 @@ impl Batch {
             at = fs::openat(&at, part, DIR_HANDLE, Mode::empty())?;
         }
         Ok(at)
-    }
-}
-
-fn parent_in(root: &Root, base: BorrowedFd<'_>, path: &RelPath) -> Result<OwnedFd, Errno> {
-    match path.parent() {
-        None => fs::openat(base, c".", DIR_HANDLE, Mode::empty()),
-        Some(parent) => root.open_beneath(base, parent.as_bytes(), DIR_HANDLE),
     }
 }
 

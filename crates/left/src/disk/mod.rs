@@ -4,11 +4,16 @@
 //! Floors, lowest first: `sys` (system calls) · [`root`] · [`hash`] · [`stage`] · [`history`] ·
 //! [`apply`] · `watch` · [`eye`].
 
+pub mod apply;
 pub mod hash;
+pub mod history;
+mod rescue;
 pub mod root;
 pub mod stage;
 mod sys;
 
+pub use apply::apply;
 pub use hash::{HashError, hash_file};
+pub use history::{History, Rescued};
 pub use root::{Found, Root, RootError, RootGone, init_share};
 pub use stage::Stage;

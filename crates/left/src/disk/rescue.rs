@@ -76,13 +76,10 @@ pub(crate) fn move_beside(
 
 /// Copies a file of the history back into the share, beside where it was, or in the nearest folder
 /// above that is still there.
-pub(crate) fn copy_back(
-    root: &Root,
-    base: BorrowedFd<'_>,
-    path: &RelPath,
-) -> io::Result<RelPath> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-    let source = root.open_beneath(base, path.as_bytes(), flags)?;
+pub(crate) fn copy_back(root: &Root, base: BorrowedFd<'_>, path: &RelPath) -> io::Result<RelPath> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = root.parent_beneath(base, path)?;
+    let source = fs::openat(&dir, path.name(), flags, Mode::empty())?;
     let stat = sys::stat_fd(&source)?;
     if stat.kind != FileType::RegularFile {
         return Err(io::Error::other("not a regular file"));
@@ -92,9 +89,8 @@ pub(crate) fn copy_back(
     let stage = super::Stage::open(root)?;
     let name = stage.unique_name();
     let copy = stage.create(&name)?;
-    let done = copy_bytes(&File::from(source), &copy, &stat.file).and_then(|()| {
-        move_beside(root, stage.dir(), name.0.as_bytes(), &want)
-    });
+    let done = copy_bytes(&File::from(source), &copy, &stat.file)
+        .and_then(|()| move_beside(root, stage.dir(), name.0.as_bytes(), &want));
     if done.is_err() {
         stage.remove(&name)?;
     }

@@ -134,7 +134,8 @@ pub fn init_share(dir: &Path, marker: &[u8]) -> Result<(), RootError> {
     let inner = fs::openat(&fd, INNER, DIR_READ, Mode::empty()).map_err(fail)?;
     // Written beside and linked into place: a half-written marker never has the name.
     let tmp = b"share.toml.new".as_slice();
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = fs::openat(&inner, tmp, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
     let mut file = File::from(file);
     io::Write::write_all(&mut file, marker)
@@ -144,7 +145,9 @@ pub fn init_share(dir: &Path, marker: &[u8]) -> Result<(), RootError> {
     renamer
         .move_new(&inner, tmp, &inner, b"share.toml")
         .map_err(fail)?;
-    fs::fsync(&inner).and_then(|()| fs::fsync(&fd)).map_err(fail)
+    fs::fsync(&inner)
+        .and_then(|()| fs::fsync(&fd))
+        .map_err(fail)
 }
 
 fn open_folder(dir: &Path) -> Result<OwnedFd, RootError> {
@@ -323,14 +326,18 @@ impl Root {
         Ok(fs::openat(&inner, name, DIR_HANDLE, Mode::empty())?)
     }
 
-    /// Opens `path` beneath any handle, as strictly as beneath the root.
-    pub(crate) fn open_beneath(
+    /// [`parent_of`](Self::parent_of) beneath any handle, as strictly as beneath the root.
+    pub(crate) fn parent_beneath(
         &self,
         base: BorrowedFd<'_>,
-        path: &[u8],
-        flags: OFlags,
+        path: &RelPath,
     ) -> Result<OwnedFd, Errno> {
-        self.resolver.open(base, path, flags, Mode::empty())
+        match path.parent() {
+            None => fs::openat(base, c".", DIR_HANDLE, Mode::empty()),
+            Some(parent) => self
+                .resolver
+                .open(base, parent.as_bytes(), DIR_HANDLE, Mode::empty()),
+        }
     }
 
     /// Whether a stat with all details is of the file system the root is on.
@@ -372,7 +379,9 @@ pub(crate) fn look_at(dir: impl AsFd, name: &[u8]) -> io::Result<Option<Found>> 
     }
     let target = fs::readlinkat(&link, c"", Vec::with_capacity(256))?.into_bytes();
     if target.len() > MAX_TARGET {
-        return Ok(Some(Found::Special("a link with a target that is too long")));
+        return Ok(Some(Found::Special(
+            "a link with a target that is too long",
+        )));
     }
     Ok(Some(Found::Symlink(stat.file, target)))
 }
@@ -417,7 +426,9 @@ fn has_fine_stamps(inner: BorrowedFd<'_>) -> bool {
     // Eight writes take some microseconds: coarse clocks (1 to 10 ms) can not tell them all apart.
     for _ in 0..8 {
         let wrote = rustix::io::pwrite(&file, b"x", 0).is_ok();
-        let stat = sys::stat_fd(&file).map(|s| (s.file.mtime, s.file.ctime)).ok();
+        let stat = sys::stat_fd(&file)
+            .map(|s| (s.file.mtime, s.file.ctime))
+            .ok();
         fine &= wrote && stat.is_some() && stat != last;
         last = stat;
     }

@@ -58,11 +58,27 @@ impl Stage {
 
     /// Opens a file for reading and writing; `None` when there is none.
     pub fn open_existing(&self, name: &StageName) -> io::Result<Option<File>> {
-        match self.open_with(name, OFlags::RDWR) {
+        let opened = match self.open_with(name, OFlags::RDWR) {
+            // It carries its final mode already, from an apply that could not be done.
+            Err(e) if sys::errno(&e) == Some(Errno::ACCESS) => self
+                .make_ours(name)
+                .and_then(|()| self.open_with(name, OFlags::RDWR)),
+            other => other,
+        };
+        match opened {
             Ok(file) => Ok(Some(file)),
             Err(e) if sys::io_absent(&e) => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    fn make_ours(&self, name: &StageName) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = fs::openat(&self.dir, checked(name)?, flags, Mode::empty())?;
+        if sys::stat_fd(&fd)?.kind == fs::FileType::RegularFile {
+            sys::chmod(&fd, 0o600)?;
+        }
+        Ok(())
     }
 
     fn open_with(&self, name: &StageName, flags: OFlags) -> io::Result<File> {
@@ -106,7 +122,8 @@ impl Stage {
                 Ok(()) => gone += 1,
                 Err(Errno::ISDIR | Errno::PERM) => {
                     // Only empty folders are ever made here.
-                    gone += usize::from(fs::unlinkat(&self.dir, &*name, AtFlags::REMOVEDIR).is_ok());
+                    gone +=
+                        usize::from(fs::unlinkat(&self.dir, &*name, AtFlags::REMOVEDIR).is_ok());
                 }
                 Err(Errno::NOENT) => {}
                 Err(e) => return Err(e.into()),
