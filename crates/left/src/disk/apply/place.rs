@@ -83,7 +83,14 @@ fn scratch(run: &Run<'_>, path: &RelPath, node: &Node) -> Result<Fresh, OpError>
     let made = match node {
         Node::Dir { mode } => fs::mkdirat(stage, raw, Mode::from_raw_mode(0o700))
             .and_then(|()| rescue::open_sub(stage, raw))
-            .map(|fd| Some((fd, *mode))),
+            .and_then(|fd| {
+                // Where that does not hinder the rename, the mode is right from the first moment on.
+                let early = mode & 0o300 == 0o300;
+                if early {
+                    sys::chmod(&fd, *mode)?;
+                }
+                Ok(Some((fd, *mode)))
+            }),
         Node::Symlink { mtime, target } => fs::symlinkat(target.as_slice(), stage, raw)
             .and_then(|()| sys::set_mtime_at(stage, raw, *mtime))
             .map(|()| None),
