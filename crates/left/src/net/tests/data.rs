@@ -179,3 +179,35 @@ async fn a_deaf_peer_is_given_up_and_a_quiet_one_only_on_demand() {
     };
     assert_eq!(error.kind(), ErrorKind::TimedOut);
 }
+
+/// `cargo test --release -p left --lib cpu_per_gib -- --ignored --nocapture`
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn cpu_per_gib() {
+    const GIB: usize = 1 << 30;
+    let (a, mut b) = friends(Setup::default);
+    let (mut ours, mut theirs) = lane(&a, &mut b, true).await;
+    let cpu = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+    };
+    let started = Instant::now();
+    let sender = thread::spawn(move || {
+        let block = pattern(1 << 20, 4);
+        let before = cpu();
+        for _ in 0..GIB / block.len() {
+            ours.stream.write_all(&block).unwrap();
+        }
+        ours.stream.flush().unwrap();
+        (cpu() - before, ours)
+    });
+    let mut block = vec![0; 1 << 20];
+    let before = cpu();
+    for _ in 0..GIB / block.len() {
+        theirs.stream.read_exact(&mut block).unwrap();
+    }
+    let receiving = cpu() - before;
+    let wall = started.elapsed().as_secs_f64();
+    let sending = sender.join().unwrap().0;
+    println!("1 GiB: sending {sending:.3} CPU s, receiving {receiving:.3} CPU s, {wall:.3} s");
+}
