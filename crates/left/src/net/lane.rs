@@ -155,7 +155,13 @@ impl ControlLane {
     pub fn start(self, on_event: impl Fn(LaneEvent) + Send + Sync + 'static) -> ControlSender {
         let (outbox, sender) = Outbox::new();
         let runtime = self.runtime.clone();
-        runtime.spawn(run(self, outbox, Arc::new(on_event)));
+        // Made here, so that the end is told even if the task never gets to run.
+        let teller = Teller {
+            on_event: Arc::new(on_event),
+            outbox,
+            end: None,
+        };
+        runtime.spawn(run(self, teller));
         sender
     }
 
@@ -181,18 +187,14 @@ impl Drop for Teller {
     }
 }
 
-async fn run(lane: ControlLane, outbox: Arc<Outbox>, on_event: Arc<OnEvent>) {
+async fn run(lane: ControlLane, mut teller: Teller) {
     let ControlLane {
         mut stream,
         timeouts,
         slot,
         ..
     } = lane;
-    let mut teller = Teller {
-        on_event: on_event.clone(),
-        outbox: outbox.clone(),
-        end: None,
-    };
+    let (outbox, on_event) = (teller.outbox.clone(), teller.on_event.clone());
     let end = {
         let (reader, mut writer) = tokio::io::split(&mut stream);
         let mut reader = BufReader::with_capacity(READ_BUFFER, reader);

@@ -67,9 +67,9 @@ pub(super) fn bind(addr: SocketAddr) -> Result<TcpListener, NetError> {
 pub(super) fn tune(stream: &TcpStream, timeouts: &Timeouts) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new()
-        .with_time(timeouts.ping)
-        .with_interval(timeouts.ping);
+    // The kernel counts whole seconds.
+    let every = timeouts.ping.max(Duration::from_secs(1));
+    let keepalive = TcpKeepalive::new().with_time(every).with_interval(every);
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     socket.set_tcp_user_timeout(Some(timeouts.stalled))?;
