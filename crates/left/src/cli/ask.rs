@@ -14,7 +14,7 @@ use crate::api::{self, Client, Server};
 use crate::daemon::handle::{
     Daemon, Exit, PeerStatus, ShareStatus, State, Status, UserError, VerifyReport, WaitResult,
 };
-use crate::home::{Home, ShareRecord, clean};
+use crate::home::{Home, ShareRecord, clean, read_share};
 
 pub(super) fn ask(question: Question, out: Output, start: Start) -> Result<Exit, UserError> {
     let home = Home::open(None)?;
@@ -268,6 +268,10 @@ fn verify(
     out: Output,
     start: Start,
 ) -> Result<Exit, UserError> {
+    // A mistyped folder is an error, not a new share.
+    if let Some(dir) = dir {
+        read_share(dir)?;
+    }
     // Healing needs the peers, so one that is started for this goes online.
     let left = Reached::reach(home, start, false)?;
     if left.temporary.is_some() {
