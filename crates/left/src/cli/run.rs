@@ -51,20 +51,8 @@ pub(super) fn run(
     start: Start,
 ) -> Result<Exit, UserError> {
     let home = Home::open(None)?;
-    let mut ui = Ui::new(out);
     if let Some(client) = running(&home)? {
-        if *how != RunSettings::default() {
-            out.note("left runs already with its own --listen, --advertise and --name; these here do not count");
-        }
-        let reply = do_job(&client, &job)?;
-        ui.reply_of_other(&reply);
-        if !out.json() {
-            let pid = client.status()?.pid.unwrap_or_default();
-            out.line(&format!(
-                "The left that runs already (process {pid}) keeps it synchronised."
-            ));
-        }
-        return Ok(Exit::Ok);
+        return through_other(&client, &job, how, out);
     }
     let options = settings::options(how, &home.config()?)?;
     let (wakes, inbox) = sync_channel(1024);
@@ -72,7 +60,15 @@ pub(super) fn run(
         let wakes = wakes.clone();
         move || drop(wakes.send(Wake::Signal))
     })?;
-    let daemon = start(home.clone(), options)?;
+    let daemon = match start(home.clone(), options) {
+        Ok(daemon) => daemon,
+        // Two that start at the same moment: one wins, the other goes through it.
+        Err(e) => match running(&home)? {
+            Some(client) => return through_other(&client, &job, how, out),
+            None => return Err(e),
+        },
+    };
+    let mut ui = Ui::new(out);
     let result = serve(&home, &daemon, job, &mut ui, &wakes, &inbox);
     ui.close();
     daemon.stop();
@@ -80,6 +76,27 @@ pub(super) fn run(
         last_events(&mut ui, &inbox);
     }
     result.map(|()| Exit::Ok)
+}
+
+/// Has the job done by the left that runs already.
+fn through_other(
+    client: &Client,
+    job: &Job,
+    how: &RunSettings,
+    out: Output,
+) -> Result<Exit, UserError> {
+    if *how != RunSettings::default() {
+        out.note("left runs already with its own --listen, --advertise and --name; these here do not count");
+    }
+    let reply = do_job(client, job)?;
+    Ui::new(out).reply_of_other(&reply);
+    if !out.json() {
+        let pid = client.status()?.pid.unwrap_or_default();
+        out.line(&format!(
+            "The left that runs already (process {pid}) keeps it synchronised."
+        ));
+    }
+    Ok(Exit::Ok)
 }
 
 /// The running left of this device; waits for one that just starts.
