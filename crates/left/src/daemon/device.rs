@@ -840,7 +840,7 @@ impl Daemon for Device {
             let Some(r) = shares.get(&id) else { continue };
             let (path, tx, board) = (r.path.clone(), r.tx.clone(), r.board.clone());
             drop(shares);
-            super::verify::verify(&path, self.door.device, &tx, &board, &mut report)?;
+            super::verify::verify(&path, &tx, &board, &mut report)?;
         }
         Ok(report)
     }

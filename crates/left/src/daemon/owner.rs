@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, after, bounded, never, select, unbounded};
@@ -19,7 +20,7 @@ use tokio::sync::broadcast;
 use super::adapt::{self, Source};
 use super::ask::Msg;
 use super::gate::Door;
-use super::handle::DaemonEvent;
+use super::handle::{DaemonEvent, Transfer};
 use super::links::{Links, Settled};
 use super::members::Members;
 use super::snapshot::{Board, Progressing};
@@ -56,7 +57,7 @@ pub(super) enum Ended {
     Broken(String),
 }
 
-type FetchResults = Vec<(OpId, Result<StageName, FetchError>)>;
+pub(super) type FetchResults = Vec<(OpId, Result<StageName, FetchError>)>;
 
 pub(super) struct Owner {
     setup: Setup,
@@ -68,7 +69,9 @@ pub(super) struct Owner {
     fetcher: Fetcher,
     fetched: Receiver<FetchResults>,
     looks: Receiver<EyeEvent>,
-    apply: Sender<Vec<(OpId, Op)>>,
+    /// The thread that changes the disk, and where it takes its work from.
+    apply: Option<Sender<Vec<(OpId, Op)>>>,
+    applier: Option<JoinHandle<()>>,
     source: Arc<Source>,
     links: Links,
     waits: HashMap<u64, Sender<()>>,
@@ -139,11 +142,13 @@ impl Owner {
         let eye = DiskEye::start(
             root.clone(),
             Box::new(adapt::Scan(reader(())?)),
-            Box::new(adapt::Sink(manifests)),
+            Arc::new(adapt::Sink(manifests)),
             look_tx,
         )
         .map_err(|e| text(&e))?;
-        let apply = adapt::spawn_applier(root.clone(), stage, history, HISTORY_AGE, tx.clone());
+        let (apply, applier) =
+            adapt::spawn_applier(root.clone(), stage, history, HISTORY_AGE, tx.clone())
+                .map_err(|e| text(&e))?;
         adapt::spawn_conflict_search(reader(())?, tx.clone());
         let config = Config {
             device: setup.device,
@@ -161,7 +166,8 @@ impl Owner {
             fetcher,
             fetched,
             looks,
-            apply,
+            apply: Some(apply),
+            applier: Some(applier),
             source,
             waits: HashMap::new(),
             next_wait: 1,
@@ -256,7 +262,7 @@ impl Owner {
             }
             Effect::Fetch(items) => self.fetcher.submit(items),
             Effect::Apply(ops) => {
-                if self.apply.send(ops).is_err() {
+                if self.apply.as_ref().is_none_or(|a| a.send(ops).is_err()) {
                     tracing::error!("the thread that changes the disk is gone");
                     self.stop = true;
                 }
@@ -432,6 +438,7 @@ impl Owner {
             name: info.name.clone(),
             address: info.remote.to_string(),
         });
+        self.fetcher.add_peer(peer);
         self.handle(Event::PeerUp { peer, role })?;
         for lane in self.links.take_early(info.session) {
             self.add_data(lane);
@@ -625,7 +632,7 @@ impl Owner {
         });
         let state = self.engine.state(&self.index)?;
         let record = self.setup.members.record();
-        let transfers = adapt::transfers(&self.fetcher);
+        let transfers = self.transfers();
         let status = super::snapshot::status(&super::snapshot::Parts {
             record: &record,
             path: &self.setup.path,
@@ -647,8 +654,24 @@ impl Owner {
         for peer in self.links.peers() {
             self.links.remove(peer, "left stops there");
         }
-        self.fetcher.stop();
-        self.eye.stop();
+        // What was begun is finished; nobody else may work on the folder before. Dropping the
+        // owner ends the fetcher and the eye.
+        self.apply = None;
+        if self.applier.take().is_some_and(|t| t.join().is_err()) {
+            tracing::error!("the thread that changes the disk ended in a panic");
+        }
+    }
+
+    fn transfers(&self) -> Vec<Transfer> {
+        let big = self.fetcher.progress().big;
+        let running = big.iter().filter_map(|item| {
+            Some(Transfer {
+                path: self.engine.path_of(item.id)?.to_string(),
+                done: item.done,
+                total: item.total,
+            })
+        });
+        running.collect()
     }
 }
 

@@ -1,12 +1,14 @@
 //! Reads and hashes everything again, and has what is damaged healed by peers.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use left_core::content::Segment;
 use left_core::entry::Record;
 use left_core::path::RelPath;
-use left_core::version::DeviceId;
+
 
 use super::ask::Msg;
 use super::handle::{Problem, UserError, VerifyReport};
@@ -25,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Verifies the share in `dir` and adds to the report.
 pub(super) fn verify(
     dir: &Path,
-    device: DeviceId,
+
     tx: &Sender<Msg>,
     board: &Board,
     report: &mut VerifyReport,
@@ -33,7 +35,7 @@ pub(super) fn verify(
     let what = format!("cannot verify {}", clean(dir));
     let fail = |e: &dyn std::fmt::Display| UserError::new(&what, e, "");
     let root = Root::open(dir).map_err(|e| fail(&e))?;
-    let reader = IndexReader::open(&dir.join(MARKER_DIR).join("index.db"), device)
+    let reader = IndexReader::open(&dir.join(MARKER_DIR).join("index.db"))
         .map_err(|e| fail(&e))?;
     let name = |path: &RelPath| format!("{}/{path}", clean(dir));
     let mut after: Option<RelPath> = None;
@@ -84,12 +86,16 @@ fn check(root: &Root, path: &RelPath, record: &Record, report: &mut VerifyReport
     }
     report.files += 1;
     report.bytes += stat.size;
-    match hash_file(root, path, &stat, &mut |_| ()) {
+    match hash_file(root, path, &stat, &mut to_the_end) {
         Ok(found) if found == content => Health::Good,
         Ok(_) => Health::Damaged,
         Err(HashError::Changed) => Health::Good,
         Err(e) => Health::Unreadable(e.to_string()),
     }
+}
+
+fn to_the_end(_: &Segment) -> ControlFlow<()> {
+    ControlFlow::Continue(())
 }
 
 /// Asks for the damaged files and waits until they are whole, as long as it goes on.
@@ -116,7 +122,7 @@ fn heal(
             // Replaced at least: only then is it worth reading again.
             let healed = match root.look(path) {
                 Ok(Some(Found::File(now, ..))) if Some(now) != record.stat => {
-                    hash_file(root, path, &now, &mut |_| ()).ok() == record.entry.node.content()
+                    hash_file(root, path, &now, &mut to_the_end).ok() == record.entry.node.content()
                 }
                 _ => false,
             };
