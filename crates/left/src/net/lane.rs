@@ -19,7 +19,6 @@ use std::time::Duration;
 use left_core::message::{Control, MAX_MESSAGE, Nonce, Role, ShareId};
 use left_core::version::DeviceId;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -28,6 +27,7 @@ use tokio_rustls::TlsStream;
 use super::frame::{FrameError, framed, read_body, read_len, write_all};
 use super::handshake::linger;
 use super::outbox::{Next, Outbox};
+use super::records::RecordStream;
 use super::settle::LaneFacts;
 use super::{Slot, Timeouts};
 
@@ -81,7 +81,7 @@ impl LaneInfo {
 pub struct ControlLane {
     /// What is known of it.
     pub info: LaneInfo,
-    pub(super) stream: TlsStream<TcpStream>,
+    pub(super) stream: TlsStream<RecordStream>,
     pub(super) timeouts: Timeouts,
     pub(super) runtime: Handle,
     /// Counts against the limit of accepted connections.
@@ -195,6 +195,7 @@ async fn run(lane: ControlLane, mut teller: Teller) {
         ..
     } = lane;
     let (outbox, on_event) = (teller.outbox.clone(), teller.on_event.clone());
+    stream.get_mut().0.unlimited();
     let end = {
         let (reader, mut writer) = tokio::io::split(&mut stream);
         let mut reader = BufReader::with_capacity(READ_BUFFER, reader);

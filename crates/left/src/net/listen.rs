@@ -17,6 +17,7 @@ use super::data::{BlockingTls, DataLane};
 use super::handshake::{AcceptError, Accepted, Gate, accept, linger};
 use super::lane::{ControlLane, LaneInfo};
 use super::limits::{Admission, LogBudget, Slot};
+use super::records::RecordStream;
 use super::tls::{Proven, proven};
 use super::{NetError, NetEvent, Timeouts};
 
@@ -112,7 +113,7 @@ async fn open(stream: TcpStream, remote: SocketAddr, slot: Slot, shared: &Shared
     let limit = shared.timeouts.opening;
     let handshake = async {
         tune(&stream, &shared.timeouts)?;
-        let stream = shared.tls.accept(stream).await?;
+        let stream = shared.tls.accept(RecordStream::new(stream)).await?;
         let tls = stream.get_ref().1;
         let proven = proven(tls, |out| {
             tls.export_keying_material(out, super::tls::EXPORTER_LABEL, None)
@@ -159,7 +160,7 @@ impl Shared {
         accepted: Accepted,
         proven: &Proven,
         remote: SocketAddr,
-        stream: TlsStream<TcpStream>,
+        stream: TlsStream<RecordStream>,
         slot: Slot,
     ) {
         match accepted {

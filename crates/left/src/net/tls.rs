@@ -152,6 +152,8 @@ pub(super) fn server_config(key: &DeviceKey) -> Result<Arc<ServerConfig>, Error>
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
+    // Data lanes leave rustls once they are open: see `records`.
+    config.enable_secret_extraction = true;
     Ok(Arc::new(config))
 }
 
@@ -174,6 +176,7 @@ pub(super) fn client_config(
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     config.enable_sni = false;
+    config.enable_secret_extraction = true;
     Ok(Arc::new(config))
 }
 

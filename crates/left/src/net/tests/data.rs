@@ -137,7 +137,7 @@ async fn an_end_that_was_meant_is_told_from_a_cut() {
     );
 
     let (ours, mut theirs) = lane(&a, &mut b, true).await;
-    ours.stream.shutdown_handle().unwrap().shutdown();
+    ours.stream.shutdown_handle().shutdown();
     let error = theirs.stream.read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
 }
@@ -146,7 +146,7 @@ async fn an_end_that_was_meant_is_told_from_a_cut() {
 async fn another_thread_can_end_a_lane() {
     let (a, mut b) = friends(Setup::default);
     let (mut ours, _theirs) = lane(&a, &mut b, true).await;
-    let handle = ours.stream.shutdown_handle().unwrap();
+    let handle = ours.stream.shutdown_handle();
     let reader = thread::spawn(move || ours.stream.read(&mut [0]));
     handle.shutdown();
     assert!(reader.join().unwrap().is_err());
