@@ -246,7 +246,7 @@ impl Net {
         };
         ControlLane {
             info,
-            stream: connected.stream,
+            stream: Box::new(connected.stream),
             timeouts: self.timeouts,
             runtime: self.runtime.clone(),
             slot: None,

@@ -5,7 +5,8 @@
 //!
 //! - In: a message occupies room until its owner takes it ([`Incoming::take`] or drop). When
 //!   [`MAX_UNTAKEN`] messages or [`MAX_UNTAKEN_BYTES`] wait, the lane stops reading and TCP holds
-//!   the peer back. So the owner's channel may be unbounded; the credit bounds it.
+//!   the peer back. So the owner's channel may be unbounded; the credit bounds it. An owner that
+//!   takes nothing for [`super::Timeouts::stalled`] while the peer has more to say loses the lane.
 //! - Out: [`ControlSender::try_send`] says [`SendError::Full`] when the outbox is full;
 //!   [`LaneEvent::SendReady`] follows once there is room.
 //!
@@ -81,7 +82,8 @@ impl LaneInfo {
 pub struct ControlLane {
     /// What is known of it.
     pub info: LaneInfo,
-    pub(super) stream: TlsStream<RecordStream>,
+    /// Boxed: TLS state is large, and lanes travel in events.
+    pub(super) stream: Box<TlsStream<RecordStream>>,
     pub(super) timeouts: Timeouts,
     pub(super) runtime: Handle,
     /// Counts against the limit of accepted connections.
@@ -197,7 +199,7 @@ async fn run(lane: ControlLane, mut teller: Teller) {
     let (outbox, on_event) = (teller.outbox.clone(), teller.on_event.clone());
     stream.get_mut().0.unlimited();
     let end = {
-        let (reader, mut writer) = tokio::io::split(&mut stream);
+        let (reader, mut writer) = tokio::io::split(&mut *stream);
         let mut reader = BufReader::with_capacity(READ_BUFFER, reader);
         tokio::select! {
             end = read_loop(&mut reader, &outbox, &*on_event, &timeouts) => end,
@@ -209,7 +211,7 @@ async fn run(lane: ControlLane, mut teller: Teller) {
         end,
         LaneEnd::Closed | LaneEnd::Bye(_) | LaneEnd::Malformed(_)
     ) {
-        linger(&mut stream, LINGER).await;
+        linger(&mut *stream, LINGER).await;
     }
     drop(stream);
     drop(slot);
