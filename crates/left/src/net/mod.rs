@@ -18,6 +18,7 @@ mod limits;
 mod listen;
 mod outbox;
 pub mod proof;
+mod records;
 pub mod settle;
 pub mod tls;
 
@@ -33,7 +34,7 @@ use left_core::version::DeviceId;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-pub use data::{BlockingTls, Counters, DataLane, ShutdownHandle};
+pub use data::{BlockingTls, Counters, DataLane, ShutdownHandle, TlsReader, TlsWriter};
 pub use dial::{DialControl, DialData, DialError, DialPair};
 pub use handshake::{Admitted, Gate, Introduction, Paired, Visitor};
 pub use lane::{

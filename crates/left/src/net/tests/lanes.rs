@@ -167,14 +167,14 @@ async fn an_idle_lane_between_two_of_us_stays_up() {
     let (a, mut b) = friends(|| Setup {
         timeouts: Timeouts {
             ping: Duration::from_millis(20),
-            silence: Duration::from_millis(500),
+            silence: Duration::from_millis(1500),
             ..Timeouts::default()
         },
         ..Setup::default()
     });
     let (mut ours, mut theirs) = pair_of_lanes(&a, &mut b).await;
     // Here time itself is what is tested.
-    tokio::time::sleep(Duration::from_millis(1200)).await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
     assert!(ours.events.try_recv().is_err() && theirs.events.try_recv().is_err());
     ours.tx.try_send(Control::Barrier(1)).unwrap();
     assert_eq!(taken(theirs.next().await), Control::Barrier(1));

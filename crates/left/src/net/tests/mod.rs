@@ -255,10 +255,7 @@ impl Node {
 
     /// A finished TLS connection to `to`, with nothing said yet.
     async fn raw(&self, to: &Self) -> client::TlsStream<TcpStream> {
-        let config = tls::client_config(&self.key, Some(vec![to.id()])).unwrap();
-        let tcp = TcpStream::connect(to.addr()).await.unwrap();
-        let tls = TlsConnector::from(config);
-        tls.connect(tls::server_name(), tcp).await.unwrap()
+        raw(tls::client_config(&self.key, None).unwrap(), to).await
     }
 
     /// A control lane whose dialer's end is in the test's hands.
@@ -278,6 +275,12 @@ impl Node {
         let lane = to.next_control().await;
         (stream, lane)
     }
+}
+
+async fn raw(config: Arc<rustls::ClientConfig>, to: &Node) -> client::TlsStream<TcpStream> {
+    let tcp = TcpStream::connect(to.addr()).await.unwrap();
+    let tls = TlsConnector::from(config);
+    tls.connect(tls::server_name(), tcp).await.unwrap()
 }
 
 /// Two devices that know each other.
