@@ -1,10 +1,15 @@
 //! Core types of all that travels, and their bounded decoding. Wire types stay in here.
 
-use crate::content::ContentId;
-use crate::entry::Entry;
+mod index;
+mod proto;
+mod scan;
+mod wire;
+
+use crate::content::{ContentId, SEGMENT_MAX_CHUNKS};
+use crate::entry::{Entry, Node};
 use crate::index::{Cursor, Epoch};
 use crate::path::RelPath;
-use crate::version::DeviceId;
+use crate::version::{DeviceId, MAX_DEVICES};
 
 /// The version of the protocol this code speaks.
 pub const PROTOCOL: u32 = 1;
@@ -16,6 +21,26 @@ pub const MAX_MESSAGE: usize = 1 << 20;
 pub const MAX_HELLO: usize = 16 * 1024;
 /// Most entries of one Index message.
 pub const MAX_INDEX_ENTRIES: usize = 4096;
+/// Most device ids that the entries of one Index message name.
+pub const MAX_INDEX_DEVICES: usize = MAX_INDEX_ENTRIES + MAX_DEVICES;
+/// Most members of a share.
+pub const MAX_MEMBERS: usize = 1024;
+/// Longest name of a device, and longest agent, in bytes; longer ones are cut.
+pub const MAX_NAME: usize = 128;
+/// Most addresses of one device.
+pub const MAX_ADDRESSES: usize = 64;
+/// Longest address in bytes.
+pub const MAX_ADDRESS: usize = 300;
+/// Most optional features a Hello names, each at most [`MAX_NAME`] bytes.
+pub const MAX_FEATURES: usize = 64;
+/// Longest reason in characters; longer ones are cut.
+pub const MAX_REASON: usize = 500;
+/// Most contents one Want asks for.
+pub const MAX_WANT_CONTENTS: usize = 4096;
+/// Most segments one Want asks for.
+pub const MAX_WANT_SEGMENTS: usize = 1024;
+/// Longest bitmap of a Want for chunks, in bytes: a bit for each chunk a segment may have.
+pub const MAX_BITMAP: usize = SEGMENT_MAX_CHUNKS / 8;
 
 /// A share's id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -301,14 +326,30 @@ pub enum What {
 #[error("malformed message: {0}")]
 pub struct DecodeError(pub String);
 
-macro_rules! codec {
-    ($($t:ty),*) => { $(
-        impl $t {
-            /// Protobuf bytes.
-            pub fn encode(&self) -> Vec<u8> { unimplemented!() }
-            /// Reads protobuf bytes; every limit is checked before memory is taken.
-            pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> { let _ = bytes; unimplemented!() }
-        }
-    )* };
+impl IndexBatch {
+    /// Upper estimate of the encoded length in bytes.
+    pub fn approx_len(&self) -> usize {
+        let entries: usize = self.entries.iter().map(|(p, e)| entry_len(p, e)).sum();
+        INDEX_OVERHEAD + entries
+    }
 }
-codec!(Hello, HelloReply, Control, Want);
+
+/// Bytes of an Index message beside its entries, at most.
+pub const INDEX_OVERHEAD: usize = 64;
+
+/// Upper estimate of the bytes that an entry takes in an Index message, its devices' ids
+/// included: a batch stays below [`MAX_MESSAGE`] when the sum and [`INDEX_OVERHEAD`] do. Any
+/// single entry does.
+pub fn entry_len(path: &RelPath, entry: &Entry) -> usize {
+    // Tags and lengths of the entry's own fields and all its numbers, each at its longest.
+    const FIXED: usize = 96;
+    // A device in the table (tag, length, id), its position and its counter.
+    const PER_DEVICE: usize = 2 + 32 + 3 + 9;
+    let node = match &entry.node {
+        Node::File { .. } => 32,
+        Node::Symlink { target, .. } => target.len(),
+        Node::Dir { .. } | Node::Tombstone => 0,
+    };
+    // One more device: the author, if the version does not name it.
+    FIXED + path.as_bytes().len() + node + (entry.version.pairs().len() + 1) * PER_DEVICE
+}
