@@ -126,7 +126,24 @@ pub(crate) fn advise_sequential(file: &File) {
 /// Asks for the range to be read into memory soon.
 pub(crate) fn advise_soon(file: &File, offset: u64, len: u64) {
     // Only a hint: failing changes nothing.
-    let _ = rustix::fs::fadvise(file, offset, std::num::NonZeroU64::new(len), Advice::WillNeed);
+    let _ = rustix::fs::fadvise(
+        file,
+        offset,
+        std::num::NonZeroU64::new(len),
+        Advice::WillNeed,
+    );
+}
+
+/// Begins to write the range to the disk without waiting for it. On Linux "not needed" starts
+/// writing what is dirty and drops from memory only what is clean, so what was just written stays.
+pub(crate) fn start_writeback(file: &File, offset: u64, len: u64) {
+    // Only a hint: failing changes nothing.
+    let _ = rustix::fs::fadvise(
+        file,
+        offset,
+        std::num::NonZeroU64::new(len),
+        Advice::DontNeed,
+    );
 }
 
 /// Makes `dst` share the blocks of `src`, where the file system can.
@@ -196,12 +213,7 @@ pub(crate) fn copy_hashed(
 }
 
 /// Takes as many chunks of zeros as the hole at `offset` gives; returns their bytes.
-fn skip_hole(
-    src: &File,
-    offset: u64,
-    size: u64,
-    builder: &mut ManifestBuilder,
-) -> io::Result<u64> {
+fn skip_hole(src: &File, offset: u64, size: u64, builder: &mut ManifestBuilder) -> io::Result<u64> {
     let hole_end = next_data(src, offset)?.unwrap_or(size).min(size);
     let (hole, max) = (hole_end.saturating_sub(offset), MAX_CHUNK as u64);
     if hole < max {

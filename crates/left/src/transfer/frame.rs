@@ -317,7 +317,9 @@ mod tests {
         let bytes = sample().encode();
         assert_eq!(
             bytes,
-            [0, 0, 0, 7, 4, 2, 0, 3, 0, 0, 0, 1, 0, 0, 0, 100, 0, 0, 0, 100, 0, 0, 0, 0]
+            [
+                0, 0, 0, 7, 4, 2, 0, 3, 0, 0, 0, 1, 0, 0, 0, 100, 0, 0, 0, 100, 0, 0, 0, 0
+            ]
         );
         assert_eq!(Header::decode(&bytes).unwrap(), sample());
     }
