@@ -1,6 +1,6 @@
 //! What the foreground shows: JSON lines, plain lines, or plain lines above live bars.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,8 @@ pub(super) struct Ui {
     live: Option<Live>,
     /// Running shares, and what each received since it was last in sync: files and bytes.
     shares: BTreeMap<PathBuf, (u64, u64)>,
+    /// Started shares that were told with the reply, before the daemon's own event came.
+    ahead: BTreeSet<PathBuf>,
 }
 
 impl Ui {
@@ -25,6 +27,7 @@ impl Ui {
             out,
             live: None,
             shares: BTreeMap::new(),
+            ahead: BTreeSet::new(),
         }
     }
 
@@ -44,22 +47,26 @@ impl Ui {
 
     /// The job was done by another left, whose events are not shown here.
     pub(super) fn reply_of_other(&mut self, reply: &Reply) {
-        if !self.out.json() {
-            return reply_lines(reply).iter().for_each(|l| self.out.line(l));
+        if self.out.json() {
+            self.told_by_command(reply);
+        } else {
+            reply_lines(reply).iter().for_each(|l| self.out.line(l));
         }
+    }
+
+    /// First that shares started, if the daemon's events did not say so yet; then what no daemon
+    /// tells, since it is one command's answer.
+    fn told_by_command(&mut self, reply: &Reply) {
         let started = match reply {
             Reply::Shared(share, _) | Reply::Joined(share) => std::slice::from_ref(share),
             Reply::Up(shares) => shares,
             Reply::Pairing(_) => &[],
         };
         for share in started {
-            self.out.object(&DaemonEvent::ShareStarted(share.clone()));
+            if !self.shares.contains_key(&share.path) && self.ahead.insert(share.path.clone()) {
+                self.out.object(&DaemonEvent::ShareStarted(share.clone()));
+            }
         }
-        self.told_by_command(reply);
-    }
-
-    /// Events that no daemon tells, since they are one command's answer.
-    fn told_by_command(&self, reply: &Reply) {
         match reply {
             Reply::Shared(_, ticket) => self.out.object(&DaemonEvent::Ticket(ticket.clone())),
             Reply::Pairing(sync) => self.out.object(&DaemonEvent::Pairing(sync.clone())),
@@ -68,12 +75,12 @@ impl Ui {
     }
 
     pub(super) fn event(&mut self, event: &DaemonEvent) {
-        if self.out.json() {
-            return self.out.object(event);
-        }
         match event {
             DaemonEvent::ShareStarted(share) => {
                 self.shares.entry(share.path.clone()).or_default();
+                if self.ahead.remove(&share.path) {
+                    return;
+                }
             }
             DaemonEvent::FileReceived { share, bytes, .. } => {
                 let received = self.shares.entry(share.clone()).or_default();
@@ -81,6 +88,9 @@ impl Ui {
                 received.1 += bytes;
             }
             _ => {}
+        }
+        if self.out.json() {
+            return self.out.object(event);
         }
         if let Some(line) = self.event_line(event) {
             live::suspend(|| self.out.line(&line));

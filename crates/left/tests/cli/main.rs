@@ -1,5 +1,7 @@
 //! The command line and the API against a toy daemon, in real processes and over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod api;
 mod fake;
 mod process;
