@@ -38,9 +38,7 @@ impl Eye {
             }
         }
         self.start_sweep(sweep);
-        if self.sweeps.is_empty() {
-            self.flush();
-        }
+        self.flush();
     }
 
     fn look_at_hint(&mut self, path: &RelPath, hint: Hint, sweep: &mut Sweep) {
@@ -258,6 +256,9 @@ impl Eye {
             self.recent.clear();
         }
         self.recent.insert(path.clone(), (stat, content));
+        if self.ignores_file_at(&path) {
+            self.reload_ignore();
+        }
         self.emit(path, Seen::File { stat, content });
     }
 

@@ -1,7 +1,7 @@
 //! The eye's thread: waits, takes hints and commands, and gives each kind of work its turn.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

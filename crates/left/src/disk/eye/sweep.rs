@@ -292,6 +292,9 @@ impl Eye {
 
     fn tell_absent(&mut self, path: RelPath) {
         self.recent.remove(&path);
+        if self.ignores_file_at(&path) {
+            self.reload_ignore();
+        }
         self.emit(path, Seen::Absent);
     }
 }
