@@ -71,8 +71,13 @@ fn index() {
             .step_by(1000)
             .for_each(|i| assert!(db.commit(batch(i, 1)).unwrap() > 0));
     });
-    timed("put again, scattered", rows, || {
+    timed("put again, in order", rows, || {
         (0..rows)
+            .step_by(1000)
+            .for_each(|i| assert!(db.commit(batch(i, 1)).unwrap() > 0));
+    });
+    timed("put a tenth again, scattered", rows / 10, || {
+        (0..rows / 10)
             .step_by(1000)
             .for_each(|i| assert!(db.commit(batch(i, 7919)).unwrap() > 0));
     });
