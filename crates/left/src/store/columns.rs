@@ -9,15 +9,15 @@ use rusqlite::Row;
 use super::StoreError;
 use super::codec::{SUM_LEN, sum};
 
-/// The tables. `entry.seq` is the rowid: new records are appended, and
-/// [`changes_since`](left_core::index::Index::changes_since) reads one run of pages. `c4` (the first
-/// 4 bytes of the content id) and `ino` stand only for live files and only to find them; the truth
-/// is in `rec` (see `codec`). Keys are [`RelPath::key`], so byte order is tree order.
+/// The tables. A path keeps its `entry.id` when its record is replaced, so that a record that differs
+/// in times, mode or version only leaves the indexes on key, content and inode alone. `c4` (the first
+/// 4 bytes of the content id) and `ino` stand only for live files and only to find them; the truth is
+/// in `rec` (see `codec`). Keys are [`RelPath::key`], so byte order is tree order.
 pub(super) const SCHEMA: &str = "
 CREATE TABLE meta(id INTEGER PRIMARY KEY, device BLOB NOT NULL, epoch INTEGER NOT NULL, head INTEGER NOT NULL, floor INTEGER NOT NULL, clean INTEGER NOT NULL, files INTEGER NOT NULL, dirs INTEGER NOT NULL, links INTEGER NOT NULL, bytes INTEGER NOT NULL, need_files INTEGER NOT NULL, need_bytes INTEGER NOT NULL, sum BLOB NOT NULL);
 CREATE TABLE device(n INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, top INTEGER NOT NULL, sum BLOB NOT NULL);
 CREATE TABLE cursor(peer INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, seq INTEGER NOT NULL, sum BLOB NOT NULL);
-CREATE TABLE entry(seq INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, c4 INTEGER, ino INTEGER, rec BLOB NOT NULL);
+CREATE TABLE entry(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL UNIQUE, key BLOB NOT NULL UNIQUE, c4 INTEGER, ino INTEGER, rec BLOB NOT NULL);
 CREATE INDEX entry_c4 ON entry(c4) WHERE c4 IS NOT NULL;
 CREATE INDEX entry_ino ON entry(ino) WHERE ino IS NOT NULL;
 CREATE TABLE theirs(key BLOB NOT NULL, peer INTEGER NOT NULL, rec BLOB NOT NULL, PRIMARY KEY(key, peer)) WITHOUT ROWID;

@@ -100,7 +100,7 @@ fn verify(rows: &Rows, state: &State) -> Result<(), StoreError> {
         for (_, path, record) in &page {
             let node = &record.entry.node;
             counted.count(node.kind(), node.size(), true);
-            if rows.peek(&path.key())?.is_none() {
+            if rows.stored(&path.key())?.is_none() {
                 return Err(broken("a record is not found by its path"));
             }
         }

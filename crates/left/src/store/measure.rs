@@ -1,5 +1,6 @@
 //! Measurements, run by hand in an optimised build: `cargo test --release -p left --lib -- --ignored
-//! --nocapture store::measure`. `LEFT_MEASURE_ROWS` sets the number of rows (100,000).
+//! --nocapture store::measure`. `LEFT_MEASURE_ROWS` sets the number of rows (100,000), `LEFT_MEASURE_BATCH`
+//! that of rows in a transaction of the first measurement (1000).
 #![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
@@ -53,28 +54,36 @@ fn timed<T>(what: &str, count: u64, f: impl FnOnce() -> T) -> T {
 #[ignore = "a measurement"]
 fn index() {
     let rows: u64 = std::env::var("LEFT_MEASURE_ROWS").map_or(100_000, |v| v.parse().unwrap());
+    let size: u64 = std::env::var("LEFT_MEASURE_BATCH").map_or(1000, |v| v.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("index.db");
     let mut db = IndexDb::open(&file, device(0)).unwrap().0;
-    let batch = |from: u64, step: u64| Txn {
-        put: (from..(from + 1000).min(rows))
+    let batch = |from: u64, step: u64, size: u64| Txn {
+        put: (from..(from + size).min(rows))
             .map(|i| i * step % rows)
             .map(|i| (path(i), record(i)))
             .collect(),
         ..Txn::default()
     };
     timed("nothing but making rows", rows, || {
-        (0..rows).step_by(1000).for_each(|i| drop(batch(i, 1)));
+        (0..rows)
+            .step_by(1000)
+            .for_each(|i| drop(batch(i, 1, 1000)));
     });
     timed("put, in order", rows, || {
         (0..rows)
-            .step_by(1000)
-            .for_each(|i| assert!(db.commit(batch(i, 1)).unwrap() > 0));
+            .step_by(size as usize)
+            .for_each(|i| assert!(db.commit(batch(i, 1, size)).unwrap() > 0));
     });
-    timed("put again, scattered", rows, || {
+    timed("put again, in order", rows, || {
         (0..rows)
             .step_by(1000)
-            .for_each(|i| assert!(db.commit(batch(i, 7919)).unwrap() > 0));
+            .for_each(|i| assert!(db.commit(batch(i, 1, 1000)).unwrap() > 0));
+    });
+    timed("put a tenth again, scattered", rows / 10, || {
+        (0..rows / 10)
+            .step_by(1000)
+            .for_each(|i| assert!(db.commit(batch(i, 7919, 1000)).unwrap() > 0));
     });
     timed("commit of one row", 200, || {
         (0..200).for_each(|i| {

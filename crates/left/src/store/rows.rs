@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use left_core::content::ContentId;
-use left_core::entry::{Entry, Kind, Mtime, Node, Record};
+use left_core::entry::{Entry, FileStat, Kind, Mtime, Node, Record};
 use left_core::index::{Cursor, Need, Walk};
 use left_core::path::RelPath;
 use left_core::version::DeviceId;
@@ -25,6 +25,32 @@ const MAX_KNOWN: usize = 4096;
 struct Devices {
     by_id: HashMap<DeviceId, Known>,
     by_n: HashMap<u32, DeviceId>,
+}
+
+/// The columns by which a live file is found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct FoundBy {
+    pub(super) c4: Option<i64>,
+    pub(super) ino: Option<i64>,
+}
+
+impl FoundBy {
+    /// What a record is found by.
+    pub(super) fn of(node: &Node, stat: Option<FileStat>) -> Self {
+        let is_file = matches!(node, Node::File { .. });
+        Self {
+            c4: node.content().as_ref().map(c4),
+            ino: stat.filter(|_| is_file).map(|s| s.ino.cast_signed()),
+        }
+    }
+}
+
+/// A stored record, as far as replacing it needs.
+pub(super) struct Stored {
+    pub(super) id: i64,
+    pub(super) found_by: FoundBy,
+    pub(super) kind: Kind,
+    pub(super) size: u64,
 }
 
 /// A connection to an index and the devices it knows.
@@ -112,16 +138,23 @@ impl Rows {
         Ok(Some((seq, self.record(key, seq, blob(row, 1)?)?)))
     }
 
-    /// Sequence number, kind and size of our record.
-    pub(super) fn peek(&self, key: &[u8]) -> Result<Option<(u64, Kind, u64)>, StoreError> {
-        let mut q = self.prepare("SELECT seq, rec FROM entry WHERE key = ?")?;
+    /// What replacing our record must know of it.
+    pub(super) fn stored(&self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
+        let mut q = self.prepare("SELECT id, seq, c4, ino, rec FROM entry WHERE key = ?")?;
         let mut rows = q.query([key])?;
         let Some(row) = rows.next()? else {
             return Ok(None);
         };
-        let seq = int(row, 0)?;
-        let (kind, size) = peek(checked(table::ENTRY, key, seq, blob(row, 1)?)?)?;
-        Ok(Some((seq, kind, size)))
+        let (kind, size) = peek(checked(table::ENTRY, key, int(row, 1)?, blob(row, 4)?)?)?;
+        Ok(Some(Stored {
+            id: int(row, 0)?.cast_signed(),
+            found_by: FoundBy {
+                c4: row.get(2)?,
+                ino: row.get(3)?,
+            },
+            kind,
+            size,
+        }))
     }
 
     /// Live records with `from < key < to`, in order.
