@@ -13,10 +13,11 @@ use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
 use left_core::content::{ContentId, Segment, SegmentRef};
 use left_core::entry::{FileStat, Mtime, Record};
 use left_core::index::IndexError;
+use left_core::message::Nonce;
 use left_core::path::RelPath;
 use left_core::plan::{Op, OpId, StageName};
 
-use super::ask::Msg;
+use super::ask::{LaneKind, Msg};
 use super::owner::FetchResults;
 use crate::disk::{History, ManifestOut, ManifestSink, Root, ScanIndex, Stage, apply, hash_file};
 use crate::net::{DataLane, ShutdownHandle};
@@ -244,7 +245,12 @@ pub(super) fn fetcher(
         stage: stage.clone(),
     };
     let cache = Cache(manifests.clone());
-    Fetcher::new(FetchConfig::default(), Arc::new(files), Arc::new(cache), out)
+    Fetcher::new(
+        FetchConfig::default(),
+        Arc::new(files),
+        Arc::new(cache),
+        out,
+    )
 }
 
 struct Closer(ShutdownHandle);
@@ -256,19 +262,72 @@ impl LaneCloser for Closer {
 }
 
 /// Hands a lane on which the peer serves to the fetcher.
-pub(super) fn add_lane(fetcher: &Fetcher, lane: DataLane) -> io::Result<()> {
-    let closer = Arc::new(Closer(lane.stream.shutdown_handle()?));
-    fetcher.add_lane(lane.peer, Box::new(lane.stream), closer, lane.express);
-    Ok(())
+pub(super) fn add_lane(fetcher: &Fetcher, lane: DataLane, tx: Sender<Msg>) {
+    let closer = Arc::new(Closer(lane.stream.shutdown_handle()));
+    let (peer, express) = (lane.peer, lane.express);
+    fetcher.add_lane(peer, Box::new(Watched::new(lane, tx)), closer, express);
+}
+
+/// A lane's stream that tells its owner when it is given up, so that it can be dialed again.
+struct Watched {
+    stream: crate::net::BlockingTls,
+    lane: LaneKind,
+    session: Nonce,
+    tx: Sender<Msg>,
+}
+
+impl Watched {
+    fn new(lane: DataLane, tx: Sender<Msg>) -> Self {
+        Self {
+            lane: LaneKind {
+                we_serve: lane.we_serve,
+                express: lane.express,
+            },
+            session: lane.session,
+            stream: lane.stream,
+            tx,
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // The owner may be gone already.
+        let _ = self.tx.send(Msg::DataEnded {
+            session: self.session,
+            lane: self.lane,
+        });
+    }
+}
+
+impl io::Read for Watched {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buf)
+    }
+}
+
+impl io::Write for Watched {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.stream.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 /// Serves a lane on a thread of its own until it ends.
-pub(super) fn spawn_server(lane: DataLane, source: Arc<Source>) {
+pub(super) fn spawn_server(lane: DataLane, source: Arc<Source>, tx: Sender<Msg>) {
     let peer = lane.peer.short();
     let thread = std::thread::Builder::new().name("left-serve".into());
     let spawned = thread.spawn(move || {
         let stats = ServeStats::default();
-        let end = serve(Box::new(lane.stream), source, ServeConfig::default(), &stats);
+        let end = serve(
+            Box::new(Watched::new(lane, tx)),
+            source,
+            ServeConfig::default(),
+            &stats,
+        );
         if let Err(error) = end {
             tracing::debug!(peer, "a data lane ended: {error}");
         }

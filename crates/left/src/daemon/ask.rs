@@ -8,6 +8,15 @@ use left_core::version::DeviceId;
 use crate::net::{ControlLane, DataLane, DialError, LaneEvent};
 use left_core::message::Nonce;
 
+/// Which of the data lanes between two devices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct LaneKind {
+    /// This end answers Wants on it.
+    pub(super) we_serve: bool,
+    /// Only small contents travel on it.
+    pub(super) express: bool,
+}
+
 /// Everything that reaches the owner besides the disk's events and finished fetches.
 pub(super) enum Msg {
     /// Another device opened a control lane, and the gate let it in.
@@ -28,8 +37,13 @@ pub(super) enum Msg {
     /// A data lane's dial ended.
     DialedData {
         session: Nonce,
+        lane: LaneKind,
         result: Result<DataLane, DialError>,
     },
+    /// A data lane is no more.
+    DataEnded { session: Nonce, lane: LaneKind },
+    /// A data lane that ended may be dialed again.
+    RedialData { session: Nonce, lane: LaneKind },
     /// Operations are done.
     Applied(Vec<(OpId, Result<OpDone, OpError>)>),
     /// A program wrote to a file after it went to history; its bytes are back at these paths.

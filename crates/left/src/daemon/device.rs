@@ -30,7 +30,8 @@ use crate::home::{
 };
 use crate::net::code::PairCode;
 use crate::net::{
-    ControlLane, DEFAULT_PORT, DeviceKey, DialError, DialPair, Introduction, Net, NetConfig, NetEvent,
+    ControlLane, DEFAULT_PORT, DeviceKey, DialError, DialPair, Introduction, Net, NetConfig,
+    NetEvent,
 };
 
 /// A share that can not be worked on is tried again after this.
@@ -79,7 +80,7 @@ fn failed(what: &str, why: impl std::fmt::Display) -> UserError {
 
 /// Starts the left of this device; no share runs yet.
 pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError> {
-    let lock = home.lock()?;
+    let home_lock = home.lock()?;
     let what = "cannot start";
     let key = super::load_key(&home)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -103,6 +104,7 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
         sessions: Mutex::default(),
         pairings,
         events: events.clone(),
+        closing: AtomicBool::new(false),
     });
     let routes = Routes::default();
     let net = match options.offline {
@@ -110,11 +112,11 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
         false => Some(start_net(&options, key, &runtime, &door, &routes)?),
     };
     if let Some(net) = &net {
-        lock_mut(&door.me).addresses = advertised(&options, net.local_addrs());
+        lock(&door.me).addresses = advertised(&options, net.local_addrs());
     }
     let device = Arc::new_cyclic(|me| Device {
         home,
-        _lock: lock,
+        _lock: home_lock,
         options,
         net,
         door,
@@ -126,17 +128,16 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
         runtime: Mutex::new(Some(runtime)),
     });
     let weak = Arc::downgrade(&device);
-    device.door.pairings.on_done(Box::new(move |pending, share, peer, from| {
-        let device = weak
-            .upgrade()
-            .ok_or_else(|| failed("cannot pair", "left is stopping"))?;
-        device.paired(pending, share, peer, from)
-    }));
+    device
+        .door
+        .pairings
+        .on_done(Box::new(move |pending, share, peer, from| {
+            let device = weak
+                .upgrade()
+                .ok_or_else(|| failed("cannot pair", "left is stopping"))?;
+            device.paired(pending, share, peer, from)
+        }));
     Ok(device)
-}
-
-fn lock_mut<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
-    lock(m)
 }
 
 fn start_net(
@@ -191,9 +192,16 @@ fn listen_addrs(listen: &Listen) -> Result<Vec<SocketAddr>, UserError> {
 fn advertised(options: &Options, local: &[SocketAddr]) -> Vec<String> {
     let port = local.first().map_or(DEFAULT_PORT, SocketAddr::port);
     if !options.advertise.is_empty() {
-        return options.advertise.iter().map(|a| with_port(a, port)).collect();
+        return options
+            .advertise
+            .iter()
+            .map(|a| with_port(a, port))
+            .collect();
     }
-    let fixed = local.first().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
+    let fixed = local
+        .first()
+        .map(SocketAddr::ip)
+        .filter(|ip| !ip.is_unspecified());
     if let Some(ip) = fixed {
         return vec![SocketAddr::new(ip, port).to_string()];
     }
@@ -209,7 +217,9 @@ fn advertised(options: &Options, local: &[SocketAddr]) -> Vec<String> {
         .collect();
     // Loopback last: it is right only for a second device on this machine.
     all.sort_by_key(|ip| (ip.is_loopback(), ip.is_ipv6()));
-    all.into_iter().map(|ip| SocketAddr::new(ip, port).to_string()).collect()
+    all.into_iter()
+        .map(|ip| SocketAddr::new(ip, port).to_string())
+        .collect()
 }
 
 fn with_port(address: &str, port: u16) -> String {
@@ -237,7 +247,10 @@ impl Device {
             None => Err(UserError::new(
                 format!("{} is not a share of this device", clean(&dir)),
                 "left does not know it",
-                format!("run `left share {}` to make it one, or `left status` to see them all", clean(&dir)),
+                format!(
+                    "run `left share {}` to make it one, or `left status` to see them all",
+                    clean(&dir)
+                ),
             )),
         }
     }
@@ -246,7 +259,10 @@ impl Device {
         let members = self.record_of(dir)?;
         let shares = lock(&self.shares);
         match shares.get(&members.id()) {
-            Some(running) => running.tx.send(msg).map_err(|_| failed("cannot reach the share", "it stops just now")),
+            Some(running) => running
+                .tx
+                .send(msg)
+                .map_err(|_| failed("cannot reach the share", "it stops just now")),
             None => Err(UserError::new(
                 format!("{} does not run", clean(dir)),
                 "no left works on it now",
@@ -334,7 +350,10 @@ impl Device {
                 return Err(UserError::new(
                     format!("{} is another share now", clean(dir)),
                     "its marker names another share than this device knows for it",
-                    format!("run `left leave {}` first, then share or join it anew", clean(dir)),
+                    format!(
+                        "run `left leave {}` first, then share or join it anew",
+                        clean(dir)
+                    ),
                 ));
             }
             return Ok((record, false));
@@ -372,15 +391,25 @@ impl Device {
 
     fn new_id() -> Result<ShareId, UserError> {
         let mut id = [0; 32];
-        aws_lc_rs::rand::fill(&mut id).map_err(|_| failed("cannot make a share", "no random numbers"))?;
+        aws_lc_rs::rand::fill(&mut id)
+            .map_err(|_| failed("cannot make a share", "no random numbers"))?;
         Ok(ShareId(id))
     }
 
-    fn make_ticket(&self, members: &Members, role: Role, expires: Duration) -> Result<TicketInfo, UserError> {
+    fn make_ticket(
+        &self,
+        members: &Members,
+        role: Role,
+        expires: Duration,
+    ) -> Result<TicketInfo, UserError> {
         let what = "cannot make a ticket";
         let record = members.record();
         if record.role != Role::ReadWrite {
-            return Err(UserError::new(what, "this device is a read-only member of the share", "ask a member that may write"));
+            return Err(UserError::new(
+                what,
+                "this device is a read-only member of the share",
+                "ask a member that may write",
+            ));
         }
         let (mut id, mut secret) = ([0; 16], [0; 16]);
         aws_lc_rs::rand::fill(&mut id)
@@ -429,8 +458,15 @@ impl Device {
             ));
         }
         let mut addresses = vec![pending.peer.clone()];
-        addresses.extend(from.addresses.iter().filter(|a| **a != pending.peer).cloned());
-        let running = lock(&self.shares).get(&share).map(|r| (r.members.clone(), r.tx.clone()));
+        addresses.extend(
+            from.addresses
+                .iter()
+                .filter(|a| **a != pending.peer)
+                .cloned(),
+        );
+        let running = lock(&self.shares)
+            .get(&share)
+            .map(|r| (r.members.clone(), r.tx.clone()));
         if let Some((members, tx)) = running {
             members.meet(peer, Role::ReadWrite, &from.name, &addresses)?;
             owner::nudge(&tx, Msg::MembersChanged);
@@ -474,7 +510,9 @@ impl Device {
                             take_pairing(&weak, &pending, lane)
                         });
                         if let Ok(Err(error)) = done.await {
-                            let _ = events.send(DaemonEvent::Notice { text: error.to_string() });
+                            let _ = events.send(DaemonEvent::Notice {
+                                text: error.to_string(),
+                            });
                         }
                         return;
                     }
@@ -500,13 +538,23 @@ impl Device {
         let Some(running) = shares.get(&id) else {
             return Ok(None);
         };
-        let (tx, board, path) = (running.tx.clone(), running.board.clone(), running.path.clone());
+        let (tx, board, path) = (
+            running.tx.clone(),
+            running.board.clone(),
+            running.path.clone(),
+        );
         drop(shares);
         let missing = |why: &str| {
             let status = board.read();
             let peers = status.iter().flat_map(|s| &s.peers);
-            let most = peers.map(|p| (p.need_files, p.need_bytes)).max().unwrap_or_default();
-            let ours = status.as_ref().map(|s| (s.need_files, s.need_bytes)).unwrap_or_default();
+            let most = peers
+                .map(|p| (p.need_files, p.need_bytes))
+                .max()
+                .unwrap_or_default();
+            let ours = status
+                .as_ref()
+                .map(|s| (s.need_files, s.need_bytes))
+                .unwrap_or_default();
             Some(Missing {
                 share: path.clone(),
                 state: status.map_or(State::Syncing, |s| s.state),
@@ -518,7 +566,9 @@ impl Device {
         // Without a peer there is nothing to be identical with: wait for one to come.
         loop {
             match board.read() {
-                Some(s) if s.state == State::Alarm => return Ok(missing("the share is in alarm: see `left status`")),
+                Some(s) if s.state == State::Alarm => {
+                    return Ok(missing("the share is in alarm: see `left status`"));
+                }
                 Some(s) if s.peers.iter().any(|p| p.connected) => break,
                 _ if Instant::now() >= deadline => return Ok(missing("no peer is connected")),
                 _ => std::thread::sleep(LOOK_EVERY),
@@ -569,7 +619,11 @@ fn pairing_trouble(peer: &str, error: &DialError) -> String {
     }
 }
 
-fn take_pairing(weak: &Weak<Device>, pending: &Pending, lane: ControlLane) -> Result<(), UserError> {
+fn take_pairing(
+    weak: &Weak<Device>,
+    pending: &Pending,
+    lane: ControlLane,
+) -> Result<(), UserError> {
     let Some(device) = weak.upgrade() else {
         return Ok(());
     };
@@ -579,7 +633,10 @@ fn take_pairing(weak: &Weak<Device>, pending: &Pending, lane: ControlLane) -> Re
         addresses: lane.info.addresses.clone(),
     };
     let share = lane.info.share;
-    device.door.pairings.complete(pending, share, lane.info.peer, &from)?;
+    device
+        .door
+        .pairings
+        .complete(pending, share, lane.info.peer, &from)?;
     if let Some(tx) = lock(&device.routes).get(&share) {
         let _ = tx.send(Msg::Control(lane));
     }
@@ -698,10 +755,18 @@ impl Daemon for Device {
             UserError::usage("cannot read the ticket", why, todo)
         })?;
         if parsed.inviter == self.door.device {
-            return Err(UserError::new(what, "this device made the ticket itself", "use it on another device"));
+            return Err(UserError::new(
+                what,
+                "this device made the ticket itself",
+                "use it on another device",
+            ));
         }
         if parsed.expires <= unix_now() {
-            return Err(UserError::new(what, "the ticket has expired", "ask for another one"));
+            return Err(UserError::new(
+                what,
+                "the ticket has expired",
+                "ask for another one",
+            ));
         }
         let dir = self.home.prepare_folder(dir)?;
         let had_marker = read_share(&dir).is_ok();
@@ -733,7 +798,11 @@ impl Daemon for Device {
             if new && !had_marker {
                 remove_marker(&dir)?;
             }
-            return Err(UserError::new(what, why, "ask the inviter for another ticket"));
+            return Err(UserError::new(
+                what,
+                why,
+                "ask the inviter for another ticket",
+            ));
         }
         Ok(self.info(&record, new))
     }
@@ -767,7 +836,11 @@ impl Daemon for Device {
         let (code, made) = match code {
             Some(text) => {
                 let code = PairCode::parse(text).map_err(|e| {
-                    UserError::usage("cannot pair", e, "copy the code as the other machine shows it")
+                    UserError::usage(
+                        "cannot pair",
+                        e,
+                        "copy the code as the other machine shows it",
+                    )
                 })?;
                 (code, false)
             }
@@ -801,7 +874,11 @@ impl Daemon for Device {
         let shares = lock(&self.shares);
         let mut all: Vec<ShareStatus> = shares
             .values()
-            .map(|r| r.board.read().unwrap_or_else(|| starting(&r.members.record())))
+            .map(|r| {
+                r.board
+                    .read()
+                    .unwrap_or_else(|| starting(&r.members.record()))
+            })
             .collect();
         drop(shares);
         for pending in self.door.pairings.waiting() {
@@ -810,7 +887,11 @@ impl Daemon for Device {
             }
         }
         all.sort_by(|a, b| a.path.cmp(&b.path));
-        let listen = self.net.iter().flat_map(|n| n.local_addrs()).map(ToString::to_string);
+        let listen = self
+            .net
+            .iter()
+            .flat_map(|n| n.local_addrs())
+            .map(ToString::to_string);
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: Some(std::process::id()),
@@ -882,6 +963,7 @@ impl Daemon for Device {
         if self.stopped.swap(true, Ordering::SeqCst) {
             return;
         }
+        self.door.closing.store(true, Ordering::Relaxed);
         let _ = self.events.send(DaemonEvent::Stopping);
         let ids: Vec<ShareId> = lock(&self.shares).keys().copied().collect();
         for id in ids {

@@ -1,6 +1,7 @@
 //! Who may enter: checks what a connection asks for against members, tickets and pairings.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use left_core::message::{Nonce, Refused, RefusedCode, Role, ShareId};
@@ -23,6 +24,8 @@ pub(super) struct Door {
     pub(super) sessions: Mutex<HashMap<Nonce, (DeviceId, ShareId)>>,
     pub(super) pairings: Arc<Pairings>,
     pub(super) events: broadcast::Sender<DaemonEvent>,
+    /// This left stops: nobody is let in any more, and that is nobody's fault.
+    pub(super) closing: AtomicBool,
 }
 
 /// Sessions remembered at most; each belongs to an admitted member's connection.
@@ -116,6 +119,9 @@ impl Door {
 
 impl Gate for Door {
     fn control(&self, visitor: &Visitor, request: &ControlRequest) -> Result<Admitted, Refused> {
+        if self.closing.load(Ordering::Relaxed) {
+            return Err(busy());
+        }
         let Some(members) = self.members(request.share) else {
             return Err(self.refused(visitor, "it asks for a share that is not here"));
         };
@@ -127,6 +133,9 @@ impl Gate for Door {
     }
 
     fn data(&self, visitor: &Visitor, session: Nonce) -> Result<ShareId, Refused> {
+        if self.closing.load(Ordering::Relaxed) {
+            return Err(busy());
+        }
         match lock(&self.sessions).get(&session) {
             Some((peer, share)) if *peer == visitor.peer => Ok(*share),
             _ => Err(not_admitted()),
@@ -134,18 +143,20 @@ impl Gate for Door {
     }
 
     fn pair(&self, visitor: &Visitor, request: &PairRequest) -> Result<Paired, Refused> {
-        let proof = |code: &_, end| {
-            code_mac(code, &visitor.exporter, end, visitor.peer, self.device)
-        };
-        let found = self
-            .pairings
-            .find(visitor.peer, |pending| same(&proof(&pending.code, End::Dialer), &request.mac));
+        let proof =
+            |code: &_, end| code_mac(code, &visitor.exporter, end, visitor.peer, self.device);
+        let found = self.pairings.find(visitor.peer, |pending| {
+            same(&proof(&pending.code, End::Dialer), &request.mac)
+        });
         let Some(pending) = found else {
             return Err(self.refused(visitor, "the pairing code is wrong, or none is expected"));
         };
         let share = match (pending.share, request.share) {
             (Some(mine), Some(theirs)) if mine != theirs => {
-                self.refused(visitor, "both folders are shares already, and different ones");
+                self.refused(
+                    visitor,
+                    "both folders are shares already, and different ones",
+                );
                 return Err(Refused {
                     code: RefusedCode::OtherShare,
                     reason: "both folders are shares already, and different ones; use an empty \
@@ -157,7 +168,9 @@ impl Gate for Door {
             (None, None) => share_from_code(&pending.code),
         };
         // Written down before the peer hears yes, so that neither ends up alone.
-        let done = self.pairings.complete(&pending, share, visitor.peer, &request.from);
+        let done = self
+            .pairings
+            .complete(&pending, share, visitor.peer, &request.from);
         if let Err(error) = done {
             tracing::error!("cannot complete the pairing: {error}");
             return Err(busy());

@@ -10,7 +10,7 @@ use left_core::message::{Control, Nonce, Role, ShareId};
 use left_core::ticket::Ticket;
 use left_core::version::DeviceId;
 
-use super::ask::Msg;
+use super::ask::{LaneKind, Msg};
 use super::gate::Door;
 use crate::home::ShareRecord;
 use crate::net::proof::TicketSecret;
@@ -28,6 +28,8 @@ const NEAR_WAIT: Duration = Duration::from_secs(3);
 const FAR_WAIT: Duration = Duration::from_secs(60);
 /// Failures after which a peer counts as not seen for long.
 const FAR_AFTER: u32 = 40;
+/// A data lane that ended is dialed again after this.
+const DATA_WAIT: Duration = Duration::from_millis(500);
 /// Data lanes that came before their control lane was taken in.
 const MAX_EARLY: usize = 16;
 
@@ -97,7 +99,12 @@ pub(super) enum Settled {
 }
 
 impl Links {
-    pub(super) fn new(share: ShareId, door: Arc<Door>, net: Option<Arc<Net>>, tx: Sender<Msg>) -> Self {
+    pub(super) fn new(
+        share: ShareId,
+        door: Arc<Door>,
+        net: Option<Arc<Net>>,
+        tx: Sender<Msg>,
+    ) -> Self {
         Self {
             share,
             door,
@@ -125,15 +132,13 @@ impl Links {
         self.up.is_empty()
     }
 
-    /// Why a peer was not reached the last time.
-    pub(super) fn last_error(&self, peer: DeviceId) -> Option<&str> {
-        self.dials.get(&peer)?.last_error.as_deref()
-    }
-
     /// Dials every member that is due; returns when to look again.
     pub(super) fn dial(&mut self, record: &ShareRecord, now: Instant) -> Option<Instant> {
         let net = self.net.clone()?;
-        let ticket = record.invitation.as_deref().and_then(|t| Ticket::parse(t).ok());
+        let ticket = record
+            .invitation
+            .as_deref()
+            .and_then(|t| Ticket::parse(t).ok());
         let mut next: Option<Instant> = None;
         for member in &record.members {
             if member.addresses.is_empty() || self.up.contains_key(&member.device) {
@@ -176,8 +181,14 @@ impl Links {
     pub(super) fn dial_failed(&mut self, peer: DeviceId, why: String) {
         let dial = self.dials.entry(peer).or_default();
         dial.under_way = false;
-        let cap = if dial.failures < FAR_AFTER { NEAR_WAIT } else { FAR_WAIT };
-        let wait = FIRST_WAIT.saturating_mul(1 << dial.failures.min(10)).min(cap);
+        let cap = if dial.failures < FAR_AFTER {
+            NEAR_WAIT
+        } else {
+            FAR_WAIT
+        };
+        let wait = FIRST_WAIT
+            .saturating_mul(1 << dial.failures.min(10))
+            .min(cap);
         dial.failures += 1;
         dial.not_before = Some(Instant::now() + wait);
         if dial.last_error.as_deref() != Some(why.as_str()) {
@@ -194,7 +205,12 @@ impl Links {
         }
         let replaced = match self.up.get(&peer) {
             None => false,
-            Some(old) => match keep(&old.info.facts(), &lane.info.facts(), self.door.device, peer) {
+            Some(old) => match keep(
+                &old.info.facts(),
+                &lane.info.facts(),
+                self.door.device,
+                peer,
+            ) {
                 Keep::Existing => {
                     self.door.forget_session(lane.info.session);
                     lane.close("another connection between the two is kept");
@@ -217,7 +233,7 @@ impl Links {
             });
         });
         if info.dialed_by_us {
-            self.dial_data(&info);
+            self.dial_all_data(&info);
         }
         self.up.insert(
             peer,
@@ -236,22 +252,53 @@ impl Links {
     }
 
     /// The end that dialed the control lane dials the data lanes too, for both directions.
-    fn dial_data(&self, info: &LaneInfo) {
+    fn dial_all_data(&self, info: &LaneInfo) {
+        for we_serve in [false, true] {
+            for express in [false, true] {
+                self.dial_data(info, LaneKind { we_serve, express });
+            }
+        }
+    }
+
+    fn dial_data(&self, info: &LaneInfo, lane: LaneKind) {
         let Some(net) = self.net.clone() else { return };
-        for (dialer_serves, express) in [(false, false), (true, false), (false, true), (true, true)] {
-            let call = DialData {
-                session: info.session,
-                share: self.share,
-                peer: info.peer,
-                remote: info.remote,
-                dialer_serves,
-                express,
-            };
-            let (tx, session, net) = (self.tx.clone(), info.session, net.clone());
-            net.runtime().clone().spawn(async move {
-                let result = net.dial_data(call).await;
-                let _ = tx.send(Msg::DialedData { session, result });
+        let call = DialData {
+            session: info.session,
+            share: self.share,
+            peer: info.peer,
+            remote: info.remote,
+            dialer_serves: lane.we_serve,
+            express: lane.express,
+        };
+        let (tx, session) = (self.tx.clone(), info.session);
+        net.runtime().clone().spawn(async move {
+            let result = net.dial_data(call).await;
+            let _ = tx.send(Msg::DialedData {
+                session,
+                lane,
+                result,
             });
+        });
+    }
+
+    /// A data lane ended, or could not be dialed, while its control lane goes on: it is dialed again
+    /// after a moment.
+    pub(super) fn data_ended(&self, session: Nonce, lane: LaneKind) {
+        let ours = |l: &&Link| l.info.session == session && l.info.dialed_by_us;
+        let (Some(net), Some(_)) = (&self.net, self.up.values().find(ours)) else {
+            return;
+        };
+        let tx = self.tx.clone();
+        net.runtime().spawn(async move {
+            tokio::time::sleep(DATA_WAIT).await;
+            let _ = tx.send(Msg::RedialData { session, lane });
+        });
+    }
+
+    /// The moment is over.
+    pub(super) fn redial_data(&self, session: Nonce, lane: LaneKind) {
+        if let Some(link) = self.up.values().find(|l| l.info.session == session) {
+            self.dial_data(&link.info, lane);
         }
     }
 
@@ -269,8 +316,7 @@ impl Links {
             }
             return None;
         }
-        let closer = lane.stream.shutdown_handle().ok()?;
-        link.closers.push(closer);
+        link.closers.push(lane.stream.shutdown_handle());
         link.counters.push(lane.stream.counters());
         Some(lane)
     }

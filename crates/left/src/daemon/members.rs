@@ -60,7 +60,11 @@ impl Members {
 
     /// What another device may do, if it is a member.
     pub(super) fn role_of(&self, device: DeviceId) -> Option<Role> {
-        self.lock().members.iter().find(|m| m.device == device).map(|m| m.role)
+        self.lock()
+            .members
+            .iter()
+            .find(|m| m.device == device)
+            .map(|m| m.role)
     }
 
     /// Changes the record durably, or not at all.
@@ -87,14 +91,22 @@ impl Members {
         let now = unix_now();
         self.update(|record| {
             if record.tickets.len() >= MAX_TICKETS {
-                record.tickets.retain(|t| t.used_by.is_none() && t.expires > now);
+                record
+                    .tickets
+                    .retain(|t| t.used_by.is_none() && t.expires > now);
             }
             record.tickets.push(ticket);
         })
     }
 
     /// A device proved that it knows the ticket's secret.
-    pub(super) fn use_ticket(&self, id: Nonce, device: DeviceId, name: &str, addresses: &[String]) -> TicketUse {
+    pub(super) fn use_ticket(
+        &self,
+        id: Nonce,
+        device: DeviceId,
+        name: &str,
+        addresses: &[String],
+    ) -> TicketUse {
         let now = unix_now();
         let used = self.update(|record| {
             let Some(ticket) = record.tickets.iter_mut().find(|t| t.id == id) else {
@@ -129,7 +141,12 @@ impl Members {
     }
 
     /// What a read-write member says of the others. Returns whether anything was new.
-    pub(super) fn hear(&self, me: DeviceId, from: DeviceId, told: &[Member]) -> Result<bool, UserError> {
+    pub(super) fn hear(
+        &self,
+        me: DeviceId,
+        from: DeviceId,
+        told: &[Member],
+    ) -> Result<bool, UserError> {
         self.update(|record| {
             let before = record.members.clone();
             for m in told.iter().filter(|m| m.device != me) {

@@ -132,9 +132,7 @@ impl Owner {
             notices.push(format!("the index was made anew: {why}; nothing is lost"));
         }
         // Small staged files belong to the last run; big ones are continued.
-        stage
-            .clean(|name| name.len() == 64)
-            .map_err(|e| text(&e))?;
+        stage.clean(|name| name.len() == 64).map_err(|e| text(&e))?;
         let source = Arc::new(Source::new(root.clone(), reader(())?, manifests.clone()));
         let (fetch_tx, fetched) = unbounded();
         let fetcher = adapt::fetcher(&root, &stage, &manifests, fetch_tx);
@@ -218,12 +216,17 @@ impl Owner {
     /// How long to sleep at most; for ever when nothing is to be done.
     fn next_wake(&self) -> Option<Duration> {
         let now = Instant::now();
-        let tick = self.engine.next_tick(self.now()).map(|ms| {
-            Duration::from_millis(ms).saturating_sub(self.started.elapsed())
-        });
+        let tick = self
+            .engine
+            .next_tick(self.now())
+            .map(|ms| Duration::from_millis(ms).saturating_sub(self.started.elapsed()));
         let dial = self.next_dial.map(|at| at.saturating_duration_since(now));
         let beat = self.progress.is_working().then_some(BEAT);
-        let beat = if self.dirty { Some(super::snapshot::EVERY) } else { beat };
+        let beat = if self.dirty {
+            Some(super::snapshot::EVERY)
+        } else {
+            beat
+        };
         [tick, dial, beat].into_iter().flatten().min()
     }
 
@@ -291,10 +294,9 @@ impl Owner {
     fn look(&mut self, event: EyeEvent) -> Result<(), IndexError> {
         match event {
             EyeEvent::Observed(seen) => {
-                let (good, stale): (Vec<Observation>, Vec<Observation>) =
-                    seen.into_iter().partition(|o| {
-                        self.engine.is_path_busy(&o.path) || self.root.still_holds(o)
-                    });
+                let (good, stale): (Vec<Observation>, Vec<Observation>) = seen
+                    .into_iter()
+                    .partition(|o| self.engine.is_path_busy(&o.path) || self.root.still_holds(o));
                 if !stale.is_empty() {
                     self.eye.rescan(stale.into_iter().map(|o| o.path).collect());
                 }
@@ -326,11 +328,26 @@ impl Owner {
                 Ok(())
             }
             Msg::Dialed { peer, result } => self.dialed(peer, result),
-            Msg::DialedData { session: _, result } => {
+            Msg::DialedData {
+                session,
+                lane,
+                result,
+            } => {
                 match result {
                     Ok(lane) => self.add_data(lane),
-                    Err(error) => tracing::info!("no data lane: {error}"),
+                    Err(error) => {
+                        tracing::info!("no data lane: {error}");
+                        self.links.data_ended(session, lane);
+                    }
                 }
+                Ok(())
+            }
+            Msg::DataEnded { session, lane } => {
+                self.links.data_ended(session, lane);
+                Ok(())
+            }
+            Msg::RedialData { session, lane } => {
+                self.links.redial_data(session, lane);
                 Ok(())
             }
             Msg::Lane {
@@ -341,7 +358,9 @@ impl Owner {
             Msg::Applied(results) => self.handle(Event::Applied(results)),
             Msg::Rescued(paths) => {
                 for path in &paths {
-                    let text = format!("a program wrote to a file after it was replaced; what it wrote is in {path}");
+                    let text = format!(
+                        "a program wrote to a file after it was replaced; what it wrote is in {path}"
+                    );
                     self.notice(text);
                 }
                 self.conflicts.extend(paths.iter().cloned());
@@ -398,9 +417,9 @@ impl Owner {
             Err(error) => {
                 self.links.dial_failed(peer, error.to_string());
                 match error {
-                    DialError::Refused(_) | DialError::WrongKey { .. } | DialError::Protocol { .. } => {
-                        Err(error.to_string())
-                    }
+                    DialError::Refused(_)
+                    | DialError::WrongKey { .. }
+                    | DialError::Protocol { .. } => Err(error.to_string()),
                     // Not there (yet): tried again.
                     _ => {
                         self.dial();
@@ -465,15 +484,19 @@ impl Owner {
         let Some(lane) = self.links.add_data(lane) else {
             return;
         };
+        let tx = self.tx.clone();
         if lane.we_serve {
-            adapt::spawn_server(lane, self.source.clone());
-        } else if let Err(error) = adapt::add_lane(&self.fetcher, lane) {
-            tracing::warn!("a data lane failed: {error}");
+            adapt::spawn_server(lane, self.source.clone(), tx);
+        } else {
+            adapt::add_lane(&self.fetcher, lane, tx);
         }
     }
 
     fn lane(&mut self, peer: DeviceId, session: Nonce, event: LaneEvent) -> Result<(), IndexError> {
-        let current = self.links.link(peer).is_some_and(|l| l.info.session == session);
+        let current = self
+            .links
+            .link(peer)
+            .is_some_and(|l| l.info.session == session);
         match event {
             LaneEvent::Message(_) | LaneEvent::SendReady if !current => Ok(()),
             LaneEvent::Message(incoming) => match incoming.take() {
@@ -538,14 +561,21 @@ impl Owner {
         if self.notices.len() >= MAX_NOTICES {
             self.notices.remove(0);
         }
-        let _ = self.setup.events.send(DaemonEvent::Notice { text: text.clone() });
+        let _ = self
+            .setup
+            .events
+            .send(DaemonEvent::Notice { text: text.clone() });
         self.notices.push(text);
     }
 
     fn problem(&mut self, path: String, reason: String) {
         /// What status can show.
         const MAX_PROBLEMS: usize = 500;
-        if self.problems.iter().any(|(p, r)| *p == path && *r == reason) {
+        if self
+            .problems
+            .iter()
+            .any(|(p, r)| *p == path && *r == reason)
+        {
             return;
         }
         self.problems.retain(|(p, _)| *p != path);
@@ -604,7 +634,8 @@ impl Owner {
                 return;
             }
             Report::Full(false) => {
-                self.notices.retain(|n| !n.starts_with("no room on the disk"));
+                self.notices
+                    .retain(|n| !n.starts_with("no room on the disk"));
                 return;
             }
         };

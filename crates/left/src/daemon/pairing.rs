@@ -28,9 +28,8 @@ pub(super) struct Pending {
 }
 
 /// Makes the folder a member of the share: given when a pairing is complete.
-type OnDone = Box<
-    dyn Fn(&Pending, ShareId, DeviceId, &Introduction) -> Result<(), UserError> + Send + Sync,
->;
+type OnDone =
+    Box<dyn Fn(&Pending, ShareId, DeviceId, &Introduction) -> Result<(), UserError> + Send + Sync>;
 
 /// All pairings of this device that wait.
 #[derive(Default)]
@@ -51,7 +50,13 @@ impl Pairings {
     }
 
     /// A new pairing; one for the same folder is replaced.
-    pub(super) fn add(&self, dir: PathBuf, code: CodeKey, peer: String, share: Option<ShareId>) -> Pending {
+    pub(super) fn add(
+        &self,
+        dir: PathBuf,
+        code: CodeKey,
+        peer: String,
+        share: Option<ShareId>,
+    ) -> Pending {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         *next += 1;
         let pending = Pending {
@@ -75,7 +80,9 @@ impl Pairings {
         test: impl Fn(&Pending) -> bool,
     ) -> Option<Pending> {
         let all = self.lock();
-        let mut open = all.iter().filter(|p| p.done_with.is_none_or(|d| d == device));
+        let mut open = all
+            .iter()
+            .filter(|p| p.done_with.is_none_or(|d| d == device));
         open.find(|p| test(p)).cloned()
     }
 
@@ -88,7 +95,10 @@ impl Pairings {
     /// Those that wait.
     pub(super) fn waiting(&self) -> Vec<Pending> {
         let all = self.lock();
-        all.iter().filter(|p| p.done_with.is_none()).cloned().collect()
+        all.iter()
+            .filter(|p| p.done_with.is_none())
+            .cloned()
+            .collect()
     }
 
     pub(super) fn remove(&self, dir: &std::path::Path) {
@@ -107,7 +117,11 @@ impl Pairings {
         if let Some(on_done) = self.on_done.get() {
             on_done(pending, share, peer, from)?;
         }
-        for p in self.lock().iter_mut().filter(|p| p.number == pending.number) {
+        for p in self
+            .lock()
+            .iter_mut()
+            .filter(|p| p.number == pending.number)
+        {
             p.done_with = Some(peer);
             p.share = Some(share);
         }

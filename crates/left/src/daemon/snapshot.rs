@@ -81,7 +81,12 @@ pub(super) fn status(parts: &Parts<'_>) -> ShareStatus {
         need_files: totals.need_files,
         need_bytes: totals.need_bytes,
         peers,
-        conflicts: parts.conflicts.iter().take(MAX_LIST).map(ToString::to_string).collect(),
+        conflicts: parts
+            .conflicts
+            .iter()
+            .take(MAX_LIST)
+            .map(ToString::to_string)
+            .collect(),
         problems: parts
             .problems
             .iter()

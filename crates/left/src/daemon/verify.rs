@@ -9,7 +9,6 @@ use left_core::content::Segment;
 use left_core::entry::Record;
 use left_core::path::RelPath;
 
-
 use super::ask::Msg;
 use super::handle::{Problem, UserError, VerifyReport};
 use super::snapshot::Board;
@@ -35,8 +34,7 @@ pub(super) fn verify(
     let what = format!("cannot verify {}", clean(dir));
     let fail = |e: &dyn std::fmt::Display| UserError::new(&what, e, "");
     let root = Root::open(dir).map_err(|e| fail(&e))?;
-    let reader = IndexReader::open(&dir.join(MARKER_DIR).join("index.db"))
-        .map_err(|e| fail(&e))?;
+    let reader = IndexReader::open(&dir.join(MARKER_DIR).join("index.db")).map_err(|e| fail(&e))?;
     let name = |path: &RelPath| format!("{}/{path}", clean(dir));
     let mut after: Option<RelPath> = None;
     let mut damaged = Vec::new();

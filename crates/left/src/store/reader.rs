@@ -7,8 +7,8 @@ use left_core::entry::{Mtime, Record};
 use left_core::index::{IndexError, Totals};
 use left_core::path::RelPath;
 
-use super::index_db::lift;
 use super::StoreError;
+use super::index_db::lift;
 use super::open::open_reader;
 use super::rows::Rows;
 
