@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use left::disk::{
     DiskEye, EyeEvent, Found, History, ManifestOut, ManifestSink, Root, ScanIndex, Stage,
     init_share,
@@ -306,7 +306,15 @@ impl Watched {
     }
 
     pub fn over(share: &Share, index: MapIndex, sink: Sink) -> Watched {
-        let (out, events) = unbounded();
+        Watched::through(share, index, sink, unbounded())
+    }
+
+    pub fn through(
+        share: &Share,
+        index: MapIndex,
+        sink: Sink,
+        (out, events): (Sender<EyeEvent>, Receiver<EyeEvent>),
+    ) -> Watched {
         let eye = DiskEye::start(
             Arc::clone(&share.root),
             Box::new(index.clone()),
