@@ -7,13 +7,14 @@ mod disk_support;
 use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use disk_support::{Share, file, p};
 use left::disk::Found;
 use left_core::entry::{Kind, Node};
-use left_core::plan::{Expect, Op};
+use left_core::plan::{Expect, Op, OpDone};
 
 const ROUNDS: usize = 400;
 
@@ -52,11 +53,32 @@ fn race(s: &Share, user: impl Fn(usize) + Sync, mut op: impl FnMut(usize, Expect
                 Ok(Some(Found::Dir(stat))) => Expect::Present(Kind::Dir, stat),
                 _ => Expect::Absent,
             };
-            applied += usize::from(s.apply_one(op(n, expect)).is_ok());
+            let op = op(n, expect);
+            if let Ok(done) = s.apply_one(op.clone()) {
+                applied += 1;
+                check_record(s, &op, &done);
+            }
         }
         done.store(true, Ordering::Relaxed);
     });
     applied
+}
+
+/// What would be recorded must be true: while the stat is as told, the bytes are those placed.
+fn check_record(s: &Share, op: &Op, done: &OpDone) {
+    if let (
+        Op::Place {
+            path,
+            node: Node::File { content, .. },
+            ..
+        },
+        Some(stat),
+    ) = (op, done.stat)
+        && let Ok(got) =
+            left::disk::hash_file(&s.root, path, &stat, &mut |_| ControlFlow::Continue(()))
+    {
+        assert_eq!(got, *content);
+    }
 }
 
 #[test]
@@ -107,7 +129,7 @@ fn appends_through_handles_survive_everything() {
     let user = |n: usize| {
         let opened = fs::File::options().append(true).open(s.at("f"));
         let Ok(mut file) = opened else { return };
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             std::thread::yield_now();
         }
         let token = format!("<{n}>");
@@ -140,6 +162,22 @@ fn appends_through_handles_survive_everything() {
 }
 
 #[test]
+fn writes_of_equal_length_are_never_recorded_as_ours() {
+    let s = Share::new();
+    s.write("f", "peer 000");
+    let user = |n: usize| {
+        if let Ok(mut file) = fs::File::options().write(true).open(s.at("f")) {
+            file.write_all(format!("user {:03}", n % 1000).as_bytes())
+                .unwrap();
+        }
+    };
+    let applied = race(&s, user, |n, expect| {
+        s.place("f", format!("peer {n:03}").as_bytes(), expect, None)
+    });
+    eprintln!("{applied} of {ROUNDS} applied");
+}
+
+#[test]
 fn files_made_in_a_folder_survive_its_replacement() {
     let s = Share::new();
     s.mkdir("f");
@@ -155,7 +193,7 @@ fn files_made_in_a_folder_survive_its_replacement() {
             // Then it is moved out again, so that the folder is empty at times.
             let _ = fs::rename(s.at(&name), s.at(&format!("out{n}")));
         }
-        if n % 50 == 0 {
+        if n.is_multiple_of(50) {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
     };
