@@ -11,7 +11,7 @@ use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
 const READ: usize = 1 << 20;
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// Whether the open file still is what `stat` says (a rename in between does not matter).
 pub(crate) fn unchanged(file: &File, stat: &FileStat) -> io::Result<bool> {
