@@ -1,1 +1,47 @@
-fn main() {}
+//! Developer tasks of LEFT, run as `cargo xtask TASK`.
+//!
+//! - `bench` runs LEFT beside rsync, unison and syncthing on the same work and prints a table;
+//! - `tidy` checks the rules of the house that no compiler checks;
+//! - `sim` runs the simulator.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod sim;
+mod tidy;
+mod workspace;
+
+/// Developer tasks of LEFT.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Measure LEFT beside rsync, unison and syncthing (needs root, for network namespaces).
+    Bench(bench::Args),
+    /// Check sizes, layers and forbidden words in the sources.
+    Tidy,
+    /// Run the simulator, in release mode; everything given is passed on to it.
+    Sim(sim::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().task {
+        Task::Bench(args) => bench::run(&args),
+        Task::Tidy => tidy::run(),
+        Task::Sim(args) => sim::run(&args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

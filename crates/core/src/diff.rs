@@ -1,8 +1,9 @@
 //! Index against disk: what a look at a path means.
 
 use crate::content::ContentId;
-use crate::entry::{FileStat, Record};
+use crate::entry::{Entry, FileStat, Kind, MODE_MASK, Node, Record, Stamp};
 use crate::path::RelPath;
+use crate::version::DeviceId;
 
 /// What a look at one path showed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,5 +60,106 @@ pub fn look_at_file(record: Option<&Record>, stat: &FileStat) -> Look {
     match record.stat {
         Some(old) if record.entry.node.content().is_some() && old == *stat => Look::Same,
         _ => Look::Read,
+    }
+}
+
+/// What a look means for the index.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// The same node; only what `lstat` says of it changed.
+    Touch(FileStat),
+    /// A local edit.
+    Edit(Record),
+}
+
+/// Who edits, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Author {
+    /// This device.
+    pub device: DeviceId,
+    /// Wall clock in milliseconds since 1970.
+    pub now_ms: u64,
+    /// The largest counter of this device seen anywhere.
+    pub floor: u64,
+    /// The index was empty when this scan began. A file's age is then told by its mtime: a folder
+    /// with old files that joins a share must not win over newer ones because it was looked at
+    /// later. (The version's counter is the present all the same, so no version is issued twice.)
+    pub first_scan: bool,
+}
+
+/// Compares a look at a path with our record of it.
+pub fn observe(record: Option<&Record>, seen: &Seen, author: &Author) -> Change {
+    let (node, stat) = match seen {
+        Seen::Unreadable { .. } => return Change::None,
+        Seen::Absent => (Node::Tombstone, None),
+        Seen::Dir(stat) => (
+            Node::Dir {
+                mode: stat.mode & MODE_MASK,
+            },
+            Some(*stat),
+        ),
+        Seen::File { stat, content } => (
+            Node::File {
+                mode: stat.mode & MODE_MASK,
+                mtime: stat.mtime,
+                size: stat.size,
+                content: *content,
+            },
+            Some(*stat),
+        ),
+        Seen::Symlink { stat, target } => (
+            Node::Symlink {
+                mtime: stat.mtime,
+                target: target.clone(),
+            },
+            Some(*stat),
+        ),
+    };
+    match record {
+        None if node == Node::Tombstone => Change::None,
+        Some(old) if old.entry.node == node => match stat {
+            Some(stat)
+                if node.kind() == Kind::Dir && old.stat.is_some_and(|o| o.ino == stat.ino) =>
+            {
+                Change::None
+            }
+            Some(stat) if old.stat != Some(stat) => Change::Touch(stat),
+            _ => Change::None,
+        },
+        _ => Change::Edit(edit(record, node, stat, author)),
+    }
+}
+
+/// A new record for a local edit of a path.
+pub fn edit(old: Option<&Record>, node: Node, stat: Option<FileStat>, author: &Author) -> Record {
+    let before = old.map(|r| r.entry.version.clone()).unwrap_or_default();
+    let version = before.bump(author.device, author.now_ms, author.floor);
+    let mut counter = version.counter(author.device);
+    if author.first_scan && old.is_none() {
+        counter = counter.min(age(&node)).max(1);
+    }
+    Record {
+        entry: Entry {
+            node,
+            version,
+            stamp: Stamp {
+                counter,
+                device: author.device,
+            },
+        },
+        stat,
+    }
+}
+
+/// The mtime in milliseconds, 1 for what has none.
+fn age(node: &Node) -> u64 {
+    match node {
+        Node::File { mtime, .. } | Node::Symlink { mtime, .. } => {
+            let ms = mtime.secs.saturating_mul(1000) + i64::from(mtime.nanos / 1_000_000);
+            u64::try_from(ms).unwrap_or(1)
+        }
+        Node::Dir { .. } | Node::Tombstone => 1,
     }
 }

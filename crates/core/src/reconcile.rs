@@ -1,1 +1,126 @@
-//! reconcile
+//! One path, ours and theirs: what is to be done.
+
+use std::cmp::Ordering;
+
+use crate::conflict::rank;
+use crate::entry::Entry;
+use crate::version::{DeviceId, Relation};
+
+/// What follows from comparing our entry of a path with a peer's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// Both know and have the same.
+    InSync,
+    /// The peer's entry is older; it will take ours.
+    Older,
+    /// Concurrent, the bytes differ, and ours stays at the path. Only a device that holds the
+    /// losing bytes may join the two versions, because joining makes the losing version look
+    /// settled everywhere and so must go along with making its conflict copy.
+    Await,
+    /// What stands on our disk stays; our entry becomes this one.
+    Merge(Entry),
+    /// Our disk must change so that it shows this entry.
+    Take {
+        /// Our entry afterwards.
+        target: Entry,
+        /// The bytes that stand here now lose against a concurrent edit: they become a conflict
+        /// copy. Else they are superseded and go to history.
+        conflict: bool,
+    },
+}
+
+/// Compares our entry of a path (`None`: never heard of it) with a peer's.
+pub fn reconcile(ours: Option<&Entry>, theirs: &Entry) -> Decision {
+    let Some(ours) = ours else {
+        return if theirs.node.is_live() {
+            take(theirs.clone(), false)
+        } else {
+            // Nothing to delete here, but others may hear of the deletion only through us.
+            Decision::Merge(theirs.clone())
+        };
+    };
+    match ours.version.relation(&theirs.version) {
+        Relation::After => Decision::Older,
+        Relation::Before if ours.node == theirs.node => Decision::Merge(theirs.clone()),
+        Relation::Before => take(theirs.clone(), false),
+        Relation::Equal if ours.node == theirs.node => Decision::InSync,
+        // Two nodes under one version: a device re-issued a counter. Both ends see the same pair,
+        // so the winner rule alone settles it; the loser's bytes are kept like any other's.
+        Relation::Equal => match wins(ours, theirs) {
+            true => Decision::Older,
+            false => take(theirs.clone(), both_have_bytes(ours, theirs)),
+        },
+        Relation::Concurrent => concurrent(ours, theirs),
+    }
+}
+
+fn concurrent(ours: &Entry, theirs: &Entry) -> Decision {
+    let ours_win = wins(ours, theirs);
+    let winner = if ours_win { ours } else { theirs };
+    let joined = Entry {
+        node: winner.node.clone(),
+        version: ours.version.join(&theirs.version),
+        stamp: winner.stamp,
+    };
+    let differ = both_have_bytes(ours, theirs);
+    match (ours_win, differ) {
+        (true, true) => Decision::Await,
+        (true, false) => Decision::Merge(joined),
+        (false, _) if ours.node == theirs.node => Decision::Merge(joined),
+        (false, differ) => take(joined, differ),
+    }
+}
+
+/// Whether ours stays at the path; a live node always beats a deletion.
+fn wins(ours: &Entry, theirs: &Entry) -> bool {
+    match (ours.node.is_live(), theirs.node.is_live()) {
+        (true, false) => true,
+        (false, true) => false,
+        _ => rank(ours, theirs) != Ordering::Less,
+    }
+}
+
+/// Both hold something, and it is not the same.
+fn both_have_bytes(ours: &Entry, theirs: &Entry) -> bool {
+    ours.node.is_live() && theirs.node.is_live() && !ours.node.same_bytes(&theirs.node)
+}
+
+fn take(target: Entry, conflict: bool) -> Decision {
+    Decision::Take { target, conflict }
+}
+
+/// Of what several peers announced for one path, the entry to compare ours with first; the others
+/// are looked at again once that one is settled. `None` for an empty slice.
+pub fn best(theirs: &[(DeviceId, Entry)]) -> Option<&Entry> {
+    theirs
+        .iter()
+        .map(|(_, e)| e)
+        .reduce(|a, b| match a.version.relation(&b.version) {
+            Relation::After => a,
+            Relation::Before => b,
+            Relation::Equal | Relation::Concurrent if wins(a, b) => a,
+            Relation::Equal | Relation::Concurrent => b,
+        })
+}
+
+/// As a read-only member: our own edits never reach others, so theirs always stands at the path;
+/// what we changed is kept as a conflict copy.
+pub fn reconcile_read_only(ours: Option<&Entry>, theirs: &Entry) -> Decision {
+    match (reconcile(ours, theirs), ours) {
+        (Decision::Await, Some(ours)) => take(
+            Entry {
+                version: ours.version.join(&theirs.version),
+                ..theirs.clone()
+            },
+            true,
+        ),
+        (Decision::Merge(_), Some(ours)) if ours.node != theirs.node => take(
+            Entry {
+                version: ours.version.join(&theirs.version),
+                ..theirs.clone()
+            },
+            both_have_bytes(ours, theirs),
+        ),
+        (decision, _) => decision,
+    }
+}

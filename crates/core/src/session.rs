@@ -1,1 +1,170 @@
-//! session
+//! One peer's protocol state: what it was told of our index, and how far it says it is.
+
+use std::collections::HashSet;
+
+use crate::index::{Cursor, Index, IndexError};
+use crate::message::{Control, IndexBatch, MAX_MESSAGE, Progress, Role, Start, entry_len};
+use crate::version::DeviceId;
+
+/// Index messages that may be under way before the lane says it has room again.
+const CREDITS: u32 = 4;
+/// Entries of one Index message.
+const BATCH: usize = 1000;
+/// Bytes of one Index message, with room for its frame.
+const BATCH_BYTES: usize = MAX_MESSAGE / 2;
+/// Remembered entries that need not be echoed to the peer they came from.
+const MAX_SKIPS: usize = 1 << 16;
+/// Progress messages come at most this often while work goes on.
+const PROGRESS_EVERY_MS: u64 = 250;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Session {
+    /// What the peer may do.
+    pub role: Role,
+    /// Its Start came.
+    pub started: bool,
+    /// Our index is told up to here.
+    pub sent: u64,
+    /// How far we have taken in its index.
+    pub taken: Cursor,
+    /// It announced that more index follows at once.
+    pub more: bool,
+    /// What it last said of itself.
+    pub progress: Option<Progress>,
+    /// Barrier tokens of the peer to answer once all of our index up to the number is told.
+    pub barriers: Vec<(u64, u64)>,
+    credits: u32,
+    skips: HashSet<u64>,
+    told: Option<(Progress, u64)>,
+}
+
+impl Session {
+    /// A lane just came up; returns the session and our first message.
+    pub fn open(
+        peer: DeviceId,
+        role: Role,
+        index: &dyn Index,
+    ) -> Result<(Self, Control), IndexError> {
+        let known = index.cursor(peer)?;
+        let start = Control::Start(Start {
+            epoch: index.epoch(),
+            head: index.head(),
+            known,
+            your_counter: index.max_counter(peer)?,
+        });
+        let session = Self {
+            role,
+            started: false,
+            sent: 0,
+            taken: known,
+            more: false,
+            progress: None,
+            barriers: Vec::new(),
+            credits: CREDITS,
+            skips: HashSet::new(),
+            told: None,
+        };
+        Ok((session, start))
+    }
+
+    /// The peer said how far it knows our index. Returns whether what we know of its index is void.
+    pub fn start(&mut self, start: &Start, index: &dyn Index) -> bool {
+        self.started = true;
+        let known = start.known;
+        // A number beyond our head means that our index went back in time: tell all again.
+        self.sent = if known.epoch == index.epoch() && known.seq <= index.head() {
+            known.seq
+        } else {
+            0
+        };
+        let void = start.epoch != self.taken.epoch || start.head < self.taken.seq;
+        if void {
+            self.taken = Cursor {
+                epoch: start.epoch,
+                seq: 0,
+            };
+        }
+        self.more = start.head > self.taken.seq;
+        void
+    }
+
+    /// The lane has room for one more Index message.
+    pub fn ready(&mut self) {
+        self.credits = (self.credits + 1).min(CREDITS);
+    }
+
+    /// The entry with this number came from this peer itself.
+    pub fn skip(&mut self, seq: u64) {
+        if self.skips.len() < MAX_SKIPS {
+            self.skips.insert(seq);
+        }
+    }
+
+    /// The next piece of our index for the peer, if there is one and the lane has room.
+    pub fn next_index(&mut self, index: &dyn Index) -> Result<Option<Control>, IndexError> {
+        if !self.started || self.credits == 0 || self.sent >= index.head() {
+            return Ok(None);
+        }
+        let rows = index.changes_since(self.sent, BATCH)?;
+        let mut batch = IndexBatch::default();
+        let (mut bytes, mut all) = (0, true);
+        for (seq, path, record) in rows {
+            if !self.skips.remove(&seq) {
+                bytes += entry_len(&path, &record.entry);
+                if bytes > BATCH_BYTES && !batch.entries.is_empty() {
+                    all = false;
+                    break;
+                }
+                batch.entries.push((path, record.entry));
+            }
+            batch.upto = seq;
+            if batch.entries.len() == BATCH {
+                break;
+            }
+        }
+        if all && batch.upto == 0 {
+            // Numbers without rows: they were replaced by later ones.
+            batch.upto = index.head();
+        }
+        self.sent = batch.upto;
+        batch.more = batch.upto < index.head();
+        self.credits -= 1;
+        Ok(Some(Control::Index(batch)))
+    }
+
+    /// Barrier answers that are due: all of our index up to their number is told.
+    pub fn due_barriers(&mut self) -> Vec<u64> {
+        let sent = self.sent;
+        let (due, rest) = std::mem::take(&mut self.barriers)
+            .into_iter()
+            .partition(|(head, _)| *head <= sent);
+        self.barriers = rest;
+        due.into_iter().map(|(_, token)| token).collect()
+    }
+
+    /// A Progress message when there is something new to say, not too often while busy.
+    pub fn next_progress(&mut self, now: Progress, mono_ms: u64) -> Option<Control> {
+        if !self.started {
+            return None;
+        }
+        if let Some((told, at)) = self.told {
+            let soon = mono_ms < at + PROGRESS_EVERY_MS;
+            if told == now || (now.busy && told.busy && soon) {
+                return None;
+            }
+        }
+        self.told = Some((now, mono_ms));
+        Some(Control::Progress(now))
+    }
+
+    /// Whether the peer and we have the same, as far as both said.
+    pub fn in_sync(&self, head: u64) -> bool {
+        self.started
+            && self.sent >= head
+            && !self.more
+            && self.progress.is_some_and(|p| {
+                !p.busy && p.need_files == 0 && p.your_seq >= head && p.head <= self.taken.seq
+            })
+    }
+}

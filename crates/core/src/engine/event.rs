@@ -1,10 +1,20 @@
-//! One share's engine: `step(now, event, index) -> effects`. It only dispatches.
+//! Everything that can wake the engine, and everything it asks for.
 
 use crate::diff::Observation;
-use crate::message::{Control, Role};
+use crate::index::Totals;
+use crate::message::{Control, Progress, Role};
 use crate::path::RelPath;
 use crate::plan::{FetchError, FetchItem, Op, OpDone, OpError, OpId, StageName};
 use crate::version::DeviceId;
+
+/// The two clocks, read once per step by the caller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    /// Monotonic milliseconds since any fixed moment: for waiting.
+    pub mono_ms: u64,
+    /// Wall clock milliseconds since 1970: for versions. May jump.
+    pub wall_ms: u64,
+}
 
 /// Everything that can wake the engine.
 #[derive(Debug, Clone)]
@@ -30,7 +40,7 @@ pub enum Event {
         /// What.
         message: Control,
     },
-    /// The outgoing queue to a peer has room again.
+    /// The outgoing queue to a peer took one Index message.
     SendReady {
         /// To whom.
         peer: DeviceId,
@@ -38,19 +48,29 @@ pub enum Event {
     /// The disk was looked at. The executor has checked, in the same breath, that each
     /// observation still holds.
     Observed(Vec<Observation>),
-    /// The scan of the whole tree since start (or since it was asked for) is done.
+    /// The scan of the whole tree is done.
     ScanDone,
     /// A local barrier asked for by [`Effect::Barrier`] is done: all earlier changes on disk
     /// were observed.
     BarrierDone(u64),
+    /// Somebody waits, under this number, until all connected peers have the same.
+    Wait(u64),
+    /// The bytes of these files of ours are damaged though nothing says that they changed: bring
+    /// them again from peers that have the same.
+    Damaged(Vec<RelPath>),
     /// Contents are staged, or not.
     Fetched(Vec<(OpId, Result<StageName, FetchError>)>),
     /// Operations are done, or not.
     Applied(Vec<(OpId, Result<OpDone, OpError>)>),
     /// The user wants the share held still, or to go on.
     Pause(bool),
-    /// The user says that the deletions which raised the alarm are meant.
-    AcceptDeletions,
+    /// The share's root is missing or is another folder now; why, and what to do.
+    RootGone(String),
+    /// The user looked into an alarm.
+    Resume {
+        /// The deletions are meant.
+        accept_deletions: bool,
+    },
 }
 
 /// Everything the engine asks for. Done in order.
@@ -76,8 +96,12 @@ pub enum Effect {
     Apply(Vec<(OpId, Op)>),
     /// Look at these paths (and all below them) again.
     Rescan(Vec<RelPath>),
+    /// Look at the whole tree again, then say [`Event::ScanDone`].
+    RescanAll,
     /// Look at whatever may have changed until now, then say [`Event::BarrierDone`].
     Barrier(u64),
+    /// The wait of this number is over: all connected peers have the same.
+    Waited(u64),
     /// For people.
     Report(Report),
 }
@@ -85,6 +109,18 @@ pub enum Effect {
 /// What people may want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
+    /// A file, link or folder came from a peer.
+    Received {
+        /// Which.
+        path: RelPath,
+        /// Bytes of a file.
+        bytes: u64,
+    },
+    /// Something was deleted because a peer deleted it.
+    Deleted {
+        /// Which.
+        path: RelPath,
+    },
     /// A conflict copy was made.
     Conflict {
         /// Of which path.
@@ -92,7 +128,7 @@ pub enum Report {
         /// The copy.
         copy: RelPath,
     },
-    /// A path could not be synchronised; said once until it changes.
+    /// A path could not be synchronised.
     Problem {
         /// Which.
         path: RelPath,
@@ -111,6 +147,36 @@ pub enum Report {
     },
     /// The alarm is over.
     AlarmOver,
-    /// The disk has no room: transfers pause.
+    /// The disk has no room: transfers pause; or have room again.
     Full(bool),
+}
+
+/// What people see of a share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Counts.
+    pub totals: Totals,
+    /// Why nothing is done until the user decides.
+    pub alarm: Option<String>,
+    /// The user holds the share still.
+    pub paused: bool,
+    /// The disk is full.
+    pub full: bool,
+    /// The tree was looked at since start.
+    pub scanned: bool,
+    /// Scans, fetches, applies, or needs something that no connected peer has.
+    pub busy: bool,
+    /// Connected peers.
+    pub peers: Vec<PeerState>,
+}
+
+/// A connected peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerState {
+    /// Who.
+    pub device: DeviceId,
+    /// It and we have the same.
+    pub in_sync: bool,
+    /// What it last said.
+    pub progress: Option<Progress>,
 }

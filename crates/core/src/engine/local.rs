@@ -1,0 +1,235 @@
+//! The disk was looked at: local edits become entries; suspicious deletions are held.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::{Effect, Engine, Now, Report};
+use crate::diff::{Change, Observation, Seen, observe};
+use crate::entry::{Entry, Kind, Node, Record};
+use crate::index::{Index, IndexError, Txn};
+use crate::path::RelPath;
+use crate::reconcile::Decision;
+use crate::safety::{Pass, Verdict};
+
+impl Engine {
+    /// Takes in what a look at the disk showed.
+    pub(super) fn observed(
+        &mut self,
+        now: Now,
+        seen: Vec<Observation>,
+        index: &mut dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        let author = self.author(now, index);
+        let totals = index.totals()?;
+        let mut txn = Txn::default();
+        let mut rescan = Vec::new();
+        // Inodes that this batch shows at a new path: their old paths were not deleted, but left.
+        let mut arrived = HashSet::new();
+        for Observation { path, seen } in latest(seen) {
+            if self.busy.contains_key(&path) {
+                self.look_again.insert(path);
+                continue;
+            }
+            if let Seen::Unreadable { reason } = seen {
+                self.problem(&path, reason, out);
+                continue;
+            }
+            let record = index.get(&path)?;
+            if seen == Seen::Absent {
+                if !self.may_delete(now, &path, record.as_ref(), &arrived, totals.files, index)? {
+                    continue;
+                }
+            } else {
+                self.guard.unhold(&path);
+                self.solved(&path, out);
+            }
+            match observe(record.as_ref(), &seen, &author) {
+                Change::None => {}
+                Change::Touch(stat) => txn.touch.push((path.clone(), stat)),
+                Change::Edit(mut new) => {
+                    if let Some(stat) = new.stat {
+                        arrived.insert((stat.ino, stat.size));
+                    }
+                    if totals.need_files > 0 {
+                        new.entry = self.settle(&path, new.entry, index, &mut txn)?;
+                    }
+                    txn.put.push((path.clone(), new));
+                }
+            }
+            if self.retries.remove(&path).is_some() {
+                self.walker.again();
+            }
+            if self.look_again.remove(&path) {
+                rescan.push(path);
+            }
+        }
+        if !rescan.is_empty() {
+            out.push(Effect::Rescan(rescan));
+        }
+        self.commit(txn, &[], index)
+    }
+
+    /// Whether the absence of `path` is to be announced now.
+    fn may_delete(
+        &mut self,
+        now: Now,
+        path: &RelPath,
+        record: Option<&Record>,
+        arrived: &HashSet<(u64, u64)>,
+        files: u64,
+        index: &dyn Index,
+    ) -> Result<bool, IndexError> {
+        let Some(record) = record.filter(|r| r.entry.node.is_live()) else {
+            return Ok(true);
+        };
+        if self.alarm.is_some() {
+            // Looked at again when the user has decided.
+            return Ok(false);
+        }
+        if self.accepting {
+            return Ok(true);
+        }
+        if record.entry.node.kind() == Kind::File {
+            if self.is_moved(path, record, arrived, index)? {
+                return Ok(true);
+            }
+            if self.guard.deleted(now.mono_ms, files) == Pass::Now {
+                return Ok(true);
+            }
+        } else if !self.guard.is_holding() {
+            return Ok(true);
+        }
+        self.guard.hold(path.clone());
+        Ok(false)
+    }
+
+    fn is_moved(
+        &self,
+        path: &RelPath,
+        record: &Record,
+        arrived: &HashSet<(u64, u64)>,
+        index: &dyn Index,
+    ) -> Result<bool, IndexError> {
+        let Some(stat) = record.stat else {
+            return Ok(false);
+        };
+        if arrived.contains(&(stat.ino, stat.size)) {
+            return Ok(true);
+        }
+        let same = index.by_inode(stat.ino, stat.size, stat.mtime)?;
+        Ok(same.iter().any(|(p, _)| p != path))
+    }
+
+    /// Our entry of `path` becomes `entry`: drops what peers announced and is thereby settled, and
+    /// returns the entry that knows of it.
+    pub(super) fn settle(
+        &mut self,
+        path: &RelPath,
+        mut entry: Entry,
+        index: &dyn Index,
+        txn: &mut Txn,
+    ) -> Result<Entry, IndexError> {
+        for (peer, theirs) in index.theirs(path)? {
+            match self.decide(Some(&entry), &theirs) {
+                Decision::Take { .. } => {
+                    self.fresh.push(path.clone());
+                    continue;
+                }
+                Decision::Merge(merged) => entry = merged,
+                Decision::InSync | Decision::Older | Decision::Await => {}
+            }
+            txn.theirs_del.push((peer, path.clone()));
+        }
+        Ok(entry)
+    }
+
+    /// Ends a burst of deletions, by announcing it or by raising the alarm.
+    pub(super) fn settle_deletions(
+        &mut self,
+        now: Now,
+        index: &mut dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        let Some((verdict, held)) = self.guard.settle(now.mono_ms) else {
+            return Ok(());
+        };
+        match verdict {
+            Verdict::Alarm { gone, of } => self.raise_alarm(
+                format!(
+                    "{gone} of {of} files vanished at once; no deletion was sent to others. Put \
+                     the files back and run `left resume DIR`, or confirm the deletions with \
+                     `left resume DIR --accept-deletions`"
+                ),
+                out,
+            ),
+            Verdict::Meant => {
+                let author = self.author(now, index);
+                let mut txn = Txn::default();
+                for path in held {
+                    if self.busy.contains_key(&path) {
+                        self.look_again.insert(path);
+                        continue;
+                    }
+                    let record = index.get(&path)?;
+                    if let Change::Edit(mut new) = observe(record.as_ref(), &Seen::Absent, &author)
+                    {
+                        new.entry = self.settle(&path, new.entry, index, &mut txn)?;
+                        txn.put.push((path, new));
+                    }
+                }
+                self.commit(txn, &[], index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The user looked into the alarm.
+    pub(super) fn resume(&mut self, accept_deletions: bool, out: &mut Vec<Effect>) {
+        if self.alarm.take().is_some() {
+            out.push(Effect::Report(Report::AlarmOver));
+        }
+        self.accepting = accept_deletions;
+        self.paused = false;
+        self.scanned = false;
+        out.push(Effect::RescanAll);
+        self.walker.again();
+    }
+
+    /// Keeps a folder that peers want gone or replaced, because it holds something here: a new
+    /// edit, concurrent with theirs, so that the rules for concurrent edits decide the rest.
+    pub(super) fn keep_dir(
+        &mut self,
+        now: Now,
+        path: &RelPath,
+        index: &dyn Index,
+        txn: &mut Txn,
+    ) -> Result<(), IndexError> {
+        let Some(record) = index.get(path)? else {
+            return Ok(());
+        };
+        let Node::Dir { mode } = record.entry.node else {
+            return Ok(());
+        };
+        let author = self.author(now, index);
+        let mut new = crate::diff::edit(Some(&record), Node::Dir { mode }, record.stat, &author);
+        new.entry = self.settle(path, new.entry, index, txn)?;
+        txn.put.push((path.clone(), new));
+        Ok(())
+    }
+}
+
+/// The last look at each path, in the order in which the paths first came.
+fn latest(seen: Vec<Observation>) -> Vec<Observation> {
+    let mut at: BTreeMap<RelPath, usize> = BTreeMap::new();
+    let mut out: Vec<Observation> = Vec::with_capacity(seen.len());
+    for o in seen {
+        match at.get(&o.path) {
+            Some(i) => out[*i] = o,
+            None => {
+                at.insert(o.path.clone(), out.len());
+                out.push(o);
+            }
+        }
+    }
+    out
+}

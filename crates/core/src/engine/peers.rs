@@ -1,0 +1,186 @@
+//! Peers come, go and tell of their index.
+
+use super::{Effect, Engine, Now};
+use crate::entry::Record;
+use crate::index::{Cursor, Index, IndexError, Txn};
+use crate::message::{Control, IndexBatch, Role, Start};
+use crate::path::RelPath;
+use crate::reconcile::Decision;
+use crate::session::Session;
+use crate::version::DeviceId;
+
+/// How far ahead of our clock a peer may push our own counters: ten years, more than any clock is
+/// wrong, and far from the largest counter.
+const MAX_AHEAD_MS: u64 = 10 * 366 * 86_400_000;
+
+impl Engine {
+    pub(super) fn peer_up(
+        &mut self,
+        peer: DeviceId,
+        role: Role,
+        index: &dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        let (session, message) = Session::open(peer, role, index)?;
+        self.sessions.insert(peer, session);
+        out.push(Effect::Send { peer, message });
+        Ok(())
+    }
+
+    pub(super) fn peer_down(&mut self, peer: DeviceId) {
+        self.sessions.remove(&peer);
+        self.forget_barriers(peer);
+    }
+
+    pub(super) fn message(
+        &mut self,
+        now: Now,
+        peer: DeviceId,
+        message: Control,
+        index: &mut dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        let Some(session) = self.sessions.get_mut(&peer) else {
+            return Ok(());
+        };
+        match message {
+            Control::Start(start) if !session.started => {
+                self.peer_started(now, peer, &start, index)
+            }
+            Control::Start(_) => {
+                misbehaved(peer, "it started twice", out);
+                Ok(())
+            }
+            Control::Index(batch) => self.index_batch(peer, batch, index, out),
+            Control::Progress(progress) => {
+                session.progress = Some(progress);
+                Ok(())
+            }
+            Control::Barrier(token) => {
+                self.peer_barrier(peer, token, out);
+                Ok(())
+            }
+            Control::BarrierDone(token) => {
+                self.peer_barrier_done(peer, token);
+                Ok(())
+            }
+            // The lane's and the daemon's business.
+            Control::Members(_) | Control::Ping | Control::Pong | Control::Bye(_) => Ok(()),
+        }
+    }
+
+    fn peer_started(
+        &mut self,
+        now: Now,
+        peer: DeviceId,
+        start: &Start,
+        index: &mut dyn Index,
+    ) -> Result<(), IndexError> {
+        let Some(session) = self.sessions.get_mut(&peer) else {
+            return Ok(());
+        };
+        let mut txn = Txn::default();
+        if session.start(start, index) {
+            txn.forget.push(peer);
+            txn.cursors.push((peer, session.taken));
+        }
+        let counter = start.your_counter;
+        if counter > index.counter_floor() && counter <= now.wall_ms.saturating_add(MAX_AHEAD_MS) {
+            txn.counter_floor = Some(counter);
+        }
+        // What nobody had may be had now.
+        self.retries.clear();
+        self.walker.again();
+        self.commit(txn, &[], index)
+    }
+
+    fn index_batch(
+        &mut self,
+        peer: DeviceId,
+        batch: IndexBatch,
+        index: &mut dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        let Some(session) = self.sessions.get_mut(&peer) else {
+            return Ok(());
+        };
+        if !session.started || batch.upto < session.taken.seq {
+            misbehaved(peer, "it sent index changes out of order", out);
+            return Ok(());
+        }
+        session.taken.seq = batch.upto;
+        session.more = batch.more;
+        let cursor = Cursor {
+            epoch: session.taken.epoch,
+            seq: batch.upto,
+        };
+        let believed = session.role == Role::ReadWrite;
+        let mut txn = Txn::default();
+        let mut from = Vec::new();
+        txn.cursors.push((peer, cursor));
+        if believed {
+            let needing = index.totals()?.need_files > 0;
+            for (path, theirs) in batch.entries {
+                if self.busy.contains_key(&path) {
+                    txn.theirs_put.push((peer, path, theirs));
+                    continue;
+                }
+                let ours = index.get(&path)?;
+                match self.decide(ours.as_ref().map(|r| &r.entry), &theirs) {
+                    Decision::Take { .. } => {
+                        self.retries.remove(&path);
+                        self.fresh.push(path.clone());
+                        txn.theirs_put.push((peer, path, theirs));
+                        continue;
+                    }
+                    Decision::Merge(entry) => {
+                        from.push(if entry == theirs { vec![peer] } else { vec![] });
+                        let stat = ours.and_then(|r| r.stat);
+                        txn.put.push((path.clone(), Record { entry, stat }));
+                    }
+                    Decision::InSync | Decision::Older | Decision::Await => {}
+                }
+                if needing {
+                    txn.theirs_del.push((peer, path));
+                }
+            }
+        }
+        if !batch.more {
+            self.walker.again();
+        }
+        self.commit(txn, &from, index)
+    }
+
+    /// Connected peers, of these, that announced what is wanted.
+    pub(super) fn connected<'a>(
+        &'a self,
+        announced: impl Iterator<Item = &'a DeviceId> + 'a,
+    ) -> impl Iterator<Item = DeviceId> + 'a {
+        announced.filter(|d| self.sessions.contains_key(d)).copied()
+    }
+
+    /// Whether a peer announced that more of its index follows at once.
+    pub(super) fn index_incoming(&self) -> bool {
+        self.sessions.values().any(|s| s.more)
+    }
+
+    /// Whether nothing may be changed on disk now.
+    pub(super) fn is_held(&self) -> bool {
+        self.alarm.is_some() || self.paused || (self.first_scan && !self.scanned)
+    }
+
+    /// Paths without their repetitions, in order.
+    pub(super) fn take_fresh(&mut self) -> Vec<RelPath> {
+        let mut fresh = std::mem::take(&mut self.fresh);
+        fresh.sort();
+        fresh.dedup();
+        fresh
+    }
+}
+
+fn misbehaved(peer: DeviceId, why: &str, out: &mut Vec<Effect>) {
+    out.push(Effect::Disconnect {
+        peer,
+        reason: why.to_owned(),
+    });
+}

@@ -1,0 +1,320 @@
+//! What came of fetches and operations: entries are committed, failures tried again.
+
+use super::work::{Job, Retry};
+use super::{Effect, Engine, Now, Report};
+use crate::conflict::copy_entry;
+use crate::diff::edit;
+use crate::entry::{Entry, Kind, Node, Record};
+use crate::index::{Index, IndexError, Txn};
+use crate::path::RelPath;
+use crate::plan::{FetchError, Op, OpDone, OpError, OpId, StageName};
+
+/// Waiting after a failure that may be gone in a moment.
+const RETRY_MS: u64 = 1000;
+/// Longest waiting between tries.
+const RETRY_MAX_MS: u64 = 60_000;
+/// Waiting for room on a full disk.
+const FULL_MS: u64 = 5000;
+/// Failures remembered one by one; beyond it all needs are walked again after a while.
+const MAX_RETRIES: usize = 10_000;
+/// From this many failures in a row on, people are told.
+const TELL_AFTER: u32 = 4;
+
+impl Engine {
+    pub(super) fn fetched(
+        &mut self,
+        now: Now,
+        results: Vec<(OpId, Result<StageName, FetchError>)>,
+        index: &dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        let mut ops = Vec::new();
+        for (id, result) in results {
+            let Some(job) = self.jobs.get(&id) else {
+                continue;
+            };
+            match result {
+                Ok(staged) => ops.push((
+                    id,
+                    Op::Place {
+                        path: job.path.clone(),
+                        node: job.target.node.clone(),
+                        staged: Some(staged),
+                        expect: job.expect(),
+                        loser: job.loser.clone(),
+                    },
+                )),
+                Err(error) => self.fetch_failed(now, id, &error, index, out)?,
+            }
+        }
+        if !ops.is_empty() {
+            out.push(Effect::Apply(ops));
+        }
+        Ok(())
+    }
+
+    fn fetch_failed(
+        &mut self,
+        now: Now,
+        id: OpId,
+        error: &FetchError,
+        index: &dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        let Some(job) = self.release(id, out) else {
+            return Ok(());
+        };
+        match error {
+            FetchError::Full => self.disk_full(now, out),
+            FetchError::Cancelled => self.walker.again(),
+            // The peer's file changed, and it will say so; or it left.
+            FetchError::Gone => {
+                let theirs = index.theirs(&job.path)?;
+                if self
+                    .connected(theirs.iter().map(|(d, _)| d))
+                    .next()
+                    .is_some()
+                {
+                    self.retry(now, &job.path, None, out);
+                }
+            }
+            FetchError::Corrupt(_) | FetchError::Io(_) => {
+                self.retry(now, &job.path, Some(error.to_string()), out);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn applied(
+        &mut self,
+        now: Now,
+        results: Vec<(OpId, Result<OpDone, OpError>)>,
+        index: &mut dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        let mut txn = Txn::default();
+        let mut from = Vec::new();
+        for (id, result) in results {
+            let Some(job) = self.release(id, out) else {
+                continue;
+            };
+            match result {
+                Ok(done) => self.op_done(job, done, index, &mut txn, &mut from, out)?,
+                Err(error) => {
+                    let path = job.path.clone();
+                    // What is decided now must see what was done before.
+                    self.commit(std::mem::take(&mut txn), &std::mem::take(&mut from), index)?;
+                    self.op_failed(now, &job, error, index, out)?;
+                    debug_assert!(!self.busy.contains_key(&path));
+                }
+            }
+        }
+        self.commit(txn, &from, index)
+    }
+
+    fn op_done(
+        &mut self,
+        job: Job,
+        done: OpDone,
+        index: &dyn Index,
+        txn: &mut Txn,
+        from: &mut Vec<Vec<crate::version::DeviceId>>,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        if let (Some((copy, stat)), Some(ours)) = (done.loser, &job.ours) {
+            out.push(Effect::Report(Report::Conflict {
+                path: job.path.clone(),
+                copy: copy.clone(),
+            }));
+            // The copy comes before the path, so that nobody hears that the edit lost without
+            // hearing where it is kept.
+            let entry = self.settle(&copy, copy_entry(&ours.entry), index, txn)?;
+            let stat = Some(stat);
+            put(txn, from, copy, Record { entry, stat }, vec![]);
+        }
+        if let Some((old, _, gone)) = job.moved {
+            let entry = self.settle(&old, gone, index, txn)?;
+            put(txn, from, old, Record { entry, stat: None }, vec![]);
+        }
+        let announced = index.theirs(&job.path)?;
+        let entry = self.settle(&job.path, job.target, index, txn)?;
+        let echo = announced
+            .into_iter()
+            .filter(|(_, e)| *e == entry)
+            .map(|(peer, _)| peer)
+            .collect();
+        out.push(Effect::Report(if entry.node.is_live() {
+            Report::Received {
+                path: job.path.clone(),
+                bytes: entry.node.size(),
+            }
+        } else {
+            Report::Deleted {
+                path: job.path.clone(),
+            }
+        }));
+        self.solved(&job.path, out);
+        self.retries.remove(&job.path);
+        let stat = done.stat;
+        put(txn, from, job.path, Record { entry, stat }, echo);
+        Ok(())
+    }
+
+    fn op_failed(
+        &mut self,
+        now: Now,
+        job: &Job,
+        error: OpError,
+        index: &mut dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        let path = &job.path;
+        match error {
+            OpError::Unexpected => {
+                let mut paths = vec![path.clone()];
+                paths.extend(job.moved.iter().map(|(from, ..)| from.clone()));
+                out.push(Effect::Rescan(paths));
+                let told = "something that is not synchronised (ignored, or not readable) stands \
+                            where a peer's file belongs; move it away";
+                self.retry(now, path, Some(told.to_owned()), out);
+            }
+            OpError::NotEmpty => {
+                let attempts = self.retries.get(path).map_or(0, |r| r.attempts);
+                if attempts == 0 && index.live_below(path, None, 1)?.is_empty() {
+                    // Something new may stand there that was not looked at yet.
+                    out.push(Effect::Rescan(vec![path.clone()]));
+                    self.retry(now, path, None, out);
+                } else {
+                    let mut txn = Txn::default();
+                    self.retries.remove(path);
+                    self.keep_dir(now, path, index, &mut txn)?;
+                    self.commit(txn, &[], index)?;
+                }
+            }
+            OpError::NoParent => {
+                self.parent_gone(now, path, index, out)?;
+                self.retry(now, path, None, out);
+            }
+            OpError::NotStaged => self.fresh.push(path.clone()),
+            OpError::Full => self.disk_full(now, out),
+            OpError::Io(reason) => self.retry(now, path, Some(reason), out),
+        }
+        Ok(())
+    }
+
+    /// An operation did not find the folder it belongs in, though our index says that it is there:
+    /// have the nearest one that the index knows looked at.
+    fn parent_gone(
+        &mut self,
+        now: Now,
+        path: &RelPath,
+        index: &mut dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        let Some(parent) = path.parent() else {
+            return Ok(());
+        };
+        let attempts = self.retries.get(path).map_or(0, |r| r.attempts);
+        let record = index.get(&parent)?;
+        let is_dir = record
+            .as_ref()
+            .is_some_and(|r| r.entry.node.kind() == Kind::Dir);
+        if attempts >= 1 && is_dir && !self.busy.contains_key(&parent) {
+            // It was looked at and is still missing, yet a peer's file belongs in it. Not an edit
+            // of anybody's: take it as deleted here, so that it is made again.
+            let author = self.author(now, index);
+            let gone: Entry = edit(record.as_ref(), Node::Tombstone, None, &author).entry;
+            let mut txn = Txn::default();
+            let entry = self.settle(&parent, gone, index, &mut txn)?;
+            txn.put.push((parent.clone(), Record { entry, stat: None }));
+            self.commit(txn, &[], index)?;
+        }
+        out.push(Effect::Rescan(vec![parent]));
+        Ok(())
+    }
+
+    /// Leaves a path alone for a while, longer from time to time, and tells people when it keeps
+    /// going wrong.
+    fn retry(&mut self, now: Now, path: &RelPath, reason: Option<String>, out: &mut Vec<Effect>) {
+        if self.retries.len() >= MAX_RETRIES && !self.retries.contains_key(path) {
+            self.rewalk_at = Some(now.mono_ms + RETRY_MAX_MS);
+            return;
+        }
+        let attempts = self.retries.get(path).map_or(0, |r| r.attempts) + 1;
+        let wait = (RETRY_MS << (attempts - 1).min(6)).min(RETRY_MAX_MS);
+        let at = Some(now.mono_ms + wait);
+        self.retries.insert(path.clone(), Retry { at, attempts });
+        if let Some(reason) = reason
+            && attempts == TELL_AFTER
+        {
+            self.problem(path, reason, out);
+        }
+    }
+
+    /// Tries again what is due.
+    pub(super) fn expire_retries(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.full_until.is_some_and(|at| at <= now.mono_ms) {
+            self.full_until = None;
+            out.push(Effect::Report(Report::Full(false)));
+            self.walker.again();
+        }
+        if self.rewalk_at.is_some_and(|at| at <= now.mono_ms) {
+            self.rewalk_at = None;
+            self.walker.again();
+        }
+        for (path, retry) in &mut self.retries {
+            if retry.at.is_some_and(|at| at <= now.mono_ms) {
+                // The count of failures stays until the path is done.
+                retry.at = None;
+                self.fresh.push(path.clone());
+            }
+        }
+        if self.jobs.is_empty() {
+            self.fresh.extend(self.walker.take_waiting());
+        }
+    }
+
+    fn disk_full(&mut self, now: Now, out: &mut Vec<Effect>) {
+        if self.full_until.is_none() {
+            out.push(Effect::Report(Report::Full(true)));
+        }
+        self.full_until = Some(now.mono_ms + FULL_MS);
+    }
+
+    /// Ends a job: its paths are free again.
+    fn release(&mut self, id: OpId, out: &mut Vec<Effect>) -> Option<Job> {
+        let job = self.jobs.remove(&id)?;
+        if let Some(content) = job.fetching {
+            self.contents.remove(&content);
+        }
+        let mut again = Vec::new();
+        let paths = std::iter::once(&job.path)
+            .chain(job.moved.iter().map(|(from, ..)| from))
+            .chain(&job.loser);
+        for path in paths {
+            if self.busy.get(path) == Some(&id) {
+                self.busy.remove(path);
+            }
+            if self.look_again.remove(path) {
+                again.push(path.clone());
+            }
+        }
+        if !again.is_empty() {
+            out.push(Effect::Rescan(again));
+        }
+        let waiting = self.walker.take_waiting();
+        self.fresh.extend(waiting);
+        Some(job)
+    }
+}
+
+fn put(
+    txn: &mut Txn,
+    from: &mut Vec<Vec<crate::version::DeviceId>>,
+    path: RelPath,
+    record: Record,
+    echo: Vec<crate::version::DeviceId>,
+) {
+    txn.put.push((path, record));
+    from.push(echo);
+}

@@ -1,0 +1,130 @@
+//! Waiting until all connected peers have the same: first everyone looks at its disk (a barrier),
+//! then everyone must have taken in everyone's index and need nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Effect, Engine};
+use crate::index::{Index, IndexError};
+use crate::message::Control;
+use crate::version::DeviceId;
+
+/// Barriers and waits under way.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    next_token: u64,
+    /// Our own disk's barriers: for whom.
+    local: BTreeMap<u64, Asker>,
+    waits: Vec<Wait>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Asker {
+    Us,
+    Peer(DeviceId, u64),
+}
+
+#[derive(Debug)]
+struct Wait {
+    id: u64,
+    token: u64,
+    local: bool,
+    peers: BTreeSet<DeviceId>,
+}
+
+/// Barriers a peer may have under way; more are ignored until one is answered.
+const MAX_PEER_BARRIERS: usize = 16;
+
+impl Engine {
+    /// Somebody here waits.
+    pub(super) fn wait(&mut self, id: u64, out: &mut Vec<Effect>) {
+        self.waits.next_token += 1;
+        let token = self.waits.next_token;
+        self.waits.local.insert(token, Asker::Us);
+        out.push(Effect::Barrier(token));
+        let peers: BTreeSet<DeviceId> = self.sessions.keys().copied().collect();
+        for peer in &peers {
+            out.push(Effect::Send {
+                peer: *peer,
+                message: Control::Barrier(token),
+            });
+        }
+        self.waits.waits.push(Wait {
+            id,
+            token,
+            local: false,
+            peers,
+        });
+    }
+
+    /// A peer asks us to look at our disk.
+    pub(super) fn peer_barrier(&mut self, peer: DeviceId, theirs: u64, out: &mut Vec<Effect>) {
+        let asked = self.waits.local.values();
+        let same = |a: &&Asker| matches!(a, Asker::Peer(p, _) if *p == peer);
+        if asked.filter(same).count() >= MAX_PEER_BARRIERS {
+            return;
+        }
+        self.waits.next_token += 1;
+        let token = self.waits.next_token;
+        self.waits.local.insert(token, Asker::Peer(peer, theirs));
+        out.push(Effect::Barrier(token));
+    }
+
+    /// Our own disk was looked at.
+    pub(super) fn barrier_done(&mut self, token: u64, index: &dyn Index) {
+        match self.waits.local.remove(&token) {
+            Some(Asker::Us) => {
+                for wait in &mut self.waits.waits {
+                    wait.local |= wait.token == token;
+                }
+            }
+            Some(Asker::Peer(peer, theirs)) => {
+                if let Some(session) = self.sessions.get_mut(&peer) {
+                    session.barriers.push((index.head(), theirs));
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// A peer looked at its disk and told us all it found.
+    pub(super) fn peer_barrier_done(&mut self, peer: DeviceId, token: u64) {
+        for wait in &mut self.waits.waits {
+            if wait.token == token {
+                wait.peers.remove(&peer);
+            }
+        }
+    }
+
+    /// A peer that is gone is waited for no longer.
+    pub(super) fn forget_barriers(&mut self, peer: DeviceId) {
+        for wait in &mut self.waits.waits {
+            wait.peers.remove(&peer);
+        }
+    }
+
+    /// Ends the waits whose condition holds now.
+    pub(super) fn answer_waits(
+        &mut self,
+        index: &dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        if self.waits.waits.is_empty() {
+            return Ok(());
+        }
+        let head = self.announced_head(index);
+        let calm = !self.is_busy(index.totals()?.need_files)
+            && self.alarm.is_none()
+            && self.look_again.is_empty();
+        if !calm || !self.sessions.values().all(|s| s.in_sync(head)) {
+            return Ok(());
+        }
+        self.waits.waits.retain(|wait| {
+            let over = wait.local && wait.peers.is_empty();
+            if over {
+                out.push(Effect::Waited(wait.id));
+            }
+            !over
+        });
+        Ok(())
+    }
+}

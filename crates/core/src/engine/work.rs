@@ -1,0 +1,689 @@
+//! What to do next: needs become fetches and operations.
+//!
+//! Needs are walked up (parents first) for what is to be made, then down (children first) for what
+//! is to be deleted, so that a rename finds its old file still there. Nothing of the walk is
+//! stored: it can start again at any time.
+
+use super::{Effect, Engine, Now};
+use crate::conflict::copy_path;
+use crate::content::{ContentId, WHOLE_MAX};
+use crate::diff::edit;
+use crate::entry::{Entry, Kind, Node, Record};
+use crate::index::{Index, IndexError, Need, Txn, Walk};
+use crate::path::RelPath;
+use crate::plan::{Expect, FetchItem, Op, OpId};
+use crate::reconcile::{Decision, best};
+
+/// Operations and fetches under way at most.
+const MAX_JOBS: usize = 4096;
+/// Big files (longer than [`WHOLE_MAX`]) fetched at once.
+const MAX_BIG: usize = 8;
+/// Needs read at a time.
+const PAGE: usize = 256;
+/// Files with the content wanted that are considered.
+const MAX_COPIES: usize = 8;
+
+/// One path's way from need to done.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// Where.
+    pub path: RelPath,
+    /// Our entry afterwards.
+    pub target: Entry,
+    /// Our record when it was decided.
+    pub ours: Option<Record>,
+    /// Where the bytes that stand there now go in a conflict.
+    pub loser: Option<RelPath>,
+    /// The old path of a rename, with its record and its entry afterwards.
+    pub moved: Option<(RelPath, Record, Entry)>,
+    /// The big content this job fetches.
+    pub fetching: Option<ContentId>,
+}
+
+impl Job {
+    /// What is expected to stand at the path.
+    pub fn expect(&self) -> Expect {
+        expect(self.ours.as_ref())
+    }
+}
+
+fn big(node: &Node) -> Option<ContentId> {
+    node.content().filter(|_| node.size() > WHOLE_MAX)
+}
+
+fn expect(ours: Option<&Record>) -> Expect {
+    match ours {
+        Some(Record {
+            entry,
+            stat: Some(stat),
+        }) if entry.node.is_live() => Expect::Present(entry.node.kind(), *stat),
+        _ => Expect::Absent,
+    }
+}
+
+/// Why and until when a path is left alone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Retry {
+    /// Monotonic milliseconds; `None`: until something changes.
+    pub at: Option<u64>,
+    /// How often in a row it went wrong.
+    pub attempts: u32,
+}
+
+impl Retry {
+    pub fn due(&self) -> Option<u64> {
+        self.at
+    }
+}
+
+/// Where the walk over the needs is.
+#[derive(Debug)]
+pub(super) struct Walker {
+    at: Option<(Walk, Option<RelPath>)>,
+    /// Start once more after this walk.
+    again: bool,
+    /// A second walk, up, for big files only, so that small ones never wait for a free place.
+    big: Option<Option<RelPath>>,
+    /// Start the second walk once more after this one.
+    big_again: bool,
+    /// Paths that could not be started until a job under way is done.
+    waiting: Vec<RelPath>,
+}
+
+/// Paths remembered as waiting; beyond it the walk starts once more.
+const MAX_WAITING: usize = 1000;
+
+impl Walker {
+    pub fn from_start() -> Self {
+        Self {
+            at: Some((Walk::Up, None)),
+            again: false,
+            big: Some(None),
+            big_again: false,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// There is something new to find.
+    pub fn again(&mut self) {
+        match self.at {
+            None => self.at = Some((Walk::Up, None)),
+            Some(_) => self.again = true,
+        }
+        self.big = Some(None);
+    }
+
+    /// Whether paths wait for a job to be done.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The paths that may be tried again, now that a job is done.
+    pub fn take_waiting(&mut self) -> Vec<RelPath> {
+        if self.waiting.len() >= MAX_WAITING {
+            self.again();
+        }
+        std::mem::take(&mut self.waiting)
+    }
+
+    fn defer(&mut self, path: &RelPath) {
+        if self.waiting.len() < MAX_WAITING {
+            self.waiting.push(path.clone());
+        }
+    }
+
+    fn end_of_pass(&mut self) {
+        self.at = match self.at {
+            Some((Walk::Up, _)) => Some((Walk::Down, None)),
+            _ if std::mem::take(&mut self.again) => Some((Walk::Up, None)),
+            _ => None,
+        };
+    }
+}
+
+/// What one page of needs led to.
+#[derive(Default)]
+struct Batch {
+    txn: Txn,
+    fetch: Vec<FetchItem>,
+    ops: Vec<(OpId, Op)>,
+}
+
+/// Which needs a walk is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// What is to be made, but big files.
+    Make,
+    /// Big files only.
+    Big,
+    /// What is to be deleted.
+    Delete,
+    /// All, for single paths.
+    Any,
+}
+
+impl Engine {
+    /// Starts as much as there is room for.
+    pub(super) fn pump(
+        &mut self,
+        now: Now,
+        index: &mut dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        if self.is_held() {
+            self.fresh.clear();
+            self.walker.again();
+            return Ok(());
+        }
+        let fresh = self.take_fresh();
+        self.start_paths(now, &fresh, index, out)?;
+        while self.jobs.len() < MAX_JOBS {
+            let Some((walk, from)) = self.walker.at.clone() else {
+                break;
+            };
+            if walk == Walk::Down && self.index_incoming() {
+                // What looks deleted may turn out to be renamed.
+                break;
+            }
+            let page = index.needs(walk, from.as_ref(), PAGE)?;
+            let Some(last) = page.last().map(|n| n.path.clone()) else {
+                self.walker.end_of_pass();
+                continue;
+            };
+            let which = match walk {
+                Walk::Up => Which::Make,
+                Walk::Down => Which::Delete,
+            };
+            self.start_page(now, &page, which, index, out)?;
+            if let Some((_, from)) = &mut self.walker.at {
+                *from = Some(last);
+            }
+        }
+        self.pump_big(now, index, out)
+    }
+
+    fn pump_big(
+        &mut self,
+        now: Now,
+        index: &mut dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        while self.contents.len() < MAX_BIG {
+            let Some(from) = self.walker.big.clone() else {
+                break;
+            };
+            let page = index.needs(Walk::Up, from.as_ref(), PAGE)?;
+            if page.is_empty() {
+                self.walker.big = std::mem::take(&mut self.walker.big_again).then_some(None);
+                break;
+            }
+            for need in &page {
+                if self.contents.len() >= MAX_BIG {
+                    return Ok(());
+                }
+                self.start_page(now, std::slice::from_ref(need), Which::Big, index, out)?;
+                self.walker.big = Some(Some(need.path.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts single paths that just became needed or due.
+    pub(super) fn start_paths(
+        &mut self,
+        now: Now,
+        paths: &[RelPath],
+        index: &mut dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        let mut needs = Vec::new();
+        for path in paths {
+            if self.jobs.len() + needs.len() >= MAX_JOBS {
+                self.walker.again();
+                break;
+            }
+            let theirs = index.theirs(path)?;
+            if !theirs.is_empty() {
+                needs.push(Need {
+                    path: path.clone(),
+                    theirs,
+                });
+            }
+        }
+        self.start_page(now, &needs, Which::Any, index, out)?;
+        if !self.index_incoming() {
+            needs.reverse();
+            self.start_page(now, &needs, Which::Delete, index, out)?;
+        }
+        Ok(())
+    }
+
+    fn start_page(
+        &mut self,
+        now: Now,
+        page: &[Need],
+        which: Which,
+        index: &mut dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        let mut batch = Batch::default();
+        for need in page {
+            self.start(now, need, which, index, &mut batch)?;
+        }
+        self.commit(batch.txn, &[], index)?;
+        if !batch.ops.is_empty() {
+            out.push(Effect::Apply(batch.ops));
+        }
+        if !batch.fetch.is_empty() {
+            out.push(Effect::Fetch(batch.fetch));
+        }
+        Ok(())
+    }
+
+    /// Starts what one need asks for, if it can be started now and belongs to this walk.
+    fn start(
+        &mut self,
+        now: Now,
+        need: &Need,
+        which: Which,
+        index: &dyn Index,
+        batch: &mut Batch,
+    ) -> Result<(), IndexError> {
+        let path = &need.path;
+        if self.busy.contains_key(path) || self.is_waiting(path) {
+            return Ok(());
+        }
+        let Some(theirs) = best(&need.theirs) else {
+            return Ok(());
+        };
+        let ours = index.get(path)?;
+        let (target, conflict) = match self.decide(ours.as_ref().map(|r| &r.entry), theirs) {
+            Decision::Take { target, conflict } => (target, conflict),
+            decision => {
+                // Settled without touching the disk; once per page and path.
+                if which != Which::Big && !batch.txn.put.iter().any(|(p, _)| p == path) {
+                    self.settle_need(path, ours, decision, need, index, batch)?;
+                }
+                return Ok(());
+            }
+        };
+        let wanted = match (target.node.is_live(), big(&target.node).is_some()) {
+            (false, _) => Which::Delete,
+            (true, false) => Which::Make,
+            (true, true) => Which::Big,
+        };
+        let any = which == Which::Any && wanted != Which::Delete;
+        if which != wanted && !any {
+            return Ok(());
+        }
+        let loser = match (&ours, conflict) {
+            (Some(ours), true) => self.loser_path(path, &ours.entry, index)?,
+            _ => None,
+        };
+        if loser
+            .as_ref()
+            .is_some_and(|copy| self.busy.contains_key(copy))
+        {
+            self.walker.defer(path);
+            return Ok(());
+        }
+        let job = Job {
+            path: path.clone(),
+            target,
+            ours,
+            loser,
+            moved: None,
+            fetching: None,
+        };
+        if !job.target.node.is_live() {
+            let expect = job.expect();
+            let path = path.clone();
+            self.begin(job, Op::Remove { path, expect }, batch);
+            return Ok(());
+        }
+        self.start_live(now, job, need, index, batch)
+    }
+
+    fn settle_need(
+        &mut self,
+        path: &RelPath,
+        ours: Option<Record>,
+        decision: Decision,
+        need: &Need,
+        index: &dyn Index,
+        batch: &mut Batch,
+    ) -> Result<(), IndexError> {
+        let stat = ours.as_ref().and_then(|r| r.stat);
+        let old = ours.map(|r| r.entry);
+        let entry = match decision {
+            Decision::Merge(entry) => Some(entry),
+            _ => old.clone(),
+        };
+        let Some(entry) = entry else { return Ok(()) };
+        let new = self.settle(path, entry, index, &mut batch.txn)?;
+        if Some(&new) != old.as_ref() {
+            batch
+                .txn
+                .put
+                .push((path.clone(), Record { entry: new, stat }));
+        }
+        debug_assert!(!need.theirs.is_empty());
+        Ok(())
+    }
+
+    /// Where our losing bytes go; `None` when a copy of them exists (or was deleted) already.
+    fn loser_path(
+        &self,
+        path: &RelPath,
+        ours: &Entry,
+        index: &dyn Index,
+    ) -> Result<Option<RelPath>, IndexError> {
+        let Some(copy) = copy_path(path, ours.stamp) else {
+            return Ok(None);
+        };
+        let taken = index
+            .get(&copy)?
+            .is_some_and(|r| !r.entry.node.is_live() || r.entry.node.same_bytes(&ours.node));
+        Ok((!taken).then_some(copy))
+    }
+
+    fn start_live(
+        &mut self,
+        now: Now,
+        mut job: Job,
+        need: &Need,
+        index: &dyn Index,
+        batch: &mut Batch,
+    ) -> Result<(), IndexError> {
+        let ours_live = job.ours.as_ref().filter(|r| r.entry.node.is_live());
+        let ours_kind = ours_live.map(|r| r.entry.node.kind());
+        let kind = job.target.node.kind();
+        if ours_kind == Some(Kind::Dir)
+            && kind != Kind::Dir
+            && self.is_draining(&job.path, index)?
+        {
+            self.walker.defer(&job.path);
+            return Ok(());
+        }
+        if !self.parent_ready(now, &job.path, index, batch)? {
+            self.walker.defer(&job.path);
+            return Ok(());
+        }
+        let path = job.path.clone();
+        let node = job.target.node.clone();
+        let expect = job.expect();
+        let same = ours_live.is_some_and(|r| r.entry.node.same_bytes(&node));
+        match (kind, same) {
+            (Kind::Dir | Kind::File, true) => {
+                self.begin(job, Op::SetMeta { path, node, expect }, batch);
+            }
+            (Kind::Dir | Kind::Symlink, _) => {
+                let loser = job.loser.clone();
+                let op = Op::Place {
+                    path,
+                    node,
+                    staged: None,
+                    expect,
+                    loser,
+                };
+                self.begin(job, op, batch);
+            }
+            _ => {
+                if expect == Expect::Absent
+                    && let Some((from, record, gone)) = self.rename_source(&node, &path, index)?
+                {
+                    let op = Op::Move {
+                        from: from.clone(),
+                        expect: self::expect(Some(&record)),
+                        to: path,
+                        node,
+                    };
+                    job.moved = Some((from, record, gone));
+                    self.begin(job, op, batch);
+                    return Ok(());
+                }
+                self.start_fetch(job, need, index, batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A folder that is to be replaced still has children whose deletion is under way or needed.
+    fn is_draining(&self, path: &RelPath, index: &dyn Index) -> Result<bool, IndexError> {
+        let live = !index.live_below(path, None, 1)?.is_empty();
+        Ok(live && (index.needs_below(path)? || self.busy.keys().any(|p| p.is_below(path))))
+    }
+
+    /// A file of ours with the content wanted, which itself is to be deleted.
+    fn rename_source(
+        &self,
+        node: &Node,
+        path: &RelPath,
+        index: &dyn Index,
+    ) -> Result<Option<(RelPath, Record, Entry)>, IndexError> {
+        let Some(content) = node.content().filter(|_| node.size() > 0) else {
+            return Ok(None);
+        };
+        for (from, record) in index.by_content(&content, MAX_COPIES)? {
+            if from == *path || self.busy.contains_key(&from) {
+                continue;
+            }
+            let theirs = index.theirs(&from)?;
+            let Some(theirs) = best(&theirs) else {
+                continue;
+            };
+            if let Decision::Take { target, .. } = self.decide(Some(&record.entry), theirs)
+                && !target.node.is_live()
+            {
+                return Ok(Some((from, record, target)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn start_fetch(
+        &mut self,
+        mut job: Job,
+        need: &Need,
+        index: &dyn Index,
+        batch: &mut Batch,
+    ) -> Result<(), IndexError> {
+        let (Some(content), size) = (job.target.node.content(), job.target.node.size()) else {
+            return Ok(());
+        };
+        if self.full_until.is_some() {
+            return Ok(());
+        }
+        job.fetching = big(&job.target.node);
+        if let Some(content) = job.fetching {
+            if self.contents.contains(&content) {
+                self.walker.defer(&job.path);
+                return Ok(());
+            }
+            if self.contents.len() >= MAX_BIG {
+                self.walker.big_again = true;
+                return Ok(());
+            }
+        }
+        let copies: Vec<RelPath> = match size {
+            0 => Vec::new(),
+            _ => index
+                .by_content(&content, MAX_COPIES)?
+                .into_iter()
+                .map(|(p, _)| p)
+                .filter(|p| !self.busy.contains_key(p))
+                .collect(),
+        };
+        let announced = need
+            .theirs
+            .iter()
+            .filter(|(_, e)| e.node.content() == Some(content));
+        let peers: Vec<_> = self.connected(announced.map(|(d, _)| d)).collect();
+        if peers.is_empty() && copies.is_empty() && size > 0 {
+            // Asked for again when a peer comes.
+            return Ok(());
+        }
+        let base = job.ours.as_ref().and_then(|r| {
+            let content = r.entry.node.content()?;
+            Some((job.path.clone(), content))
+        });
+        let id = self.claim(job);
+        batch.fetch.push(FetchItem {
+            id,
+            path: need.path.clone(),
+            content,
+            size,
+            copies,
+            base,
+            peers,
+        });
+        Ok(())
+    }
+
+    /// Replaces damaged files by what connected peers have. Nothing is announced: the entry stays.
+    pub(super) fn heal(
+        &mut self,
+        paths: Vec<RelPath>,
+        index: &dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        let peers: Vec<_> = self.sessions.keys().copied().collect();
+        let mut fetch = Vec::new();
+        for path in paths {
+            let Some(record) = index.get(&path)? else {
+                continue;
+            };
+            let Some(content) = record.entry.node.content() else {
+                continue;
+            };
+            if self.busy.contains_key(&path) || self.contents.contains(&content) {
+                continue;
+            }
+            let fetching = big(&record.entry.node);
+            let size = record.entry.node.size();
+            let id = self.claim(Job {
+                path: path.clone(),
+                target: record.entry.clone(),
+                ours: Some(record),
+                loser: None,
+                moved: None,
+                fetching,
+            });
+            fetch.push(FetchItem {
+                id,
+                path,
+                content,
+                size,
+                copies: Vec::new(),
+                base: None,
+                peers: peers.clone(),
+            });
+        }
+        if !fetch.is_empty() {
+            out.push(Effect::Fetch(fetch));
+        }
+        Ok(())
+    }
+
+    /// Whether the folder that `path` belongs in is there, or will be by an operation that comes
+    /// before; makes it where the child's existence demands it.
+    fn parent_ready(
+        &mut self,
+        now: Now,
+        path: &RelPath,
+        index: &dyn Index,
+        batch: &mut Batch,
+    ) -> Result<bool, IndexError> {
+        let Some(parent) = path.parent() else {
+            return Ok(true);
+        };
+        if let Some(id) = self.busy.get(&parent) {
+            let target = self.jobs.get(id).map(|j| j.target.node.kind());
+            return Ok(target == Some(Kind::Dir));
+        }
+        let record = index.get(&parent)?;
+        if record
+            .as_ref()
+            .is_some_and(|r| r.entry.node.kind() == Kind::Dir)
+        {
+            return Ok(true);
+        }
+        if self.is_waiting(&parent) {
+            return Ok(false);
+        }
+        let theirs = index.theirs(&parent)?;
+        if let Some(theirs) = best(&theirs)
+            && let Decision::Take { target, .. } =
+                self.decide(record.as_ref().map(|r| &r.entry), theirs)
+            && target.node.kind() == Kind::Dir
+        {
+            let need = Need {
+                path: parent.clone(),
+                theirs: index.theirs(&parent)?,
+            };
+            self.start(now, &need, Which::Any, index, batch)?;
+            return Ok(self.busy.contains_key(&parent));
+        }
+        if !self.parent_ready(now, &parent, index, batch)? {
+            return Ok(false);
+        }
+        // Somebody deleted or replaced the folder while somebody else put something into it: what
+        // is in it must stay reachable, so the folder is made again.
+        let node = Node::Dir { mode: 0o755 };
+        let target = edit(
+            record.as_ref(),
+            node.clone(),
+            None,
+            &self.author(now, index),
+        )
+        .entry;
+        let live = record.as_ref().filter(|r| r.entry.node.is_live());
+        let loser = match live {
+            Some(r) => self.loser_path(&parent, &r.entry, index)?,
+            None => None,
+        };
+        let op = Op::Place {
+            path: parent.clone(),
+            node,
+            staged: None,
+            expect: expect(record.as_ref()),
+            loser: loser.clone(),
+        };
+        let job = Job {
+            path: parent,
+            target,
+            ours: record,
+            loser,
+            moved: None,
+            fetching: None,
+        };
+        self.begin(job, op, batch);
+        Ok(true)
+    }
+
+    /// A path whose last try failed is left alone until it is due.
+    fn is_waiting(&self, path: &RelPath) -> bool {
+        self.retries.get(path).is_some_and(|r| r.at.is_some())
+    }
+
+    fn begin(&mut self, job: Job, op: Op, batch: &mut Batch) {
+        let id = self.claim(job);
+        batch.ops.push((id, op));
+    }
+
+    /// Makes a job's paths busy.
+    fn claim(&mut self, job: Job) -> OpId {
+        let id = OpId(self.next_op);
+        self.next_op += 1;
+        self.busy.insert(job.path.clone(), id);
+        if let Some((from, ..)) = &job.moved {
+            self.busy.insert(from.clone(), id);
+        }
+        if let Some(copy) = &job.loser {
+            self.busy.insert(copy.clone(), id);
+        }
+        self.contents.extend(job.fetching);
+        self.jobs.insert(id, job);
+        id
+    }
+}

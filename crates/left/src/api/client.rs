@@ -1,0 +1,264 @@
+//! The client's side: blocking calls with the daemon's own types.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response, header};
+use hyper_util::rt::TokioIo;
+use left_core::message::Role;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::runtime::Runtime;
+
+use super::{
+    DirRequest, Done, JoinRequest, ResumeRequest, SyncRequest, TicketRequest, VerifyRequest,
+    WaitRequest, socket,
+};
+use crate::daemon::handle::{
+    DaemonEvent, ShareInfo, Status, SyncInfo, TicketInfo, VerifyReport, WaitResult,
+};
+use crate::home::{Home, UserError};
+
+/// Longest answer that is read.
+const MAX_ANSWER: usize = 64 << 20;
+/// Longest line of the event stream that is read.
+const MAX_LINE: usize = 1 << 20;
+
+/// Talks to the running left of a home. Each call is one connection. Not for use inside of
+/// asynchronous code: calls block.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// `None` when no left runs with this home.
+    pub fn connect(home: &Home) -> Result<Option<Client>, UserError> {
+        let socket = home.socket();
+        match socket::connect(&socket) {
+            Ok(Some(_)) => Ok(Some(Client { socket })),
+            Ok(None) => Ok(None),
+            Err(e) => Err(UserError::io(
+                "cannot reach the running left at",
+                &socket,
+                &e,
+            )),
+        }
+    }
+
+    /// See [`Daemon::status`](crate::daemon::handle::Daemon::status).
+    pub fn status(&self) -> Result<Status, UserError> {
+        self.call(Method::GET, "/v1/status", &Done {})
+    }
+
+    /// See [`Daemon::share`](crate::daemon::handle::Daemon::share).
+    pub fn share(&self, dir: &Path) -> Result<ShareInfo, UserError> {
+        self.post("/v1/share", &DirRequest { dir: dir.into() })
+    }
+
+    /// See [`Daemon::join`](crate::daemon::handle::Daemon::join).
+    pub fn join(&self, ticket: &str, dir: &Path) -> Result<ShareInfo, UserError> {
+        let ticket = ticket.to_string();
+        self.post(
+            "/v1/join",
+            &JoinRequest {
+                ticket,
+                dir: dir.into(),
+            },
+        )
+    }
+
+    /// See [`Daemon::ticket`](crate::daemon::handle::Daemon::ticket).
+    pub fn ticket(
+        &self,
+        dir: &Path,
+        role: Role,
+        expires: Duration,
+    ) -> Result<TicketInfo, UserError> {
+        let expires_in = expires.as_secs();
+        self.post(
+            "/v1/ticket",
+            &TicketRequest {
+                dir: dir.into(),
+                role,
+                expires_in,
+            },
+        )
+    }
+
+    /// See [`Daemon::sync`](crate::daemon::handle::Daemon::sync).
+    pub fn sync(&self, dir: &Path, peer: &str, code: Option<&str>) -> Result<SyncInfo, UserError> {
+        let request = SyncRequest {
+            dir: dir.into(),
+            peer: peer.to_string(),
+            code: code.map(str::to_string),
+        };
+        self.post("/v1/sync", &request)
+    }
+
+    /// See [`Daemon::run_all`](crate::daemon::handle::Daemon::run_all).
+    pub fn run_all(&self) -> Result<Vec<ShareInfo>, UserError> {
+        self.post("/v1/up", &Done {})
+    }
+
+    /// See [`Daemon::wait`](crate::daemon::handle::Daemon::wait).
+    pub fn wait(&self, dir: Option<&Path>, timeout: Duration) -> Result<WaitResult, UserError> {
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        self.post(
+            "/v1/wait",
+            &WaitRequest {
+                dir: dir.map(Into::into),
+                timeout_ms,
+            },
+        )
+    }
+
+    /// See [`Daemon::verify`](crate::daemon::handle::Daemon::verify).
+    pub fn verify(&self, dir: Option<&Path>) -> Result<VerifyReport, UserError> {
+        self.post(
+            "/v1/verify",
+            &VerifyRequest {
+                dir: dir.map(Into::into),
+            },
+        )
+    }
+
+    /// See [`Daemon::pause`](crate::daemon::handle::Daemon::pause).
+    pub fn pause(&self, dir: &Path) -> Result<(), UserError> {
+        self.post("/v1/pause", &DirRequest { dir: dir.into() })
+            .map(|Done {}| ())
+    }
+
+    /// See [`Daemon::resume`](crate::daemon::handle::Daemon::resume).
+    pub fn resume(&self, dir: &Path, accept_deletions: bool) -> Result<(), UserError> {
+        let request = ResumeRequest {
+            dir: dir.into(),
+            accept_deletions,
+        };
+        self.post("/v1/resume", &request).map(|Done {}| ())
+    }
+
+    /// See [`Daemon::leave`](crate::daemon::handle::Daemon::leave).
+    pub fn leave(&self, dir: &Path) -> Result<(), UserError> {
+        self.post("/v1/leave", &DirRequest { dir: dir.into() })
+            .map(|Done {}| ())
+    }
+
+    /// Stops the running left; returns when it has written everything.
+    pub fn stop(&self) -> Result<(), UserError> {
+        self.post("/v1/stop", &Done {}).map(|Done {}| ())
+    }
+
+    /// What happens from now on, until that left stops.
+    pub fn events(&self) -> Result<Events, UserError> {
+        let runtime = runtime()?;
+        let response = runtime.block_on(self.send(Method::GET, "/v1/events", &Done {}))?;
+        Ok(Events {
+            runtime,
+            body: response.into_body(),
+            rest: Vec::new(),
+        })
+    }
+
+    fn post<A: Serialize, R: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &A,
+    ) -> Result<R, UserError> {
+        self.call(Method::POST, path, request)
+    }
+
+    fn call<A: Serialize, R: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        request: &A,
+    ) -> Result<R, UserError> {
+        runtime()?.block_on(async {
+            let response = self.send(method, path, request).await?;
+            let ok = response.status().is_success();
+            let body = Limited::new(response.into_body(), MAX_ANSWER);
+            let bytes = body.collect().await.map_err(broken)?.to_bytes();
+            if ok {
+                return serde_json::from_slice(&bytes).map_err(broken);
+            }
+            Err(serde_json::from_slice::<UserError>(&bytes).unwrap_or_else(broken))
+        })
+    }
+
+    async fn send<A: Serialize>(
+        &self,
+        method: Method,
+        path: &str,
+        request: &A,
+    ) -> Result<Response<Incoming>, UserError> {
+        let stream = socket::connect(&self.socket)
+            .and_then(|s| s.ok_or(std::io::ErrorKind::ConnectionRefused.into()))
+            .and_then(|s| s.set_nonblocking(true).map(|()| s))
+            .and_then(tokio::net::UnixStream::from_std)
+            .map_err(|e| UserError::io("cannot reach the running left at", &self.socket, &e))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
+        tokio::spawn(connection);
+        let body = serde_json::to_vec(request).map_err(broken)?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "left")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(broken)?;
+        sender.send_request(request).await.map_err(broken)
+    }
+}
+
+/// The events of a running left, oldest first; ends when it stops.
+#[derive(Debug)]
+pub struct Events {
+    runtime: Runtime,
+    body: Incoming,
+    rest: Vec<u8>,
+}
+
+impl Iterator for Events {
+    type Item = DaemonEvent;
+
+    fn next(&mut self) -> Option<DaemonEvent> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                // An event that a newer left added is none for us.
+                if let Ok(event) = serde_json::from_slice(&line) {
+                    return Some(event);
+                }
+                continue;
+            }
+            if self.rest.len() > MAX_LINE {
+                return None;
+            }
+            let frame = self.runtime.block_on(self.body.frame())?.ok()?;
+            if let Ok(data) = frame.into_data() {
+                self.rest.extend_from_slice(&data);
+            }
+        }
+    }
+}
+
+fn runtime() -> Result<Runtime, UserError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| UserError::new("cannot talk to the running left", e, "try again"))
+}
+
+fn broken(error: impl std::fmt::Display) -> UserError {
+    UserError::new(
+        "the running left did not answer",
+        error,
+        "see whether it still runs (`left status`) and try again",
+    )
+}

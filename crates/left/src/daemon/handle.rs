@@ -1,0 +1,462 @@
+//! The daemon's face: what one can ask of a running left and what it tells. These are plain data
+//! types; the API (`/v1/...`), the command line and the library all use them as they are.
+//!
+//! Folders of shares are absolute paths. Paths inside a share are text relative to its root, with
+//! `\xNN` for bytes that are not UTF-8. Byte counts are bytes, rates bytes a second.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use left_core::message::{Role, ShareId};
+use left_core::version::DeviceId;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+use crate::home::text;
+pub use crate::home::{Exit, UserError};
+
+/// The port left listens on when none is set.
+pub const DEFAULT_PORT: u16 = 20201;
+
+/// What a daemon is started with. The command line goes before `config.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Where to listen.
+    pub listen: Listen,
+    /// Where peers reach this device, `host` or `host:port` (without a port: the one listened
+    /// on); empty: found out from the interfaces.
+    pub advertise: Vec<String>,
+    /// This device's name as peers see it.
+    pub name: String,
+    /// Do not listen and dial nobody: started only for one command on this machine.
+    pub offline: bool,
+}
+
+/// Where a daemon listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Name or address; `None`: all addresses of this machine.
+    pub host: Option<String>,
+    /// Port; 0: any free one.
+    pub port: u16,
+}
+
+/// A running left. Calls block; all may be called at once from any thread. Every `dir` is
+/// absolute and need not be spelled as the share's folder is (links, `..`).
+pub trait Daemon: Send + Sync {
+    /// Makes `dir` a share if it is none and runs it. Running it already is fine.
+    fn share(&self, dir: &Path) -> Result<ShareInfo, UserError>;
+
+    /// Makes a ticket for the share `dir`; it works once, for so long.
+    fn ticket(&self, dir: &Path, role: Role, expires: Duration) -> Result<TicketInfo, UserError>;
+
+    /// Joins the ticket's share with `dir` and runs it. Returns once the inviter has answered (a
+    /// refusal is an error), or after some seconds when it cannot be reached; then it is tried
+    /// again for as long as the ticket is valid.
+    fn join(&self, ticket: &str, dir: &Path) -> Result<ShareInfo, UserError>;
+
+    /// Pairs with `peer` (`host` or `host:port`) by a code and synchronises `dir` with it. Without
+    /// a code one is made. Returns at once; the pairing goes on until the peer answers.
+    fn sync(&self, dir: &Path, peer: &str, code: Option<&str>) -> Result<SyncInfo, UserError>;
+
+    /// Runs all shares of this device. One that cannot run is in the status with its alarm.
+    fn run_all(&self) -> Result<Vec<ShareInfo>, UserError>;
+
+    /// Everything as it is now.
+    fn status(&self) -> Status;
+
+    /// Returns when the share `dir` (or every share) and all its connected peers are identical,
+    /// or when the time is over. Looks at the disk first, so that what was written before the
+    /// call counts. A zero timeout looks once.
+    fn wait(&self, dir: Option<&Path>, timeout: Duration) -> Result<WaitResult, UserError>;
+
+    /// Reads and hashes everything again, in the share `dir` or in all; heals from peers.
+    fn verify(&self, dir: Option<&Path>) -> Result<VerifyReport, UserError>;
+
+    /// Lets a paused share go on; with `accept_deletions` also one in alarm: the deletions that
+    /// raised it are meant.
+    fn resume(&self, dir: &Path, accept_deletions: bool) -> Result<(), UserError>;
+
+    /// Holds a share still until it is resumed, also over restarts.
+    fn pause(&self, dir: &Path) -> Result<(), UserError>;
+
+    /// Leaves the share: its folder stays with all files of the user, only `.left` goes.
+    fn leave(&self, dir: &Path) -> Result<(), UserError>;
+
+    /// What happens from now on. A reader that is too slow misses the oldest events.
+    fn events(&self) -> broadcast::Receiver<DaemonEvent>;
+
+    /// Stops cleanly; returns when everything is written and closed. A second call does nothing.
+    fn stop(&self);
+}
+
+/// A share of this device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareInfo {
+    /// Which share.
+    #[serde(with = "text")]
+    pub id: ShareId,
+    /// Its folder here.
+    #[serde(with = "text")]
+    pub path: PathBuf,
+    /// What this device may do.
+    #[serde(with = "text")]
+    pub role: Role,
+    /// It did not exist on this device before.
+    pub new: bool,
+}
+
+/// A ticket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TicketInfo {
+    /// The ticket, `left1...`.
+    pub ticket: String,
+    /// The command for the other machine.
+    pub join_line: String,
+    /// Of which folder.
+    #[serde(with = "text")]
+    pub share: PathBuf,
+    /// What who uses it may do.
+    #[serde(with = "text")]
+    pub role: Role,
+    /// Unix seconds after which it is void.
+    pub expires: u64,
+}
+
+/// A pairing by code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncInfo {
+    /// Of which folder.
+    #[serde(with = "text")]
+    pub share: PathBuf,
+    /// The code, if it was made by this call.
+    pub code: Option<String>,
+    /// The command for the other machine.
+    pub command_for_other: String,
+}
+
+/// A running left and its shares.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of left.
+    pub version: String,
+    /// Its process; `None`: none runs, and the shares are as the settings list them.
+    pub pid: Option<u32>,
+    /// This device (`None` when it has no key yet).
+    #[serde(with = "text::option", default)]
+    pub device: Option<DeviceId>,
+    /// Its name.
+    pub name: String,
+    /// Where it listens, `host:port`.
+    pub listen: Vec<String>,
+    /// Its shares, sorted by folder.
+    pub shares: Vec<ShareStatus>,
+}
+
+/// In short, how a share is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Identical with every connected peer.
+    Synced,
+    /// There is something to scan, fetch, send or apply.
+    Syncing,
+    /// No peer is connected.
+    Offline,
+    /// The user holds it still.
+    Paused,
+    /// Something is wrong and the user has to decide; nothing is applied and no deletion sent.
+    Alarm,
+}
+
+impl State {
+    /// The state's name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Synced => "synced",
+            State::Syncing => "syncing",
+            State::Offline => "offline",
+            State::Paused => "paused",
+            State::Alarm => "alarm",
+        }
+    }
+}
+
+/// A share as it is now. Lists are cut to some hundred entries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShareStatus {
+    /// Which share.
+    #[serde(with = "text")]
+    pub id: ShareId,
+    /// Its folder here.
+    #[serde(with = "text")]
+    pub path: PathBuf,
+    /// What this device may do.
+    #[serde(with = "text")]
+    pub role: Role,
+    /// In short, how it is.
+    pub state: State,
+    /// Files (and symlinks) here.
+    pub files: u64,
+    /// Folders here.
+    pub dirs: u64,
+    /// Bytes of all files here.
+    pub bytes: u64,
+    /// Paths this device still needs.
+    pub need_files: u64,
+    /// Bytes this device still needs.
+    pub need_bytes: u64,
+    /// The other members.
+    pub peers: Vec<PeerStatus>,
+    /// Conflict copies that are there.
+    pub conflicts: Vec<String>,
+    /// Paths that could not be synchronised.
+    pub problems: Vec<Problem>,
+    /// What else the user should know.
+    pub notices: Vec<String>,
+    /// Set in state `alarm`.
+    pub alarm: Option<Alarm>,
+    /// Long transfers to this device that run now.
+    pub transfers: Vec<Transfer>,
+}
+
+/// Another member of a share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its id.
+    #[serde(with = "text")]
+    pub device: DeviceId,
+    /// Its name.
+    pub name: String,
+    /// The address of the connection, or the last one known.
+    pub address: String,
+    /// There is a connection.
+    pub connected: bool,
+    /// What it may do.
+    #[serde(with = "text")]
+    pub role: Role,
+    /// Bytes a second from it.
+    pub rate_in: u64,
+    /// Bytes a second to it.
+    pub rate_out: u64,
+    /// Bytes from it since this left started.
+    pub bytes_in: u64,
+    /// Bytes to it since this left started.
+    pub bytes_out: u64,
+    /// Paths it still needs, as it says.
+    pub need_files: u64,
+    /// Bytes it still needs, as it says.
+    pub need_bytes: u64,
+    /// It is connected and identical with this device.
+    pub in_sync: bool,
+}
+
+/// A path with something wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Which, relative to the share.
+    pub path: String,
+    /// What is wrong, and what to do.
+    pub reason: String,
+}
+
+/// See [`State::Alarm`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// What was seen.
+    pub reason: String,
+    /// What the user can do.
+    pub todo: String,
+}
+
+/// A long transfer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Of which file, relative to the share.
+    pub path: String,
+    /// Bytes that are here and verified.
+    pub done: u64,
+    /// Bytes of the file.
+    pub total: u64,
+}
+
+/// The answer of [`Daemon::wait`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitResult {
+    /// Everything asked for is identical with every connected peer, and there is one.
+    pub in_sync: bool,
+    /// What is not; empty when all is.
+    pub missing: Vec<Missing>,
+}
+
+/// A share that is not in sync.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Its folder here.
+    #[serde(with = "text")]
+    pub share: PathBuf,
+    /// In short, how it is.
+    pub state: State,
+    /// Paths needed here or at the peer that needs most.
+    pub need_files: u64,
+    /// Bytes needed here or at the peer that needs most.
+    pub need_bytes: u64,
+    /// In words, what is waited for.
+    pub why: String,
+}
+
+/// The answer of [`Daemon::verify`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// Files read.
+    pub files: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Files whose bytes were not what they should be (folder and path).
+    pub damaged: Vec<String>,
+    /// Those of them that are whole again.
+    pub healed: Vec<String>,
+    /// Those that are not, and why.
+    pub not_healed: Vec<Problem>,
+}
+
+/// What happens. In JSON an object with the field `event`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum DaemonEvent {
+    /// A ticket was made (told by the command that made it).
+    Ticket(TicketInfo),
+    /// A pairing waits for the other machine (told by the command that began it).
+    Pairing(SyncInfo),
+    /// A share runs.
+    ShareStarted(ShareInfo),
+    /// A peer is connected.
+    PeerConnected {
+        /// Folder of the share.
+        #[serde(with = "text")]
+        share: PathBuf,
+        /// Who.
+        #[serde(with = "text")]
+        device: DeviceId,
+        /// Its name.
+        name: String,
+        /// From or to where.
+        address: String,
+    },
+    /// A peer's connection is gone.
+    PeerLost {
+        /// Folder of the share.
+        #[serde(with = "text")]
+        share: PathBuf,
+        /// Who.
+        #[serde(with = "text")]
+        device: DeviceId,
+        /// Its name.
+        name: String,
+        /// Why.
+        why: String,
+    },
+    /// A file from a peer is in place, whole and verified.
+    FileReceived {
+        /// Folder of the share.
+        #[serde(with = "text")]
+        share: PathBuf,
+        /// Which file.
+        path: String,
+        /// Its size.
+        bytes: u64,
+    },
+    /// A path was deleted here because a peer deleted it.
+    FileDeleted {
+        /// Folder of the share.
+        #[serde(with = "text")]
+        share: PathBuf,
+        /// Which path.
+        path: String,
+    },
+    /// Two edits met; both are kept.
+    Conflict {
+        /// Folder of the share.
+        #[serde(with = "text")]
+        share: PathBuf,
+        /// Which file.
+        path: String,
+        /// The loser's copy.
+        copy: String,
+    },
+    /// A path cannot be synchronised.
+    Problem {
+        /// Folder of the share.
+        #[serde(with = "text")]
+        share: PathBuf,
+        /// Which.
+        path: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The problem of a path is gone.
+    Solved {
+        /// Folder of the share.
+        #[serde(with = "text")]
+        share: PathBuf,
+        /// Which.
+        path: String,
+    },
+    /// The user has to decide.
+    Alarm {
+        /// Folder of the share.
+        #[serde(with = "text")]
+        share: PathBuf,
+        /// What was seen.
+        reason: String,
+        /// What the user can do.
+        todo: String,
+    },
+    /// The alarm is over.
+    AlarmOver {
+        /// Folder of the share.
+        #[serde(with = "text")]
+        share: PathBuf,
+    },
+    /// The state changed.
+    State {
+        /// Folder of the share.
+        #[serde(with = "text")]
+        share: PathBuf,
+        /// The new state.
+        state: State,
+        /// Paths still needed here.
+        need_files: u64,
+        /// Bytes still needed here.
+        need_bytes: u64,
+    },
+    /// Work goes on; about once a second while syncing.
+    Progress {
+        /// Folder of the share.
+        #[serde(with = "text")]
+        share: PathBuf,
+        /// Bytes done of the current work.
+        done: u64,
+        /// Bytes of the current work.
+        total: u64,
+        /// Bytes a second.
+        rate: u64,
+    },
+    /// Somebody was not let in.
+    Refused {
+        /// From where.
+        address: String,
+        /// Its key, if it showed one.
+        #[serde(with = "text::option", default)]
+        device: Option<DeviceId>,
+        /// Why.
+        why: String,
+    },
+    /// Something the user should know.
+    Notice {
+        /// What.
+        text: String,
+    },
+    /// This left stops.
+    Stopping,
+}

@@ -1,0 +1,217 @@
+//! What this device knows of each of its shares, outside of the share's folder.
+
+use std::path::{Path, PathBuf};
+
+use left_core::message::{Nonce, Role, ShareId};
+use left_core::version::DeviceId;
+use serde::{Deserialize, Serialize};
+
+use super::error::UserError;
+use super::files;
+use super::folder::clean;
+use super::text;
+
+/// One share of this device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareRecord {
+    /// Which share.
+    #[serde(with = "text")]
+    pub id: ShareId,
+    /// Its folder here, absolute.
+    #[serde(with = "text")]
+    pub path: PathBuf,
+    /// What this device may do.
+    #[serde(with = "text")]
+    pub role: Role,
+    /// The user holds it still.
+    #[serde(default)]
+    pub paused: bool,
+    /// The ticket this device still has to show to get in; gone once it is a member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invitation: Option<String>,
+    /// A pairing by code that is not done yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pairing: Option<PairingRecord>,
+    /// The other devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<MemberRecord>,
+    /// Tickets this device gave out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tickets: Vec<TicketRecord>,
+}
+
+/// Another device of a share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRecord {
+    /// Its key.
+    #[serde(with = "text")]
+    pub device: DeviceId,
+    /// Its name, for people.
+    #[serde(default)]
+    pub name: String,
+    /// What it may do.
+    #[serde(with = "text")]
+    pub role: Role,
+    /// Where it may be dialed, `host:port`.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+}
+
+/// A ticket this device gave out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TicketRecord {
+    /// Names it on the wire.
+    #[serde(with = "text")]
+    pub id: Nonce,
+    /// Its one-time secret.
+    #[serde(with = "text")]
+    pub secret: [u8; 16],
+    /// What who uses it may do.
+    #[serde(with = "text")]
+    pub role: Role,
+    /// Unix seconds after which it is void.
+    pub expires: u64,
+    /// Who used it.
+    #[serde(
+        with = "text::option",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub used_by: Option<DeviceId>,
+}
+
+/// A pairing by code that is not done yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairingRecord {
+    /// The key made from the code (the code itself is not kept).
+    #[serde(with = "text")]
+    pub key: [u8; 32],
+    /// The other machine, `host:port`.
+    pub peer: String,
+}
+
+/// All records in `dir`, sorted by folder.
+pub(super) fn list(dir: &Path) -> Result<Vec<ShareRecord>, UserError> {
+    let entries = std::fs::read_dir(dir)
+        .map_err(|e| UserError::io("cannot read the list of shares", dir, &e))?;
+    let mut records = Vec::new();
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|e| e == "toml") {
+            records.extend(load(&path)?);
+        }
+    }
+    records.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(records)
+}
+
+pub(super) fn load(path: &Path) -> Result<Option<ShareRecord>, UserError> {
+    let what = "cannot read the record of a share";
+    let bytes = files::read(path).map_err(|e| UserError::io(what, path, &e))?;
+    let Some(bytes) = bytes else {
+        return Ok(None);
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let record = toml::from_str(&text).map_err(|e| {
+        let todo =
+            "correct it, or move the file away and join the share anew (its folder is untouched)";
+        bad_toml(what, path, &text, &e, todo)
+    })?;
+    Ok(Some(record))
+}
+
+pub(super) fn save(path: &Path, record: &ShareRecord) -> Result<(), UserError> {
+    let what = "cannot write the record of the share";
+    let text = toml::to_string(record).map_err(|e| UserError::new(what, e, ""))?;
+    files::write_atomic(path, text.as_bytes(), 0o600).map_err(|e| UserError::io(what, path, &e))
+}
+
+/// A file of ours that is no TOML, or not what it should be: names the file and the line.
+pub(super) fn bad_toml(
+    what: &str,
+    path: &Path,
+    text: &str,
+    error: &toml::de::Error,
+    todo: &str,
+) -> UserError {
+    let line = error
+        .span()
+        .map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    let place = match line {
+        Some(line) => format!("{what} {} (line {line})", clean(path)),
+        None => format!("{what} {}", clean(path)),
+    };
+    UserError::new(place, error.message().trim(), todo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn sample() -> ShareRecord {
+        ShareRecord {
+            id: ShareId([3; 32]),
+            path: "/data/photos".into(),
+            role: Role::ReadWrite,
+            paused: true,
+            invitation: Some("left1abc".into()),
+            pairing: Some(PairingRecord {
+                key: [4; 32],
+                peer: "b:20201".into(),
+            }),
+            members: vec![MemberRecord {
+                device: DeviceId([1; 32]),
+                name: "attic \"x\"".into(),
+                role: Role::ReadOnly,
+                addresses: vec!["10.0.0.2:20201".into(), "[::1]:20201".into()],
+            }],
+            tickets: vec![TicketRecord {
+                id: [5; 16],
+                secret: [6; 16],
+                role: Role::ReadOnly,
+                expires: 1_800_000_000,
+                used_by: Some(DeviceId([2; 32])),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_record_survives() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.toml");
+        assert_eq!(load(&path).unwrap(), None);
+        save(&path, &sample()).unwrap();
+        assert_eq!(load(&path).unwrap(), Some(sample()));
+        assert_eq!(list(dir.path()).unwrap(), vec![sample()]);
+        let mut bare = sample();
+        bare.members.clear();
+        bare.tickets.clear();
+        bare.invitation = None;
+        bare.pairing = None;
+        save(&path, &bare).unwrap();
+        assert_eq!(load(&path).unwrap(), Some(bare));
+    }
+
+    #[test]
+    fn unknown_fields_are_tolerated_and_damage_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.toml");
+        save(&path, &sample()).unwrap();
+        let good = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("future = true\n{good}")).unwrap();
+        assert_eq!(load(&path).unwrap(), Some(sample()));
+
+        for (from, to) in [
+            ("role = \"read-write\"", "role = \"king\""),
+            ("expires", "expires?"),
+        ] {
+            std::fs::write(&path, good.replacen(from, to, 1)).unwrap();
+            let e = load(&path).unwrap_err().to_string();
+            assert!(e.contains("a.toml (line "), "{e}");
+        }
+        std::fs::write(&path, &good[..good.len() / 2]).unwrap();
+        assert!(load(&path).is_err());
+        std::fs::write(&path, [0xff, 0xfe, b'\n', b'=', 0]).unwrap();
+        assert!(load(&path).is_err());
+    }
+}

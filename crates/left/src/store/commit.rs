@@ -1,0 +1,283 @@
+//! One transaction of the index.
+
+use std::collections::HashMap;
+
+use left_core::entry::{Entry, FileStat, Record};
+use left_core::index::{Cursor, Txn};
+use left_core::path::RelPath;
+use left_core::version::DeviceId;
+use rusqlite::{Transaction, TransactionBehavior, params};
+
+use super::StoreError;
+use super::codec::encode;
+use super::columns::{Known, broken, cursor_sum, device_sum, seal, table};
+use super::rows::{FoundBy, Rows, Stored};
+use super::state::{State, need_size};
+
+/// Does all of `txn` or nothing, durably; returns the state after it. On an error the caller must
+/// drop what `rows` knows of devices.
+pub(super) fn commit(rows: &Rows, before: &State, txn: &Txn) -> Result<State, StoreError> {
+    let sql = Transaction::new_unchecked(&rows.conn, TransactionBehavior::Immediate)?;
+    if rows.state()? != *before {
+        // Numbers are given out from memory: two writers would give out the same ones.
+        return Err(StoreError::Failed(
+            "another process writes to this index".into(),
+        ));
+    }
+    let mut work = Work {
+        rows,
+        state: *before,
+        tops: HashMap::new(),
+    };
+    work.forget(&txn.forget)?;
+    for (peer, path) in &txn.theirs_del {
+        work.theirs_del(*peer, path)?;
+    }
+    for (peer, path, entry) in &txn.theirs_put {
+        work.theirs_put(*peer, path, entry)?;
+    }
+    for (path, record) in &txn.put {
+        work.put(path, record)?;
+    }
+    for (path, stat) in &txn.touch {
+        work.touch(path, *stat)?;
+    }
+    for (peer, cursor) in &txn.cursors {
+        work.cursor(*peer, *cursor)?;
+    }
+    work.state.floor = work.state.floor.max(txn.counter_floor.unwrap_or(0));
+    work.store_tops()?;
+    rows.set_state(&work.state)?;
+    sql.commit()?;
+    Ok(work.state)
+}
+
+struct Work<'a> {
+    rows: &'a Rows,
+    state: State,
+    /// Largest counter met in this transaction, of each device met.
+    tops: HashMap<DeviceId, (Known, u64)>,
+}
+
+impl Work<'_> {
+    /// The number of a device, given now if need be; takes note of the counter.
+    fn number(&mut self, id: DeviceId, counter: u64) -> Result<u32, StoreError> {
+        if id == self.state.device {
+            self.state.floor = self.state.floor.max(counter);
+        }
+        if let Some((known, top)) = self.tops.get_mut(&id) {
+            *top = counter.max(*top);
+            return Ok(known.n);
+        }
+        let known = match self.rows.known(id)? {
+            Some(known) => known,
+            None => self.enroll(id)?,
+        };
+        self.tops.insert(id, (known, counter));
+        Ok(known.n)
+    }
+
+    fn enroll(&self, id: DeviceId) -> Result<Known, StoreError> {
+        let conn = &self.rows.conn;
+        let n = conn
+            .prepare_cached("SELECT coalesce(max(n), 0) + 1 FROM device")?
+            .query_row([], |row| row.get(0))?;
+        let known = Known { n, top: 0 };
+        conn.prepare_cached("INSERT INTO device(n, id, top, sum) VALUES (?, ?, 0, ?)")?
+            .execute(params![n, id.0, device_sum(id, known)])?;
+        self.rows.remember(id, known);
+        Ok(known)
+    }
+
+    fn store_tops(&mut self) -> Result<(), StoreError> {
+        for (id, (known, top)) in self.tops.drain() {
+            if top <= known.top {
+                continue;
+            }
+            let known = Known { top, ..known };
+            self.rows
+                .conn
+                .prepare_cached("UPDATE device SET top = ?, sum = ? WHERE n = ?")?
+                .execute(params![top.cast_signed(), device_sum(id, known), known.n])?;
+            self.rows.remember(id, known);
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, peers: &[DeviceId]) -> Result<(), StoreError> {
+        let conn = &self.rows.conn;
+        let mut gone = 0;
+        for peer in peers {
+            let Some(known) = self.rows.known(*peer)? else {
+                continue;
+            };
+            // Reads all of `theirs`: a peer loses its index rarely, an index on the peer would cost
+            // every announcement.
+            gone += conn
+                .prepare_cached("DELETE FROM theirs WHERE peer = ?")?
+                .execute([known.n])?;
+            conn.prepare_cached("DELETE FROM cursor WHERE peer = ?")?
+                .execute([known.n])?;
+        }
+        if gone > 0 {
+            self.recount_needs()?;
+        }
+        Ok(())
+    }
+
+    fn recount_needs(&mut self) -> Result<(), StoreError> {
+        use left_core::index::Walk;
+        const PAGE: usize = 1000;
+        self.state.totals.need_files = 0;
+        self.state.totals.need_bytes = 0;
+        let mut from: Option<RelPath> = None;
+        loop {
+            let page = self.rows.needs(Walk::Up, from.as_ref(), PAGE)?;
+            for need in &page {
+                let size = need_size(need.theirs.iter().map(|(_, e)| e));
+                self.state.count_need(None, size);
+            }
+            match page.into_iter().last() {
+                Some(last) => from = Some(last.path),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn theirs_del(&mut self, peer: DeviceId, path: &RelPath) -> Result<(), StoreError> {
+        let Some(known) = self.rows.known(peer)? else {
+            return Ok(());
+        };
+        let key = path.key();
+        let mut all = self.rows.theirs(&key)?;
+        let before = need_size(all.iter().map(|(_, e)| e));
+        all.retain(|(d, _)| *d != peer);
+        let after = need_size(all.iter().map(|(_, e)| e));
+        self.rows
+            .conn
+            .prepare_cached("DELETE FROM theirs WHERE key = ? AND peer = ?")?
+            .execute(params![key, known.n])?;
+        self.state.count_need(before, after);
+        Ok(())
+    }
+
+    fn theirs_put(
+        &mut self,
+        peer: DeviceId,
+        path: &RelPath,
+        entry: &Entry,
+    ) -> Result<(), StoreError> {
+        let key = path.key();
+        let all = self.rows.theirs(&key)?;
+        let before = need_size(all.iter().map(|(_, e)| e));
+        let others = all.iter().filter(|(d, _)| *d != peer).map(|(_, e)| e);
+        let after = need_size(others.chain([entry]));
+        let n = self.number(peer, 0)?;
+        let body = encode(entry, None, |d, c| self.number(d, c))?;
+        let rec = seal(table::THEIRS, &key, u64::from(n), body);
+        self.rows
+            .conn
+            .prepare_cached("INSERT OR REPLACE INTO theirs(key, peer, rec) VALUES (?, ?, ?)")?
+            .execute(params![key, n, rec])?;
+        self.state.count_need(before, after);
+        Ok(())
+    }
+
+    fn put(&mut self, path: &RelPath, record: &Record) -> Result<(), StoreError> {
+        let key = path.key();
+        let node = &record.entry.node;
+        let old = self.rows.stored(&key)?;
+        if let Some(old) = &old {
+            self.state.count(old.kind, old.size, false);
+        }
+        self.state.count(node.kind(), node.size(), true);
+        self.state.head += 1;
+        let seq = self.state.head;
+        let found_by = FoundBy::of(node, record.stat);
+        let body = encode(&record.entry, record.stat.as_ref(), |d, c| {
+            self.number(d, c)
+        })?;
+        let rec = seal(table::ENTRY, &key, seq, body);
+        match old {
+            Some(old) => self.replace(&old, Some(seq), found_by, &rec),
+            None => {
+                self.rows
+                    .prepare("INSERT INTO entry(seq, key, c4, ino, rec) VALUES (?, ?, ?, ?, ?)")?
+                    .execute(params![
+                        seq.cast_signed(),
+                        key,
+                        found_by.c4,
+                        found_by.ino,
+                        rec
+                    ])?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes over a record. Names only columns that change: SQLite writes the index of each column
+    /// that a statement names. Without `seq` that stays.
+    fn replace(
+        &self,
+        old: &Stored,
+        seq: Option<u64>,
+        found_by: FoundBy,
+        rec: &[u8],
+    ) -> Result<(), StoreError> {
+        let (id, seq) = (old.id, seq.map(u64::cast_signed));
+        let FoundBy { c4, ino } = found_by;
+        let rows = self.rows;
+        let changed = match (seq, old.found_by == found_by) {
+            (None, true) => rows
+                .prepare("UPDATE entry SET rec = ? WHERE id = ?")?
+                .execute(params![rec, id])?,
+            (None, false) => rows
+                .prepare("UPDATE entry SET rec = ?, c4 = ?, ino = ? WHERE id = ?")?
+                .execute(params![rec, c4, ino, id])?,
+            (Some(seq), true) => rows
+                .prepare("UPDATE entry SET rec = ?, seq = ? WHERE id = ?")?
+                .execute(params![rec, seq, id])?,
+            (Some(seq), false) => rows
+                .prepare("UPDATE entry SET rec = ?, seq = ?, c4 = ?, ino = ? WHERE id = ?")?
+                .execute(params![rec, seq, c4, ino, id])?,
+        };
+        if changed == 1 {
+            Ok(())
+        } else {
+            Err(broken("a record is listed but missing"))
+        }
+    }
+
+    /// A path without a live record is passed over: there is nothing that `lstat` could have seen.
+    fn touch(&mut self, path: &RelPath, stat: FileStat) -> Result<(), StoreError> {
+        let key = path.key();
+        let Some((seq, Record { entry, .. })) = self.rows.get(&key)? else {
+            return Ok(());
+        };
+        if !entry.node.is_live() {
+            return Ok(());
+        }
+        let Some(old) = self.rows.stored(&key)? else {
+            return Err(broken("a record is there and not there"));
+        };
+        let body = encode(&entry, Some(&stat), |d, c| self.number(d, c))?;
+        let rec = seal(table::ENTRY, &key, seq, body);
+        self.replace(&old, None, FoundBy::of(&entry.node, Some(stat)), &rec)
+    }
+
+    fn cursor(&mut self, peer: DeviceId, cursor: Cursor) -> Result<(), StoreError> {
+        let n = self.number(peer, 0)?;
+        self.rows
+            .conn
+            .prepare_cached(
+                "INSERT OR REPLACE INTO cursor(peer, epoch, seq, sum) VALUES (?, ?, ?, ?)",
+            )?
+            .execute(params![
+                n,
+                cursor.epoch.cast_signed(),
+                cursor.seq.cast_signed(),
+                cursor_sum(n, cursor)
+            ])?;
+        Ok(())
+    }
+}

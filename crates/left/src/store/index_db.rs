@@ -1,0 +1,235 @@
+//! [`IndexDb`]: a share's index in SQLite.
+
+use std::path::{Path, PathBuf};
+
+use left_core::content::ContentId;
+use left_core::entry::{Entry, Mtime, Record};
+use left_core::index::{Cursor, Epoch, Index, IndexError, Need, Totals, Txn, Walk};
+use left_core::path::RelPath;
+use left_core::version::DeviceId;
+
+use super::StoreError;
+use super::columns::broken;
+use super::commit::commit;
+use super::open::{Opened, mark_corrupt, open, open_reader};
+use super::reader::IndexReader;
+use super::rows::Rows;
+use super::sqlite::no_room;
+use super::state::{State, need_size};
+
+/// A share's index: the one writer of its file. Readers for other threads come from
+/// [`reader`](Self::reader).
+pub struct IndexDb {
+    path: PathBuf,
+    rows: Rows,
+    /// What the file says, so that counts and numbers cost no read.
+    state: State,
+}
+
+impl IndexDb {
+    /// Opens the index of `device` at `path`, making it where there is none. One that can not be used
+    /// (no database, corrupt, another version's, another device's, without the log it needs) is set
+    /// aside and an empty one with a new epoch is made: see [`Opened::rebuilt`].
+    ///
+    /// # Errors
+    /// When the folder can not be written, the disk is full, or another process holds the file.
+    pub fn open(path: &Path, device: DeviceId) -> Result<(IndexDb, Opened), StoreError> {
+        let (rows, state, opened) = open(path, device)?;
+        let db = IndexDb {
+            path: path.to_owned(),
+            rows,
+            state,
+        };
+        Ok((db, opened))
+    }
+
+    /// A reader with its own connection, for another thread.
+    ///
+    /// # Errors
+    /// When the file can not be opened a second time.
+    pub fn reader(&self) -> Result<IndexReader, StoreError> {
+        Ok(IndexReader::new(&self.path, open_reader(&self.path)?))
+    }
+
+    /// Reads everything: the database's structure, every row's checksum and the counts. Seconds a
+    /// million rows.
+    ///
+    /// # Errors
+    /// [`IndexError::Corrupt`] with the first fault found; the next open will set the file aside.
+    pub fn verify(&self) -> Result<(), IndexError> {
+        self.lift(verify(&self.rows, &self.state))
+    }
+
+    /// Marks the file for being set aside at the next open, for a fault that only the caller can see.
+    pub fn condemn(&self, why: &str) {
+        mark_corrupt(&self.path, why);
+    }
+
+    fn lift<T>(&self, result: Result<T, StoreError>) -> Result<T, IndexError> {
+        lift(&self.path, result)
+    }
+}
+
+/// Leaves a mark when damage was met, tells a full disk from other failures.
+pub(super) fn lift<T>(path: &Path, result: Result<T, StoreError>) -> Result<T, IndexError> {
+    result.map_err(|e| match e {
+        StoreError::Corrupt(why) => {
+            mark_corrupt(path, &why);
+            IndexError::Corrupt(why)
+        }
+        StoreError::Failed(why) if no_room(path) => IndexError::Full(why),
+        e => e.into(),
+    })
+}
+
+fn verify(rows: &Rows, state: &State) -> Result<(), StoreError> {
+    const PAGE: usize = 1000;
+    let check: String = rows
+        .conn
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if check != "ok" {
+        return Err(broken(&check));
+    }
+    let mut counted = State {
+        totals: Totals::default(),
+        ..*state
+    };
+    let mut seq = 0;
+    loop {
+        let page = rows.changes_since(seq, PAGE)?;
+        for (_, path, record) in &page {
+            let node = &record.entry.node;
+            counted.count(node.kind(), node.size(), true);
+            if rows.stored(&path.key())?.is_none() {
+                return Err(broken("a record is not found by its path"));
+            }
+        }
+        match page.last() {
+            Some((last, ..)) => seq = *last,
+            None => break,
+        }
+    }
+    let mut from: Option<RelPath> = None;
+    loop {
+        let page = rows.needs(Walk::Up, from.as_ref(), PAGE)?;
+        for need in &page {
+            let size = need_size(need.theirs.iter().map(|(_, e)| e));
+            counted.count_need(None, size);
+        }
+        match page.into_iter().last() {
+            Some(last) => from = Some(last.path),
+            None => break,
+        }
+    }
+    if seq > state.head || counted.totals != state.totals {
+        return Err(broken("its counts are wrong"));
+    }
+    Ok(())
+}
+
+impl Drop for IndexDb {
+    fn drop(&mut self) {
+        self.state.clean = true;
+        if let Err(e) = self.rows.set_state(&self.state) {
+            // Not closed in order is the safe reading.
+            tracing::debug!(error = %e, "the index could not be closed in order");
+        }
+    }
+}
+
+impl Index for IndexDb {
+    fn epoch(&self) -> Epoch {
+        self.state.epoch
+    }
+
+    fn head(&self) -> u64 {
+        self.state.head
+    }
+
+    fn counter_floor(&self) -> u64 {
+        self.state.floor
+    }
+
+    fn max_counter(&self, device: DeviceId) -> Result<u64, IndexError> {
+        let known = self.lift(self.rows.known(device))?;
+        Ok(known.map_or(0, |k| k.top))
+    }
+
+    fn get(&self, path: &RelPath) -> Result<Option<Record>, IndexError> {
+        let found = self.lift(self.rows.get(&path.key()))?;
+        Ok(found.map(|(_, record)| record))
+    }
+
+    fn live_below(
+        &self,
+        dir: &RelPath,
+        after: Option<&RelPath>,
+        limit: usize,
+    ) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        self.lift(self.rows.live_below(dir, after, limit))
+    }
+
+    fn by_content(
+        &self,
+        content: &ContentId,
+        limit: usize,
+    ) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        self.lift(self.rows.by_content(content, limit))
+    }
+
+    fn by_inode(
+        &self,
+        ino: u64,
+        size: u64,
+        mtime: Mtime,
+    ) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        self.lift(self.rows.by_inode(ino, size, mtime))
+    }
+
+    fn changes_since(
+        &self,
+        seq: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, RelPath, Record)>, IndexError> {
+        self.lift(self.rows.changes_since(seq, limit))
+    }
+
+    fn cursor(&self, peer: DeviceId) -> Result<Cursor, IndexError> {
+        self.lift(self.rows.cursor(peer))
+    }
+
+    fn theirs(&self, path: &RelPath) -> Result<Vec<(DeviceId, Entry)>, IndexError> {
+        self.lift(self.rows.theirs(&path.key()))
+    }
+
+    fn needs(
+        &self,
+        walk: Walk,
+        from: Option<&RelPath>,
+        limit: usize,
+    ) -> Result<Vec<Need>, IndexError> {
+        self.lift(self.rows.needs(walk, from, limit))
+    }
+
+    fn needs_below(&self, dir: &RelPath) -> Result<bool, IndexError> {
+        self.lift(self.rows.needs_below(dir))
+    }
+
+    fn totals(&self) -> Result<Totals, IndexError> {
+        Ok(self.state.totals)
+    }
+
+    fn commit(&mut self, txn: Txn) -> Result<u64, IndexError> {
+        if txn.is_empty() {
+            return Ok(self.state.head);
+        }
+        match commit(&self.rows, &self.state, &txn) {
+            Ok(state) => self.state = state,
+            Err(e) => {
+                self.rows.forget_devices();
+                return self.lift(Err(e));
+            }
+        }
+        Ok(self.state.head)
+    }
+}
