@@ -2,6 +2,7 @@
 
 use left_core::diff::Observation;
 use left_core::engine::{Event, Report};
+use left_core::message::Role;
 use left_core::path::RelPath;
 use left_core::plan::{FetchError, FetchItem, Op, OpDone, OpError, OpId};
 
@@ -272,7 +273,8 @@ impl World {
 
     /// The race of promise 4: a user edits the path right before the operation.
     fn edit_before(&mut self, device: usize, op: &Op) {
-        if !self.faults.race || !self.rng.percent(4) {
+        let read_only = self.devices[device].role == Role::ReadOnly;
+        if !self.faults.race || read_only || !self.rng.percent(4) {
             return;
         }
         self.stats.fault("edit before operation");

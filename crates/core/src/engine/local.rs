@@ -6,6 +6,7 @@ use super::{Effect, Engine, Now, Report};
 use crate::diff::{Change, Observation, Seen, observe};
 use crate::entry::{Entry, Kind, Node, Record};
 use crate::index::{Index, IndexError, Txn};
+use crate::message::Role;
 use crate::path::RelPath;
 use crate::reconcile::Decision;
 use crate::safety::{Pass, Verdict};
@@ -88,6 +89,10 @@ impl Engine {
         }
         if self.accepting {
             return Ok(true);
+        }
+        if self.guard.holds(path) {
+            // Seen before in this burst: counted once.
+            return Ok(false);
         }
         if record.entry.node.kind() == Kind::File {
             if self.is_moved(path, record, arrived, index)? {
@@ -204,9 +209,15 @@ impl Engine {
         index: &dyn Index,
         txn: &mut Txn,
     ) -> Result<(), IndexError> {
-        let Some(record) = index.get(path)? else {
+        let Some(mut record) = index.get(path)? else {
             return Ok(());
         };
+        if self.config.role == Role::ReadOnly {
+            // What others say would always win here, again and again.
+            for (_, theirs) in index.theirs(path)? {
+                record.entry.version = record.entry.version.join(&theirs.version);
+            }
+        }
         let Node::Dir { mode } = record.entry.node else {
             return Ok(());
         };

@@ -21,14 +21,17 @@ impl Engine {
         index: &dyn Index,
         out: &mut Vec<Effect>,
     ) -> Result<(), IndexError> {
-        let (session, message) = Session::open(peer, role, index)?;
+        let (session, message) = Session::open(peer, role, self.announced_head(index), index)?;
         self.sessions.insert(peer, session);
         out.push(Effect::Send { peer, message });
         Ok(())
     }
 
     pub(super) fn peer_down(&mut self, peer: DeviceId) {
-        self.sessions.remove(&peer);
+        if self.sessions.remove(&peer).is_some_and(|s| s.more) {
+            // Deletions waited for the rest of its index, which does not come now.
+            self.walker.again();
+        }
         self.forget_barriers(peer);
     }
 

@@ -99,7 +99,7 @@ impl Engine {
                 continue;
             };
             match result {
-                Ok(done) => self.op_done(job, done, index, &mut txn, &mut from, out)?,
+                Ok(done) => self.op_done(now, job, done, index, &mut txn, &mut from, out)?,
                 Err(error) => {
                     let path = job.path.clone();
                     // What is decided now must see what was done before.
@@ -114,6 +114,7 @@ impl Engine {
 
     fn op_done(
         &mut self,
+        now: Now,
         job: Job,
         done: OpDone,
         index: &dyn Index,
@@ -128,7 +129,16 @@ impl Engine {
             }));
             // The copy comes before the path, so that nobody hears that the edit lost without
             // hearing where it is kept.
-            let entry = self.settle(&copy, copy_entry(&ours.entry), index, txn)?;
+            let mut entry = copy_entry(&ours.entry);
+            if let Some(old) = index.get(&copy)? {
+                // The name was known for something else.
+                entry.version = entry.version.join(&old.entry.version);
+                if entry.version == old.entry.version {
+                    let author = self.author(now, index);
+                    entry = edit(Some(&old), entry.node, None, &author).entry;
+                }
+            }
+            let entry = self.settle(&copy, entry, index, txn)?;
             let stat = Some(stat);
             put(txn, from, copy, Record { entry, stat }, vec![]);
         }
@@ -180,7 +190,10 @@ impl Engine {
             }
             OpError::NotEmpty => {
                 let attempts = self.retries.get(path).map_or(0, |r| r.attempts);
-                if attempts == 0 && index.live_below(path, None, 1)?.is_empty() {
+                if self.is_draining(path, index)? {
+                    // A deletion below did not go as expected and is decided again.
+                    self.retry(now, path, None, out);
+                } else if attempts == 0 && index.live_below(path, None, 1)?.is_empty() {
                     // Something new may stand there that was not looked at yet.
                     out.push(Effect::Rescan(vec![path.clone()]));
                     self.retry(now, path, None, out);
