@@ -24,9 +24,9 @@ pub const AVG_CHUNK: usize = 16 * 1024;
 /// Largest chunk.
 pub const MAX_CHUNK: usize = 64 * 1024;
 
-/// What the hash must miss to cut before [`AVG_CHUNK`]: 15 bits (level 1 of normalization).
+/// Bits that are zero in the hash at a cut before [`AVG_CHUNK`]: 15 (level 1 of normalization).
 const MASK_EARLY: u64 = v2020::MASKS[15];
-/// What the hash must miss to cut after [`AVG_CHUNK`]: 13 bits.
+/// Bits that are zero in the hash at a cut after [`AVG_CHUNK`]: 13.
 const MASK_LATE: u64 = v2020::MASKS[13];
 /// A chunk with an id that ends in this many zero bits ends its segment: one of 64.
 const SEGMENT_END_MASK: u8 = 63;

@@ -65,6 +65,18 @@ pub fn copy_path(path: &RelPath, stamp: Stamp) -> Option<RelPath> {
     path.with_name(&new).ok()
 }
 
+/// Whether the name is one that [`copy_path`] gives.
+pub fn is_copy(path: &RelPath) -> bool {
+    const TAG: &[u8] = b".conflict-";
+    let name = path.name();
+    let Some(at) = name.windows(TAG.len()).position(|w| w == TAG) else {
+        return false;
+    };
+    let rest = &name[at + TAG.len()..];
+    let digits = |s: &[u8]| s.iter().all(u8::is_ascii_digit);
+    rest.len() >= 26 && digits(&rest[..8]) && rest[8] == b'-' && digits(&rest[9..18])
+}
+
 /// `("photo", ".jpg")`; a leading dot starts no extension, and one longer than 16 bytes is none.
 fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
     match name.iter().rposition(|b| *b == b'.') {
@@ -136,6 +148,7 @@ mod tests {
         ] {
             let got = copy_path(&RelPath::new(name).unwrap(), stamp).unwrap();
             assert_eq!(got.to_string(), want);
+            assert!(is_copy(&got) && !is_copy(&RelPath::new(name).unwrap()));
         }
         let long = "ü".repeat(127);
         let got = copy_path(&RelPath::new(long.as_str()).unwrap(), stamp).unwrap();

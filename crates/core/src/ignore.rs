@@ -37,7 +37,7 @@ struct Line<'a> {
 /// Messages about lines that are no pattern.
 #[derive(Default)]
 struct Complaints {
-    said: Vec<String>,
+    said: Vec<(usize, String)>,
     unsaid: usize,
 }
 
@@ -116,22 +116,25 @@ impl Complaints {
         if self.said.len() >= MAX_COMPLAINTS {
             self.unsaid += 1;
         } else if line.is_empty() {
-            self.said.push(format!("line {number}: {why}"));
+            self.said.push((number, format!("line {number}: {why}")));
         } else {
             let text: String = String::from_utf8_lossy(&line[..line.len().min(320)])
                 .chars()
                 .take(80)
                 .collect();
-            self.said.push(format!("line {number}: {text:?}: {why}"));
+            self.said
+                .push((number, format!("line {number}: {text:?}: {why}")));
         }
     }
 
+    /// In the order of the lines.
     fn finish(mut self) -> Vec<String> {
+        self.said.sort_by_key(|(number, _)| *number);
+        let mut said: Vec<String> = self.said.into_iter().map(|(_, text)| text).collect();
         if self.unsaid > 0 {
-            self.said
-                .push(format!("{} more lines are no patterns", self.unsaid));
+            said.push(format!("{} more lines are no patterns", self.unsaid));
         }
-        self.said
+        said
     }
 }
 
@@ -158,7 +161,7 @@ fn compile(lines: &[Line<'_>], sets: &mut Vec<Gitignore>, complaints: &mut Compl
     let mut builder = GitignoreBuilder::new("");
     let mut good = Vec::with_capacity(lines.len());
     for line in lines {
-        match builder.add_line(None, &braces_literal(line.text)) {
+        match builder.add_line(None, &for_library(line.text)) {
             Ok(_) => good.push(line),
             Err(e) => complaints.add(line.number, line.text.as_bytes(), &reason(e)),
         }
@@ -194,11 +197,17 @@ fn reason(error: ::ignore::Error) -> String {
     }
 }
 
-/// Escapes `{` and `}`, which are plain characters in gitignore but alternatives to the library,
-/// except inside `[...]` and where they are escaped already.
-fn braces_literal(line: &str) -> String {
+/// The line as the library must see it to mean what it means to git: `{` and `}` are plain
+/// characters, and `[!...]` does not match `/`.
+fn for_library(line: &str) -> String {
+    let line = line.strip_suffix("\\ ").map_or(line.trim_end(), |_| line);
+    let (sign, pattern) = match line.strip_prefix('!') {
+        Some(pattern) => ("!", pattern),
+        None => ("", line),
+    };
     let mut out = String::with_capacity(line.len() + 8);
-    let mut rest = line;
+    let mut rest = pattern;
+    let mut excluded = false;
     while let Some(c) = rest.chars().next() {
         let taken = match c {
             '\\' => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
@@ -208,10 +217,22 @@ fn braces_literal(line: &str) -> String {
         if matches!(c, '{' | '}') {
             out.push('\\');
         }
-        out.push_str(&rest[..taken]);
+        let token = &rest[..taken];
+        match token.get(..2) {
+            // (As first member `]` must stay first.)
+            Some("[!" | "[^") if taken > 2 && !token[2..].starts_with(']') => {
+                out.push_str("[!/");
+                out.push_str(&token[2..]);
+                excluded = true;
+            }
+            _ => out.push_str(token),
+        }
         rest = &rest[taken..];
     }
-    out
+    // The library takes any `/` but the last character for one that ties the pattern to the root.
+    let tied = pattern.strip_suffix('/').unwrap_or(pattern).contains('/');
+    let anywhere = if excluded && !tied { "**/" } else { "" };
+    format!("{sign}{anywhere}{out}")
 }
 
 /// Length of the `[...]` at the start of `text`, `None` when it is not closed.

@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `left`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    left::cli::main(left::daemon::start)
+}

@@ -184,6 +184,11 @@ impl Engine {
         self.busy.contains_key(path)
     }
 
+    /// What an operation or fetch under way is for.
+    pub fn path_of(&self, id: OpId) -> Option<&RelPath> {
+        self.jobs.get(&id).map(|job| &job.path)
+    }
+
     fn author(&self, now: Now, index: &dyn Index) -> Author {
         Author {
             device: self.config.device,

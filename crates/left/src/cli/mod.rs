@@ -1,1 +1,73 @@
-//! cli
+//! The command line: a client of the API, and the process that the daemon lives in.
+//!
+//! `share`, `join`, `sync` and `up` go through the running left of this device when there is one,
+//! and return; else they become it and stay in the foreground until SIGINT or SIGTERM. All other
+//! commands ask the running left; where it makes sense they work without one too.
+//!
+//! Errors are one line on stderr, `left: what: why; what to do`. Exit codes ([`Exit`]): 0 done,
+//! 1 not done, 2 the command line makes no sense, 3 not in sync in time, 4 files are damaged and
+//! could not all be healed. With `--json`, stdout has one JSON object a line: events of a running
+//! left ([`DaemonEvent`](crate::daemon::handle::DaemonEvent)), or the answer of a command; an
+//! error is also there, as `{"event":"error",...}`.
+
+mod args;
+mod ask;
+pub mod demo;
+mod format;
+mod live;
+mod log;
+mod output;
+mod parse;
+mod run;
+mod settings;
+mod signals;
+mod status_text;
+mod ui;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::daemon::handle::{Daemon, Options};
+use crate::home::{Exit, Home, UserError};
+use output::Output;
+use settings::{Command, Stop};
+
+/// Starts a daemon that runs no share yet. It holds [`Home::lock`] until it is dropped.
+pub type Start = fn(Home, Options) -> Result<Arc<dyn Daemon>, UserError>;
+
+/// Runs the program with this process' arguments.
+pub fn main(start: Start) -> ExitCode {
+    run(std::env::args_os(), start)
+}
+
+/// Runs the program with these arguments, the program's name first.
+pub fn run(args: impl IntoIterator<Item = OsString>, start: Start) -> ExitCode {
+    let settings = match settings::read(args, std::env::var("LEFT_CODE").ok()) {
+        Ok(settings) => settings,
+        Err(Stop::Clap(e)) => {
+            // Help goes to stdout, mistakes to stderr; a closed pipe is nobody's fault.
+            let _ = e.print();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(Exit::Usage as u8));
+        }
+        Err(Stop::Bad(e)) => {
+            return failed(&e, Output::new(false, 0));
+        }
+    };
+    let out = Output::new(settings.json, settings.verbose);
+    log::init(settings.verbose);
+    let result = match settings.command {
+        Command::Run(job, how) => run::run(job, &how, out, start),
+        Command::Ask(question) => ask::ask(question, out, start),
+        Command::Demo { size } => demo::run(&demo::Plan::of_this_program(size), out.json()),
+    };
+    match result {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(e) => failed(&e, out),
+    }
+}
+
+fn failed(error: &UserError, out: Output) -> ExitCode {
+    out.error(error);
+    ExitCode::from(error.exit_code)
+}

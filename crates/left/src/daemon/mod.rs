@@ -1,3 +1,34 @@
-//! daemon
+//! The daemon: wires disk, store, net and transfer to the engines of this device's shares.
+//!
+//! One owner thread a share ([`owner`]); all else sends it messages. What others may ask of a
+//! running left is the trait [`handle::Daemon`].
 
+mod adapt;
+mod ask;
+mod device;
+mod gate;
 pub mod handle;
+mod links;
+mod members;
+mod owner;
+mod pairing;
+mod snapshot;
+mod verify;
+
+pub use device::start;
+
+use crate::home::{Home, UserError};
+use crate::net::DeviceKey;
+
+/// This device's key, made when there is none.
+pub fn load_key(home: &Home) -> Result<DeviceKey, UserError> {
+    let bytes = home.device_key(
+        || {
+            let key = DeviceKey::generate()
+                .map_err(|e| UserError::new("cannot make the device's key", e, ""))?;
+            Ok(key.to_pkcs8().to_vec())
+        },
+        |bytes| DeviceKey::from_pkcs8(bytes).is_ok(),
+    )?;
+    DeviceKey::from_pkcs8(&bytes).map_err(|e| UserError::new("cannot use the device's key", e, ""))
+}

@@ -1,1 +1,24 @@
-//! disk
+//! A share's folder on disk: looking at it, hashing, watching, and changing it without ever losing a
+//! user's bytes.
+//!
+//! Floors, lowest first: `sys` (system calls) · [`root`] · [`hash`] · [`stage`] · [`history`] ·
+//! [`apply`] · `watch` · [`eye`].
+
+pub mod apply;
+pub mod eye;
+pub mod hash;
+pub mod history;
+mod rescue;
+pub mod root;
+pub mod stage;
+mod sys;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+pub use apply::apply;
+pub use eye::{DiskEye, EyeEvent, Hold, ManifestOut, ManifestSink, ScanIndex};
+pub use hash::{HashError, hash_file};
+pub use history::{History, Rescued};
+pub use root::{Found, Root, RootError, RootGone, init_share};
+pub use stage::Stage;

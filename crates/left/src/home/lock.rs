@@ -4,9 +4,14 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use super::error::UserError;
 use super::folder::{MARKER_DIR, clean};
+
+const HOME_LOCK: &str = "home.lock";
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Held until dropped. The file stays: removing it could part two processes onto two files.
 #[derive(Debug)]
@@ -30,17 +35,31 @@ pub fn lock_share(dir: &Path) -> Result<Lock, UserError> {
 }
 
 pub(super) fn lock_home(home: &Path) -> Result<Lock, UserError> {
-    let path = home.join("home.lock");
-    match lock(&path).map_err(|e| UserError::io("cannot lock the settings folder", home, &e))? {
-        Ok(lock) => Ok(lock),
-        Err(holder) => Err(UserError::new(
-            "cannot start",
-            format!(
-                "a left of this device already runs ({holder}) with {}",
-                clean(home)
-            ),
-            "stop it, or set LEFT_HOME to another folder to be another device",
-        )),
+    let path = home.join(HOME_LOCK);
+    let mut tries = 0;
+    let holder = loop {
+        match lock(&path).map_err(|e| UserError::io("cannot lock the settings folder", home, &e))? {
+            Ok(lock) => return Ok(lock),
+            Err(holder) if tries >= TRIES => break holder,
+            // Who only looks whether it is locked holds it for an instant.
+            Err(_) => std::thread::sleep(PAUSE),
+        }
+        tries += 1;
+    };
+    Err(UserError::new(
+        "cannot start",
+        format!(
+            "a left of this device already runs ({holder}) with {}",
+            clean(home)
+        ),
+        "stop it, or set LEFT_HOME to another folder to be another device",
+    ))
+}
+
+pub(super) fn is_home_locked(home: &Path) -> bool {
+    match File::open(home.join(HOME_LOCK)) {
+        Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        Err(_) => false,
     }
 }
 
@@ -86,7 +105,9 @@ mod tests {
             e.contains(&format!("process {}", std::process::id())),
             "{e}"
         );
+        assert!(is_home_locked(dir.path()));
         drop(first);
+        assert!(!is_home_locked(dir.path()));
         lock_home(dir.path()).unwrap();
     }
 

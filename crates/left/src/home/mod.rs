@@ -116,6 +116,11 @@ impl Home {
         Ok(lock)
     }
 
+    /// Whether a left of this device runs or just starts.
+    pub fn is_locked(&self) -> bool {
+        lock::is_home_locked(&self.dir)
+    }
+
     /// Checks that `dir` may become (or is) a share of this device and makes it when it is
     /// missing (its parent must exist). Returns its one absolute spelling.
     pub fn prepare_folder(&self, dir: &Path) -> Result<PathBuf, UserError> {

@@ -1,23 +1,30 @@
 //! Data lanes: bulk bytes on a blocking, encrypted stream that a plain thread owns.
 
 use std::fmt;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use left_core::message::{Nonce, ShareId};
 use left_core::version::DeviceId;
-use rustls::Connection;
+use rustix::net::SendFlags;
+use rustls::{Connection, ExtractedSecrets};
 use tokio_rustls::TlsStream;
 
 use super::limits::Slot;
+use super::records::{
+    HEADER, MAX_PLAIN, MAX_RECORD, OVERHEAD, Opened, Opener, RecordStream, Sealer, plain_room,
+};
 
-/// Read from the socket at once.
+/// Received at once.
 const READ_BUFFER: usize = 256 * 1024;
-/// Encrypted before it is written to the socket at once.
-const WRITE_BUFFER: usize = 256 * 1024;
+/// Sent at once: 16 full records.
+const WRITE_BUFFER: usize = 16 * (MAX_PLAIN + OVERHEAD);
+/// A peer that sends so many records without a byte in a row is up to no good.
+const MAX_EMPTY_RECORDS: u32 = 32;
 
 /// An opened data lane.
 #[derive(Debug)]
@@ -46,122 +53,147 @@ pub struct Counters {
 }
 
 /// Ends a lane from another thread: its reads and writes fail at once.
-#[derive(Debug)]
-pub struct ShutdownHandle(TcpStream);
+#[derive(Debug, Clone)]
+pub struct ShutdownHandle(Arc<Socket>);
 
 impl ShutdownHandle {
     /// Shuts both directions down.
     pub fn shutdown(&self) {
         // Fails only where the connection is gone already.
-        let _ = self.0.shutdown(Shutdown::Both);
+        let _ = self.0.tcp.shutdown(Shutdown::Both);
     }
 }
 
-/// A blocking TLS stream.
-///
-/// Writes are collected up to [`WRITE_BUFFER`]: call [`flush`](Write::flush) when the other end is
-/// to see them. A write fails with `TimedOut` when the peer takes nothing for the configured time.
-/// A read waits for ever unless [`set_read_timeout`](Self::set_read_timeout) says otherwise. Reading does not flush.
-pub struct BlockingTls {
-    connection: Connection,
-    socket: TcpStream,
-    input: Vec<u8>,
-    unread: std::ops::Range<usize>,
-    unsent: usize,
+/// What both halves of a lane share.
+#[derive(Debug)]
+struct Socket {
+    tcp: TcpStream,
     counters: Arc<Counters>,
     _slot: Option<Slot>,
 }
 
-impl fmt::Debug for BlockingTls {
+/// A blocking TLS stream; [`split`](Self::split) gives its halves to two threads.
+///
+/// Writes are collected: call [`flush`](Write::flush) when the other end is to see them. A write
+/// fails with `TimedOut` when the peer takes nothing for [`super::Timeouts::stalled`]. A read
+/// waits for ever unless [`set_read_timeout`](Self::set_read_timeout) says otherwise; it does not
+/// flush. Reads into large buffers and writes from them copy nothing.
+#[derive(Debug)]
+pub struct BlockingTls {
+    reader: TlsReader,
+    writer: TlsWriter,
+}
+
+/// The receiving half. It ends with `Ok(0)` when the peer closed on purpose, with
+/// `UnexpectedEof` when the connection was cut.
+pub struct TlsReader {
+    socket: Arc<Socket>,
+    opener: Opener,
+    /// Received; `ready` are plain bytes, `sealed` whole and partial records behind them.
+    input: Box<[u8]>,
+    ready: Range<usize>,
+    sealed: Range<usize>,
+    ended: bool,
+}
+
+/// The sending half. When it is dropped the peer is told that nothing more comes.
+pub struct TlsWriter {
+    socket: Arc<Socket>,
+    sealer: Sealer,
+    /// Plain bytes that do not fill a record yet.
+    plain: Vec<u8>,
+    /// Records to be sent.
+    output: Box<[u8]>,
+    unsent: Range<usize>,
+}
+
+impl fmt::Debug for TlsReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("BlockingTls").field(&self.socket).finish()
+        f.debug_tuple("TlsReader").field(&self.socket.tcp).finish()
+    }
+}
+
+impl fmt::Debug for TlsWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TlsWriter").field(&self.socket.tcp).finish()
     }
 }
 
 impl BlockingTls {
-    /// Takes a connection over from the runtime. What was received already is inside the TLS
-    /// state and not lost.
+    /// Takes a connection over from the runtime, with what was received already.
     pub(super) fn new(
-        stream: TlsStream<tokio::net::TcpStream>,
+        stream: TlsStream<RecordStream>,
         stalled: Duration,
         slot: Option<Slot>,
     ) -> io::Result<Self> {
-        let (socket, mut connection) = match stream {
+        let (records, mut connection) = match stream {
             TlsStream::Client(stream) => {
-                let (socket, tls) = stream.into_inner();
-                (socket, Connection::from(tls))
+                let (records, tls) = stream.into_inner();
+                (records, Connection::from(tls))
             }
             TlsStream::Server(stream) => {
-                let (socket, tls) = stream.into_inner();
-                (socket, Connection::from(tls))
+                let (records, tls) = stream.into_inner();
+                (records, Connection::from(tls))
             }
         };
-        let socket = socket.into_std()?;
-        socket.set_nonblocking(false)?;
-        socket.set_write_timeout(Some(stalled))?;
-        connection.set_buffer_limit(Some(2 * WRITE_BUFFER));
-        Ok(Self {
-            connection,
-            socket,
-            input: vec![0; READ_BUFFER],
-            unread: 0..0,
-            unsent: 0,
+        let tcp = records.into_tcp()?.into_std()?;
+        tcp.set_nonblocking(false)?;
+        tcp.set_write_timeout(Some(stalled))?;
+        let mut early = Vec::new();
+        let ended = match connection.reader().read_to_end(&mut early) {
+            Ok(_) => true,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => false,
+            Err(e) => return Err(e),
+        };
+        let mut input = vec![0; READ_BUFFER.max(early.len())].into_boxed_slice();
+        input[..early.len()].copy_from_slice(&early);
+        let suite = connection.negotiated_cipher_suite();
+        let limit = suite
+            .and_then(|s| s.tls13())
+            .map_or(0, |s| s.common.confidentiality_limit);
+        let secrets = connection.dangerous_extract_secrets();
+        let ExtractedSecrets { tx, rx } = secrets.map_err(io::Error::other)?;
+        let socket = Arc::new(Socket {
+            tcp,
             counters: Arc::default(),
             _slot: slot,
-        })
+        });
+        let reader = TlsReader {
+            socket: socket.clone(),
+            opener: Opener::new(rx)?,
+            input,
+            ready: 0..early.len(),
+            sealed: early.len()..early.len(),
+            ended,
+        };
+        let writer = TlsWriter {
+            socket,
+            sealer: Sealer::new(tx, limit)?,
+            plain: Vec::with_capacity(MAX_PLAIN),
+            output: vec![0; WRITE_BUFFER].into_boxed_slice(),
+            unsent: 0..0,
+        };
+        Ok(Self { reader, writer })
+    }
+
+    /// The two halves, which know nothing of each other and share no lock.
+    pub fn split(self) -> (TlsReader, TlsWriter) {
+        (self.reader, self.writer)
     }
 
     /// A handle that ends this lane from another thread.
-    pub fn shutdown_handle(&self) -> io::Result<ShutdownHandle> {
-        Ok(ShutdownHandle(self.socket.try_clone()?))
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        ShutdownHandle(self.reader.socket.clone())
     }
 
     /// Bytes received and sent so far.
     pub fn counters(&self) -> Arc<Counters> {
-        self.counters.clone()
+        self.reader.socket.counters.clone()
     }
 
     /// How long a read waits for bytes; `None`: for ever.
     pub fn set_read_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
-        self.socket.set_read_timeout(limit)
-    }
-
-    /// Receives until some plain bytes are there, or the end is known.
-    fn receive(&mut self) -> io::Result<()> {
-        if self.unread.is_empty() {
-            let n = retry(|| self.socket.read(&mut self.input))?;
-            self.counters
-                .received
-                .fetch_add(n as u64, Ordering::Relaxed);
-            self.unread = 0..n;
-        }
-        let mut input = &self.input[self.unread.clone()];
-        let taken = self.connection.read_tls(&mut input)?;
-        self.unread.start += taken;
-        let state = self.connection.process_new_packets();
-        state.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-        Ok(())
-    }
-
-    fn send(&mut self) -> io::Result<()> {
-        while self.connection.wants_write() {
-            let connection = &mut self.connection;
-            let n = retry(|| connection.write_tls(&mut self.socket))?;
-            if n == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            self.counters.sent.fetch_add(n as u64, Ordering::Relaxed);
-        }
-        self.unsent = 0;
-        Ok(())
-    }
-
-    fn wrote(&mut self, n: usize) -> io::Result<usize> {
-        self.unsent += n;
-        if self.unsent >= WRITE_BUFFER {
-            self.send()?;
-        }
-        Ok(n)
+        self.reader.socket.tcp.set_read_timeout(limit)
     }
 }
 
@@ -178,42 +210,169 @@ fn retry(mut action: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-impl Read for BlockingTls {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+impl TlsReader {
+    /// Receives until a whole record lies at the start of `sealed`; gives its length.
+    fn record(&mut self) -> io::Result<usize> {
         loop {
-            match self.connection.reader().read(buf) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.receive()?,
-                done => return done,
+            let have = &self.input[self.sealed.clone()];
+            match Opener::record_len(have)? {
+                Some(len) if len <= have.len() => return Ok(len),
+                _ => self.receive()?,
+            }
+        }
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        if self.sealed.is_empty() {
+            self.sealed = 0..0;
+        } else if self.input.len() - self.sealed.start < MAX_RECORD {
+            // The part of a record at the very end: there must be room for its rest.
+            self.input.copy_within(self.sealed.clone(), 0);
+            self.sealed = 0..self.sealed.len();
+        }
+        let mut tcp = &self.socket.tcp;
+        let n = retry(|| tcp.read(&mut self.input[self.sealed.end..]))?;
+        if n == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the connection was cut",
+            ));
+        }
+        self.sealed.end += n;
+        let received = &self.socket.counters.received;
+        received.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Read for TlsReader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut empty = 0;
+        loop {
+            if !self.ready.is_empty() {
+                let n = self.ready.len().min(buf.len());
+                buf[..n].copy_from_slice(&self.input[self.ready.start..][..n]);
+                self.ready.start += n;
+                return Ok(n);
+            }
+            if self.ended || buf.is_empty() {
+                return Ok(0);
+            }
+            let len = self.record()?;
+            let at = self.sealed.start;
+            self.sealed.start += len;
+            let record = &mut self.input[at..at + len];
+            let opened = match buf.get_mut(..plain_room(len)) {
+                Some(out) => self.opener.apart(record, out)?,
+                None => self.opener.in_place(record)?,
+            };
+            match opened {
+                Opened::End => self.ended = true,
+                Opened::Data(0) if empty >= MAX_EMPTY_RECORDS => {
+                    let why = "too many empty TLS records";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+                }
+                Opened::Data(0) => empty += 1,
+                Opened::Data(n) if buf.len() >= plain_room(len) => return Ok(n),
+                Opened::Data(n) => self.ready = at + HEADER..at + HEADER + n,
             }
         }
     }
 }
 
-impl Write for BlockingTls {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let n = self
-            .connection
-            .writer()
-            .write(&buf[..buf.len().min(WRITE_BUFFER)])?;
-        self.wrote(n)
+impl TlsWriter {
+    /// Seals one record; sends first if there is no room.
+    fn seal(&mut self, plain: &[u8]) -> io::Result<()> {
+        if self.output.len() - self.unsent.end < plain.len() + OVERHEAD {
+            self.send()?;
+        }
+        let out = &mut self.output[self.unsent.end..];
+        self.unsent.end += self.sealer.data(plain, out)?;
+        Ok(())
     }
 
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let n = self.connection.writer().write_vectored(bufs)?;
-        self.wrote(n)
+    fn seal_collected(&mut self) -> io::Result<()> {
+        if self.plain.is_empty() {
+            return Ok(());
+        }
+        let plain = std::mem::take(&mut self.plain);
+        let sealed = self.seal(&plain);
+        self.plain = plain;
+        // On an error too: the lane is of no use any more.
+        self.plain.clear();
+        sealed
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        while !self.unsent.is_empty() {
+            let mut tcp = &self.socket.tcp;
+            let n = retry(|| tcp.write(&self.output[self.unsent.clone()]))?;
+            if n == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.unsent.start += n;
+            let sent = &self.socket.counters.sent;
+            sent.fetch_add(n as u64, Ordering::Relaxed);
+        }
+        self.unsent = 0..0;
+        Ok(())
+    }
+}
+
+impl Write for TlsWriter {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if self.plain.is_empty() && buf.len() >= MAX_PLAIN {
+            self.seal(&buf[..MAX_PLAIN])?;
+            return Ok(MAX_PLAIN);
+        }
+        let n = buf.len().min(MAX_PLAIN - self.plain.len());
+        self.plain.extend_from_slice(&buf[..n]);
+        if self.plain.len() == MAX_PLAIN {
+            self.seal_collected()?;
+        }
+        Ok(n)
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.seal_collected()?;
         self.send()
     }
 }
 
-impl Drop for BlockingTls {
+impl Drop for TlsWriter {
     fn drop(&mut self) {
-        // Tells the peer that this end was meant; no waiting for one who does not read.
-        self.connection.send_close_notify();
-        if self.socket.set_nonblocking(true).is_ok() {
-            let _ = self.send();
+        // As much as goes without waiting: a peer that does not read holds nobody up here.
+        let _ = self.seal_collected();
+        let room = &mut self.output[self.unsent.end..];
+        if room.len() > 2 + OVERHEAD
+            && let Ok(n) = self.sealer.close(room)
+        {
+            self.unsent.end += n;
         }
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        while !self.unsent.is_empty() {
+            match rustix::net::send(&self.socket.tcp, &self.output[self.unsent.clone()], flags) {
+                Ok(n) if n > 0 => self.unsent.start += n,
+                _ => break,
+            }
+        }
+        // The peer's reader ends here, ours may go on.
+        let _ = self.socket.tcp.shutdown(Shutdown::Write);
+    }
+}
+
+impl Read for BlockingTls {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buf)
+    }
+}
+
+impl Write for BlockingTls {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.writer.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
     }
 }

@@ -21,6 +21,7 @@ use super::handshake::{Introduction, OpenError, open};
 use super::lane::{ControlLane, LaneInfo};
 use super::listen::tune;
 use super::proof::{End, TicketSecret, code_mac, same, ticket_mac};
+use super::records::RecordStream;
 use super::tls::{EXPORTER_LABEL, Proven, WrongKey, client_config, proven, server_name, wrong_key};
 use super::{DEFAULT_PORT, Net, Timeouts};
 
@@ -143,7 +144,7 @@ impl fmt::Display for DialError {
 
 /// A connection whose other end is proven.
 struct Connected {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<RecordStream>,
     proven: Proven,
     remote: SocketAddr,
     address: String,
@@ -245,7 +246,7 @@ impl Net {
         };
         ControlLane {
             info,
-            stream: connected.stream,
+            stream: Box::new(connected.stream),
             timeouts: self.timeouts,
             runtime: self.runtime.clone(),
             slot: None,
@@ -352,6 +353,7 @@ async fn connect_ip(
     };
     let handshake = async {
         tune(&stream, &timeouts)?;
+        let stream = RecordStream::new(stream);
         let stream = tls.connect(server_name(), stream).await?;
         let state = stream.get_ref().1;
         let proven = proven(state, |out| {

@@ -5,7 +5,8 @@
 //!
 //! - In: a message occupies room until its owner takes it ([`Incoming::take`] or drop). When
 //!   [`MAX_UNTAKEN`] messages or [`MAX_UNTAKEN_BYTES`] wait, the lane stops reading and TCP holds
-//!   the peer back. So the owner's channel may be unbounded; the credit bounds it.
+//!   the peer back. So the owner's channel may be unbounded; the credit bounds it. An owner that
+//!   takes nothing for [`super::Timeouts::stalled`] while the peer has more to say loses the lane.
 //! - Out: [`ControlSender::try_send`] says [`SendError::Full`] when the outbox is full;
 //!   [`LaneEvent::SendReady`] follows once there is room.
 //!
@@ -19,7 +20,6 @@ use std::time::Duration;
 use left_core::message::{Control, MAX_MESSAGE, Nonce, Role, ShareId};
 use left_core::version::DeviceId;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -28,6 +28,7 @@ use tokio_rustls::TlsStream;
 use super::frame::{FrameError, framed, read_body, read_len, write_all};
 use super::handshake::linger;
 use super::outbox::{Next, Outbox};
+use super::records::RecordStream;
 use super::settle::LaneFacts;
 use super::{Slot, Timeouts};
 
@@ -81,7 +82,8 @@ impl LaneInfo {
 pub struct ControlLane {
     /// What is known of it.
     pub info: LaneInfo,
-    pub(super) stream: TlsStream<TcpStream>,
+    /// Boxed: TLS state is large, and lanes travel in events.
+    pub(super) stream: Box<TlsStream<RecordStream>>,
     pub(super) timeouts: Timeouts,
     pub(super) runtime: Handle,
     /// Counts against the limit of accepted connections.
@@ -155,7 +157,13 @@ impl ControlLane {
     pub fn start(self, on_event: impl Fn(LaneEvent) + Send + Sync + 'static) -> ControlSender {
         let (outbox, sender) = Outbox::new();
         let runtime = self.runtime.clone();
-        runtime.spawn(run(self, outbox, Arc::new(on_event)));
+        // Made here, so that the end is told even if the task never gets to run.
+        let teller = Teller {
+            on_event: Arc::new(on_event),
+            outbox,
+            end: None,
+        };
+        runtime.spawn(run(self, teller));
         sender
     }
 
@@ -181,20 +189,17 @@ impl Drop for Teller {
     }
 }
 
-async fn run(lane: ControlLane, outbox: Arc<Outbox>, on_event: Arc<OnEvent>) {
+async fn run(lane: ControlLane, mut teller: Teller) {
     let ControlLane {
         mut stream,
         timeouts,
         slot,
         ..
     } = lane;
-    let mut teller = Teller {
-        on_event: on_event.clone(),
-        outbox: outbox.clone(),
-        end: None,
-    };
+    let (outbox, on_event) = (teller.outbox.clone(), teller.on_event.clone());
+    stream.get_mut().0.unlimited();
     let end = {
-        let (reader, mut writer) = tokio::io::split(&mut stream);
+        let (reader, mut writer) = tokio::io::split(&mut *stream);
         let mut reader = BufReader::with_capacity(READ_BUFFER, reader);
         tokio::select! {
             end = read_loop(&mut reader, &outbox, &*on_event, &timeouts) => end,
@@ -206,7 +211,7 @@ async fn run(lane: ControlLane, outbox: Arc<Outbox>, on_event: Arc<OnEvent>) {
         end,
         LaneEnd::Closed | LaneEnd::Bye(_) | LaneEnd::Malformed(_)
     ) {
-        linger(&mut stream, LINGER).await;
+        linger(&mut *stream, LINGER).await;
     }
     drop(stream);
     drop(slot);

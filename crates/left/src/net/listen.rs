@@ -1,11 +1,10 @@
 //! Taking connections: accept, hand on at once, open the lane in a task of its own.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use left_core::message::RefusedCode;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -17,6 +16,7 @@ use super::data::{BlockingTls, DataLane};
 use super::handshake::{AcceptError, Accepted, Gate, accept, linger};
 use super::lane::{ControlLane, LaneInfo};
 use super::limits::{Admission, LogBudget, Slot};
+use super::records::RecordStream;
 use super::tls::{Proven, proven};
 use super::{NetError, NetEvent, Timeouts};
 
@@ -43,6 +43,24 @@ pub(super) struct Shared {
 /// SO_REUSEADDR lets a restarted process have its port back although connections of its former
 /// run linger in TIME_WAIT. It does not let two live listeners share a port (SO_REUSEPORT would).
 pub(super) fn bind(addr: SocketAddr) -> Result<TcpListener, NetError> {
+    let any_v4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), addr.port());
+    match bind_to(addr) {
+        // A system without IPv6: its IPv4 is all that `[::]` can mean.
+        Err(NetError::Listen { error, .. })
+            if addr.ip() == Ipv6Addr::UNSPECIFIED && no_ipv6(&error) =>
+        {
+            bind_to(any_v4)
+        }
+        done => done,
+    }
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+}
+
+fn bind_to(addr: SocketAddr) -> Result<TcpListener, NetError> {
     let listen = || -> io::Result<TcpListener> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         if cfg!(unix) {
@@ -67,9 +85,9 @@ pub(super) fn bind(addr: SocketAddr) -> Result<TcpListener, NetError> {
 pub(super) fn tune(stream: &TcpStream, timeouts: &Timeouts) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new()
-        .with_time(timeouts.ping)
-        .with_interval(timeouts.ping);
+    // The kernel counts whole seconds.
+    let every = timeouts.ping.max(Duration::from_secs(1));
+    let keepalive = TcpKeepalive::new().with_time(every).with_interval(every);
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     socket.set_tcp_user_timeout(Some(timeouts.stalled))?;
@@ -112,7 +130,7 @@ async fn open(stream: TcpStream, remote: SocketAddr, slot: Slot, shared: &Shared
     let limit = shared.timeouts.opening;
     let handshake = async {
         tune(&stream, &shared.timeouts)?;
-        let stream = shared.tls.accept(stream).await?;
+        let stream = shared.tls.accept(RecordStream::new(stream)).await?;
         let tls = stream.get_ref().1;
         let proven = proven(tls, |out| {
             tls.export_keying_material(out, super::tls::EXPORTER_LABEL, None)
@@ -135,9 +153,7 @@ async fn open(stream: TcpStream, remote: SocketAddr, slot: Slot, shared: &Shared
                 let code = refused.code;
                 tracing::warn!(%remote, %peer, ?code, reason = ?refused.reason, "refused a device");
             }
-            if refused.code != RefusedCode::Busy {
-                linger(&mut stream, REFUSAL_LINGER).await;
-            }
+            linger(&mut stream, REFUSAL_LINGER).await;
         }
         Ok(Err(error)) => shared.stranger(remote, &error.to_string()),
         Err(_) => shared.stranger(remote, "no hello in time"),
@@ -159,7 +175,7 @@ impl Shared {
         accepted: Accepted,
         proven: &Proven,
         remote: SocketAddr,
-        stream: TlsStream<TcpStream>,
+        stream: TlsStream<RecordStream>,
         slot: Slot,
     ) {
         match accepted {
@@ -177,7 +193,7 @@ impl Shared {
                 };
                 (self.on_event)(NetEvent::Control(ControlLane {
                     info,
-                    stream,
+                    stream: Box::new(stream),
                     timeouts: self.timeouts,
                     runtime: self.runtime.clone(),
                     slot: Some(slot),

@@ -18,6 +18,7 @@ mod limits;
 mod listen;
 mod outbox;
 pub mod proof;
+mod records;
 pub mod settle;
 pub mod tls;
 
@@ -31,9 +32,9 @@ use std::time::Duration;
 
 use left_core::version::DeviceId;
 use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
-pub use data::{BlockingTls, Counters, DataLane, ShutdownHandle};
+pub use data::{BlockingTls, Counters, DataLane, ShutdownHandle, TlsReader, TlsWriter};
 pub use dial::{DialControl, DialData, DialError, DialPair};
 pub use handshake::{Admitted, Gate, Introduction, Paired, Visitor};
 pub use lane::{
@@ -140,14 +141,15 @@ pub enum NetError {
     Tls(#[from] rustls::Error),
 }
 
-/// The network of this device. Listening stops when it is dropped; open lanes live on.
+/// The network of this device. Listening stops soon after it is dropped, and at once with
+/// [`stop`](Self::stop); open lanes live on.
 #[derive(Debug)]
 pub struct Net {
     key: Arc<DeviceKey>,
     timeouts: Timeouts,
     runtime: Handle,
     local: Vec<SocketAddr>,
-    accepting: Vec<AbortHandle>,
+    accepting: Vec<JoinHandle<()>>,
 }
 
 impl Net {
@@ -186,7 +188,6 @@ impl Net {
         let accepting = listeners
             .into_iter()
             .map(|listener| runtime.spawn(listen::run(listener, shared.clone())))
-            .map(|task| task.abort_handle())
             .collect();
         Ok(Self {
             key,
@@ -205,6 +206,14 @@ impl Net {
     /// The addresses listened on, with the real port where 0 was asked for.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.local
+    }
+
+    /// Stops listening and returns when the ports are free again.
+    pub async fn stop(mut self) {
+        for task in self.accepting.drain(..) {
+            task.abort();
+            let _ = task.await;
+        }
     }
 
     /// For plain threads: `net.runtime().block_on(net.dial_control(..))`.

@@ -152,6 +152,8 @@ pub(super) fn server_config(key: &DeviceKey) -> Result<Arc<ServerConfig>, Error>
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
+    // Data lanes leave rustls once they are open: see `records`.
+    config.enable_secret_extraction = true;
     Ok(Arc::new(config))
 }
 
@@ -161,7 +163,15 @@ pub(super) fn client_config(
     key: &DeviceKey,
     pins: Option<Vec<DeviceId>>,
 ) -> Result<Arc<ClientConfig>, Error> {
-    let provider = Arc::new(provider());
+    client_config_with(key, pins, provider())
+}
+
+fn client_config_with(
+    key: &DeviceKey,
+    pins: Option<Vec<DeviceId>>,
+    provider: CryptoProvider,
+) -> Result<Arc<ClientConfig>, Error> {
+    let provider = Arc::new(provider);
     let verifier = Arc::new(Verifier::new(pins, &provider));
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&version::TLS13])?
@@ -174,6 +184,7 @@ pub(super) fn client_config(
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     config.enable_sni = false;
+    config.enable_secret_extraction = true;
     Ok(Arc::new(config))
 }
 
@@ -367,6 +378,14 @@ pub(super) fn wrong_key(error: &std::io::Error) -> Option<WrongKey> {
         }
         _ => None,
     }
+}
+
+/// A dialer with only the `n`th cipher suite.
+#[cfg(test)]
+pub(super) fn one_suite(key: &DeviceKey, n: usize) -> Option<Arc<ClientConfig>> {
+    let mut provider = provider();
+    provider.cipher_suites = vec![*provider.cipher_suites.get(n)?];
+    client_config_with(key, None, provider).ok()
 }
 
 #[cfg(test)]

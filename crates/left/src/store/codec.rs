@@ -279,6 +279,7 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use proptest::prelude::{any, prop, prop_assert_eq, proptest};
 

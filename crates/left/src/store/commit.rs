@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use left_core::entry::{Entry, FileStat, Kind, Node, Record};
+use left_core::entry::{Entry, FileStat, Record};
 use left_core::index::{Cursor, Txn};
 use left_core::path::RelPath;
 use left_core::version::DeviceId;
@@ -10,7 +10,9 @@ use rusqlite::{Transaction, TransactionBehavior, params};
 
 use super::StoreError;
 use super::codec::encode;
-use super::rows::{Known, Rows, State, broken, c8, cursor_sum, device_sum, need_size, seal, table};
+use super::columns::{Known, broken, cursor_sum, device_sum, seal, table};
+use super::rows::{FoundBy, Rows, Stored};
+use super::state::{State, need_size};
 
 /// Does all of `txn` or nothing, durably; returns the state after it. On an error the caller must
 /// drop what `rows` knows of devices.
@@ -184,58 +186,83 @@ impl Work<'_> {
     fn put(&mut self, path: &RelPath, record: &Record) -> Result<(), StoreError> {
         let key = path.key();
         let node = &record.entry.node;
-        if let Some((seq, kind, size)) = self.rows.peek(&key)? {
-            self.state.count(kind, size, false);
-            let gone = self
-                .rows
-                .conn
-                .prepare_cached("DELETE FROM entry WHERE seq = ?")?
-                .execute([seq.cast_signed()])?;
-            if gone != 1 {
-                return Err(broken("a record is listed but missing"));
-            }
+        let old = self.rows.stored(&key)?;
+        if let Some(old) = &old {
+            self.state.count(old.kind, old.size, false);
         }
         self.state.count(node.kind(), node.size(), true);
         self.state.head += 1;
         let seq = self.state.head;
+        let found_by = FoundBy::of(node, record.stat);
         let body = encode(&record.entry, record.stat.as_ref(), |d, c| {
             self.number(d, c)
         })?;
         let rec = seal(table::ENTRY, &key, seq, body);
-        self.rows
-            .conn
-            .prepare_cached("INSERT INTO entry(seq, key, c8, ino, rec) VALUES (?, ?, ?, ?, ?)")?
-            .execute(params![
-                seq.cast_signed(),
-                key,
-                node.content().as_ref().map(c8),
-                found_by_ino(node, record.stat),
-                rec
-            ])?;
-        Ok(())
+        match old {
+            Some(old) => self.replace(&old, Some(seq), found_by, &rec),
+            None => {
+                self.rows
+                    .prepare("INSERT INTO entry(seq, key, c4, ino, rec) VALUES (?, ?, ?, ?, ?)")?
+                    .execute(params![
+                        seq.cast_signed(),
+                        key,
+                        found_by.c4,
+                        found_by.ino,
+                        rec
+                    ])?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes over a record. Names only columns that change: SQLite writes the index of each column
+    /// that a statement names. Without `seq` that stays.
+    fn replace(
+        &self,
+        old: &Stored,
+        seq: Option<u64>,
+        found_by: FoundBy,
+        rec: &[u8],
+    ) -> Result<(), StoreError> {
+        let (id, seq) = (old.id, seq.map(u64::cast_signed));
+        let FoundBy { c4, ino } = found_by;
+        let rows = self.rows;
+        let changed = match (seq, old.found_by == found_by) {
+            (None, true) => rows
+                .prepare("UPDATE entry SET rec = ? WHERE id = ?")?
+                .execute(params![rec, id])?,
+            (None, false) => rows
+                .prepare("UPDATE entry SET rec = ?, c4 = ?, ino = ? WHERE id = ?")?
+                .execute(params![rec, c4, ino, id])?,
+            (Some(seq), true) => rows
+                .prepare("UPDATE entry SET rec = ?, seq = ? WHERE id = ?")?
+                .execute(params![rec, seq, id])?,
+            (Some(seq), false) => rows
+                .prepare("UPDATE entry SET rec = ?, seq = ?, c4 = ?, ino = ? WHERE id = ?")?
+                .execute(params![rec, seq, c4, ino, id])?,
+        };
+        if changed == 1 {
+            Ok(())
+        } else {
+            Err(broken("a record is listed but missing"))
+        }
     }
 
     /// A path without a live record is passed over: there is nothing that `lstat` could have seen.
     fn touch(&mut self, path: &RelPath, stat: FileStat) -> Result<(), StoreError> {
         let key = path.key();
-        let Some((seq, record)) = self.rows.get(&key)? else {
+        let Some((seq, Record { entry, .. })) = self.rows.get(&key)? else {
             return Ok(());
         };
-        let Record { entry, .. } = record;
-        if entry.node.kind() == Kind::Tombstone {
+        if !entry.node.is_live() {
             return Ok(());
         }
+        let Some(old) = self.rows.stored(&key)? else {
+            return Err(broken("a record is there and not there"));
+        };
         let body = encode(&entry, Some(&stat), |d, c| self.number(d, c))?;
         let rec = seal(table::ENTRY, &key, seq, body);
-        self.rows
-            .conn
-            .prepare_cached("UPDATE entry SET ino = ?, rec = ? WHERE seq = ?")?
-            .execute(params![
-                found_by_ino(&entry.node, Some(stat)),
-                rec,
-                seq.cast_signed()
-            ])?;
-        Ok(())
+        self.replace(&old, None, FoundBy::of(&entry.node, Some(stat)), &rec)
     }
 
     fn cursor(&mut self, peer: DeviceId, cursor: Cursor) -> Result<(), StoreError> {
@@ -252,12 +279,5 @@ impl Work<'_> {
                 cursor_sum(n, cursor)
             ])?;
         Ok(())
-    }
-}
-
-fn found_by_ino(node: &Node, stat: Option<FileStat>) -> Option<i64> {
-    match (node, stat) {
-        (Node::File { .. }, Some(s)) => Some(s.ino.cast_signed()),
-        _ => None,
     }
 }

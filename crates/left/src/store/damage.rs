@@ -1,1 +1,307 @@
+//! What a damaged, foreign or incomplete index does: kind of damage × place.
+#![allow(clippy::unwrap_used)]
 
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use left_core::index::{Index, IndexError, Txn, Walk};
+use left_core::version::DeviceId;
+
+use super::IndexDb;
+use super::contract::{entry, file, file_node, p, put};
+use super::model::device;
+use super::sqlite::with_suffix;
+
+const ROWS: u64 = 1500;
+/// Places that are damaged.
+const STEPS: usize = 24;
+
+fn ours() -> DeviceId {
+    device(0)
+}
+
+/// An index with enough rows for all kinds of pages, closed in order.
+fn filled(dir: &Path) -> PathBuf {
+    let path = dir.join("index.db");
+    let mut db = IndexDb::open(&path, ours()).unwrap().0;
+    fill(&mut db);
+    path
+}
+
+fn fill(db: &mut IndexDb) {
+    let path = |i: u64| format!("folder {}/file with a longer name {i}", i % 7);
+    let puts = (0..ROWS).map(|i| (p(&path(i)), file(i, i, (i % 251) as u8)));
+    let theirs = (0..ROWS / 2).map(|i| (device(1), p(&path(i)), entry(file_node(i, 3), 1, i + 1)));
+    db.commit(Txn {
+        put: puts.collect(),
+        theirs_put: theirs.collect(),
+        ..Txn::default()
+    })
+    .unwrap();
+}
+
+/// Everything that reads; the first error.
+fn read_all(db: &IndexDb) -> Result<(), IndexError> {
+    let ours = db.changes_since(0, usize::MAX)?;
+    for (_, path, r) in ours.iter().step_by(50) {
+        db.get(path)?;
+        db.theirs(path)?;
+        if let (Some(content), Some(s)) = (r.entry.node.content(), r.stat) {
+            db.by_content(&content, 5)?;
+            db.by_inode(s.ino, s.size, s.mtime)?;
+        }
+    }
+    db.needs(Walk::Up, None, usize::MAX)?;
+    db.needs(Walk::Down, None, usize::MAX)?;
+    db.live_below(&p("folder 3"), None, usize::MAX)?;
+    let reader = db.reader().map_err(IndexError::from)?;
+    reader.children(None)?;
+    reader.children(Some(&p("folder 1")))?;
+    reader.live_in_order(None, usize::MAX)?;
+    db.verify()
+}
+
+/// Opens what must not be usable: an empty index takes its place, the old file is kept.
+fn is_rebuilt(path: &Path, why: &str) {
+    let (db, opened) = IndexDb::open(path, ours()).unwrap();
+    let reason = opened.rebuilt.expect("a notice");
+    assert!(reason.contains(why), "{reason:?} should say {why:?}");
+    assert_eq!(db.head(), 0);
+    read_all(&db).unwrap();
+    drop(db);
+    assert!(set_aside(path) > 0);
+    let (_db, opened) = IndexDb::open(path, ours()).unwrap();
+    assert_eq!(opened.rebuilt, None, "once is enough");
+}
+
+/// How many indexes lie aside.
+fn set_aside(path: &Path) -> usize {
+    let stem = |n: &str| {
+        n.trim_end_matches("-wal")
+            .trim_end_matches("-shm")
+            .to_owned()
+    };
+    fs::read_dir(path.parent().unwrap())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|n| n.contains(".broken-"))
+        .map(|n| stem(&n))
+        .collect::<HashSet<_>>()
+        .len()
+}
+
+#[test]
+fn a_fresh_one_is_no_rebuild() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.db");
+    let (db, opened) = IndexDb::open(&path, ours()).unwrap();
+    assert_eq!(opened.rebuilt, None);
+    let epoch = db.epoch();
+    drop(db);
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "closing leaves the file alone: {left:?}");
+    assert_eq!(IndexDb::open(&path, ours()).unwrap().0.epoch(), epoch);
+}
+
+#[test]
+fn no_database() {
+    for (bytes, why) in [
+        (&b""[..], "empty"),
+        (b"no", "no database"),
+        (&[0xaa; 10_000], "no database"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index.db");
+        fs::write(&path, bytes).unwrap();
+        is_rebuilt(&path, why);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.db");
+    fs::create_dir(&path).unwrap();
+    is_rebuilt(&path, "no regular file");
+}
+
+#[test]
+fn foreign_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = filled(dir.path());
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    conn.execute_batch("PRAGMA user_version=99").unwrap();
+    drop(conn);
+    is_rebuilt(&path, "format 99");
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = filled(dir.path());
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    conn.execute_batch("PRAGMA application_id=1").unwrap();
+    drop(conn);
+    is_rebuilt(&path, "another program");
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = filled(dir.path());
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    conn.execute_batch("DROP INDEX entry_c4").unwrap();
+    drop(conn);
+    is_rebuilt(&path, "tables");
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = filled(dir.path());
+    let old = IndexDb::open(&path, ours()).unwrap().0.epoch();
+    let (db, opened) = IndexDb::open(&path, device(5)).unwrap();
+    assert!(opened.rebuilt.unwrap().contains("another device"));
+    assert_ne!(db.epoch(), old);
+}
+
+#[test]
+fn a_kill_loses_nothing_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.db");
+    let mut db = IndexDb::open(&path, ours()).unwrap().0;
+    fill(&mut db);
+    // What a kill leaves is the files as they are now.
+    let after = tempfile::tempdir().unwrap();
+    let copy = after.path().join("index.db");
+    for suffix in ["", "-wal"] {
+        fs::copy(with_suffix(&path, suffix), with_suffix(&copy, suffix)).unwrap();
+    }
+    let (db, opened) = IndexDb::open(&copy, ours()).unwrap();
+    assert_eq!((opened.rebuilt.clone(), db.head()), (None, ROWS));
+    read_all(&db).unwrap();
+}
+
+#[test]
+fn a_log_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.db");
+    let mut db = IndexDb::open(&path, ours()).unwrap().0;
+    db.commit(put(&[("a", file(1, 2, 3))])).unwrap();
+    let after = tempfile::tempdir().unwrap();
+    let copy = after.path().join("index.db");
+    fs::copy(&path, &copy).unwrap();
+    is_rebuilt(&copy, "log is missing");
+    // And the other way round.
+    let after = tempfile::tempdir().unwrap();
+    let copy = after.path().join("index.db");
+    fs::copy(with_suffix(&path, "-wal"), with_suffix(&copy, "-wal")).unwrap();
+    is_rebuilt(&copy, "file is missing");
+}
+
+#[test]
+fn a_torn_log_ends_at_a_whole_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.db");
+    let mut db = IndexDb::open(&path, ours()).unwrap().0;
+    for i in 0..20 {
+        db.commit(put(&[(&format!("{i}"), file(i, 2, 3))])).unwrap();
+    }
+    let log = fs::read(with_suffix(&path, "-wal")).unwrap();
+    for part in 0..10 {
+        let after = tempfile::tempdir().unwrap();
+        let copy = after.path().join("index.db");
+        fs::copy(&path, &copy).unwrap();
+        fs::write(with_suffix(&copy, "-wal"), &log[..log.len() * part / 10]).unwrap();
+        let (db, opened) = IndexDb::open(&copy, ours()).unwrap();
+        assert_eq!(opened.rebuilt, None);
+        assert_eq!(db.changes_since(0, 99).unwrap().len() as u64, db.head());
+        db.verify().unwrap();
+    }
+}
+
+/// Damage of each kind all over the file: it is found at open or at the first read of what it hit, is
+/// never a panic, and never shows a row that was not written.
+#[test]
+fn damage_everywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = fs::read(filled(dir.path())).unwrap();
+    let whole = {
+        let db = IndexDb::open(&dir.path().join("index.db"), ours())
+            .unwrap()
+            .0;
+        (0..ROWS)
+            .zip(db.changes_since(0, usize::MAX).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let mut found = 0;
+    let mut tried = 0;
+    for step in 0..STEPS {
+        let at = good.len() * step / STEPS + 17 * step;
+        for kind in ["cut", "flip", "zero", "noise"] {
+            let mut bytes = good.clone();
+            match kind {
+                "cut" => bytes.truncate(at),
+                "flip" => bytes[at] ^= 0x10,
+                _ => {
+                    let end = (at + 600).min(bytes.len());
+                    let fill = if kind == "zero" { 0 } else { 0xd7 };
+                    bytes[at..end].fill(fill);
+                }
+            }
+            let after = tempfile::tempdir().unwrap();
+            let copy = after.path().join("index.db");
+            fs::write(&copy, bytes).unwrap();
+            tried += 1;
+            let (mut db, opened) = IndexDb::open(&copy, ours()).unwrap();
+            if opened.rebuilt.is_some() {
+                found += 1;
+                continue;
+            }
+            for (seq, path, record) in db.changes_since(0, usize::MAX).unwrap_or_default() {
+                let (_, was) = &whole[usize::try_from(seq).unwrap() - 1];
+                assert_eq!((&was.1, &was.2), (&path, &record), "{kind} at {at}");
+            }
+            let read = read_all(&db);
+            let written = db.commit(put(&[("folder 3/new", file(1, 2, 3))]));
+            if let Err(e) = read.and(written.map(drop)) {
+                assert!(matches!(e, IndexError::Corrupt(_)), "{kind} at {at}: {e}");
+                found += 1;
+                drop(db);
+                is_rebuilt(&copy, "");
+            }
+        }
+    }
+    assert!(
+        found * 10 > tried * 8,
+        "found {found} of {tried}: the rest hit free space"
+    );
+}
+
+#[test]
+fn a_condemned_index_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = filled(dir.path());
+    let db = IndexDb::open(&path, ours()).unwrap().0;
+    db.condemn("a peer knows more of it");
+    drop(db);
+    is_rebuilt(&path, "a peer knows more");
+}
+
+#[test]
+fn only_a_few_are_kept_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.db");
+    for _ in 0..6 {
+        fs::write(&path, b"junk").unwrap();
+        drop(IndexDb::open(&path, ours()).unwrap());
+    }
+    assert_eq!(set_aside(&path), 3);
+}
+
+#[test]
+fn a_second_writer_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = filled(dir.path());
+    let mut one = IndexDb::open(&path, ours()).unwrap().0;
+    let mut two = IndexDb::open(&path, ours()).unwrap().0;
+    two.commit(put(&[("x", file(1, 2, 3))])).unwrap();
+    let refused = one.commit(put(&[("y", file(1, 2, 3))]));
+    assert!(matches!(refused, Err(IndexError::Failed(_))), "{refused:?}");
+    assert_eq!(one.head(), ROWS);
+}
+
+#[test]
+fn an_unwritable_place_is_an_error_and_not_a_rebuild() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("no folder/index.db");
+    assert!(IndexDb::open(&missing, ours()).is_err());
+}

@@ -9,11 +9,13 @@ use left_core::path::RelPath;
 use left_core::version::DeviceId;
 
 use super::StoreError;
+use super::columns::broken;
 use super::commit::commit;
 use super::open::{Opened, mark_corrupt, open, open_reader};
 use super::reader::IndexReader;
-use super::rows::{Rows, State, broken};
+use super::rows::Rows;
 use super::sqlite::no_room;
+use super::state::{State, need_size};
 
 /// A share's index: the one writer of its file. Readers for other threads come from
 /// [`reader`](Self::reader).
@@ -49,7 +51,7 @@ impl IndexDb {
         Ok(IndexReader::new(&self.path, open_reader(&self.path)?))
     }
 
-    /// Reads everything: the database's structure, every row's checksum and the counts. Seconds a
+    /// Reads everything: the database's structure, every row's checksum and the counts. About a minute a
     /// million rows.
     ///
     /// # Errors
@@ -98,7 +100,7 @@ fn verify(rows: &Rows, state: &State) -> Result<(), StoreError> {
         for (_, path, record) in &page {
             let node = &record.entry.node;
             counted.count(node.kind(), node.size(), true);
-            if rows.peek(&path.key())?.is_none() {
+            if rows.stored(&path.key())?.is_none() {
                 return Err(broken("a record is not found by its path"));
             }
         }
@@ -111,7 +113,7 @@ fn verify(rows: &Rows, state: &State) -> Result<(), StoreError> {
     loop {
         let page = rows.needs(Walk::Up, from.as_ref(), PAGE)?;
         for need in &page {
-            let size = super::rows::need_size(need.theirs.iter().map(|(_, e)| e));
+            let size = need_size(need.theirs.iter().map(|(_, e)| e));
             counted.count_need(None, size);
         }
         match page.into_iter().last() {

@@ -14,8 +14,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::StoreError;
 use super::codec::{SUM_LEN, sum};
+use super::columns::{array, blob, broken, int, sql_limit};
 use super::manifest_writer::{ManifestWriter, WriterIds};
-use super::rows::{array, blob, broken, int, sql_limit};
 use super::sqlite::{Setup, connect, header_fault, remove_files};
 
 /// "LEFm" in the header's application id.

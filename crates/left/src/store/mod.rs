@@ -9,6 +9,7 @@
 //! decoded value is validated, so that a flipped bit is an error and never a wrong entry.
 
 mod codec;
+mod columns;
 mod commit;
 mod index_db;
 mod manifest_writer;
@@ -17,9 +18,12 @@ mod open;
 mod reader;
 mod rows;
 mod sqlite;
+mod state;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod contract_theirs;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]

@@ -1,4 +1,5 @@
 //! A simple index in maps, and random transactions to compare the real one with it.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 

@@ -14,8 +14,10 @@ use left_core::index::Totals;
 use left_core::version::DeviceId;
 
 use super::StoreError;
-use super::rows::{Rows, SCHEMA, State, broken};
+use super::columns::{SCHEMA, broken};
+use super::rows::Rows;
 use super::sqlite::{FILES, Setup, connect, header_fault, remove_files, sync_parent, with_suffix};
+use super::state::State;
 
 /// "LEFT" in the header's application id.
 const APPLICATION: u32 = 0x4c45_4654;

@@ -7,7 +7,9 @@ use left_core::entry::{Mtime, Record};
 use left_core::index::{IndexError, Totals};
 use left_core::path::RelPath;
 
+use super::StoreError;
 use super::index_db::lift;
+use super::open::open_reader;
 use super::rows::Rows;
 
 /// Reads an index from another thread than the one that writes it, neither waiting for the other.
@@ -23,6 +25,14 @@ impl IndexReader {
             path: path.to_owned(),
             rows,
         }
+    }
+
+    /// A reader of the index in `path` that another part of this process has open.
+    ///
+    /// # Errors
+    /// When the file can not be opened.
+    pub fn open(path: &Path) -> Result<IndexReader, StoreError> {
+        Ok(Self::new(path, open_reader(path)?))
     }
 
     /// Our record of a path, live or tombstone.

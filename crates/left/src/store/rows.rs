@@ -5,135 +5,52 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use left_core::content::ContentId;
-use left_core::entry::{Entry, Kind, Mtime, Node, Record};
-use left_core::index::{Cursor, Need, Totals, Walk};
+use left_core::entry::{Entry, FileStat, Kind, Mtime, Node, Record};
+use left_core::index::{Cursor, Need, Walk};
 use left_core::path::RelPath;
 use left_core::version::DeviceId;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 
 use super::StoreError;
-use super::codec::{SUM_LEN, decode, peek, sum};
+use super::codec::{SUM_LEN, decode, peek};
+use super::columns::{
+    Known, TOP, array, below, blob, broken, c4, check_device, checked, cursor_sum, int, past, path,
+    small, sql_limit, table,
+};
 
-/// The tables. `entry.seq` is the rowid: new records are appended, and
-/// [`changes_since`](left_core::index::Index::changes_since) reads one run of pages. `c8` (the first
-/// 8 bytes of the content id) and `ino` stand only for live files and only to find them; the truth
-/// is in `rec` (see `codec`). Keys are [`RelPath::key`], so byte order is tree order.
-pub(super) const SCHEMA: &str = "
-CREATE TABLE meta(id INTEGER PRIMARY KEY, device BLOB NOT NULL, epoch INTEGER NOT NULL, head INTEGER NOT NULL, floor INTEGER NOT NULL, clean INTEGER NOT NULL, files INTEGER NOT NULL, dirs INTEGER NOT NULL, links INTEGER NOT NULL, bytes INTEGER NOT NULL, need_files INTEGER NOT NULL, need_bytes INTEGER NOT NULL, sum BLOB NOT NULL);
-CREATE TABLE device(n INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, top INTEGER NOT NULL, sum BLOB NOT NULL);
-CREATE TABLE cursor(peer INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, seq INTEGER NOT NULL, sum BLOB NOT NULL);
-CREATE TABLE entry(seq INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, c8 INTEGER, ino INTEGER, rec BLOB NOT NULL);
-CREATE INDEX entry_c8 ON entry(c8) WHERE c8 IS NOT NULL;
-CREATE INDEX entry_ino ON entry(ino) WHERE ino IS NOT NULL;
-CREATE TABLE theirs(key BLOB NOT NULL, peer INTEGER NOT NULL, rec BLOB NOT NULL, PRIMARY KEY(key, peer)) WITHOUT ROWID;
-";
-
-/// Which table a checksum belongs to.
-pub(super) mod table {
-    pub(in crate::store) const META: u8 = 1;
-    pub(in crate::store) const DEVICE: u8 = 2;
-    pub(in crate::store) const CURSOR: u8 = 3;
-    pub(in crate::store) const ENTRY: u8 = 4;
-    pub(in crate::store) const THEIRS: u8 = 5;
-}
-
-/// Sorts above every key: no name has more than 255 bytes.
-const TOP: [u8; 256] = [0xff; 256];
 /// Devices kept in memory; beyond that they are looked up again.
 const MAX_KNOWN: usize = 4096;
-
-/// The one row of `meta`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct State {
-    pub(super) device: DeviceId,
-    pub(super) epoch: u64,
-    pub(super) head: u64,
-    pub(super) floor: u64,
-    /// Whether the database was closed in order; the log may be missing only then.
-    pub(super) clean: bool,
-    pub(super) totals: Totals,
-}
-
-impl State {
-    fn numbers(&self) -> [u64; 10] {
-        let t = &self.totals;
-        [
-            self.epoch,
-            self.head,
-            self.floor,
-            u64::from(self.clean),
-            t.files,
-            t.dirs,
-            t.links,
-            t.bytes,
-            t.need_files,
-            t.need_bytes,
-        ]
-    }
-
-    fn sum(&self) -> [u8; SUM_LEN] {
-        let numbers: Vec<u8> = self
-            .numbers()
-            .iter()
-            .flat_map(|n| n.to_le_bytes())
-            .collect();
-        sum(table::META, &[&self.device.0, &numbers])
-    }
-
-    /// Adds (`sign` +1) or takes away (-1) one record of ours.
-    pub(super) fn count(&mut self, kind: Kind, size: u64, add: bool) {
-        let t = &mut self.totals;
-        let slot = match kind {
-            Kind::File => &mut t.files,
-            Kind::Dir => &mut t.dirs,
-            Kind::Symlink => &mut t.links,
-            Kind::Tombstone => return,
-        };
-        *slot = step(*slot, 1, add);
-        t.bytes = step(t.bytes, size, add);
-    }
-
-    /// Replaces what one path adds to the needs.
-    pub(super) fn count_need(&mut self, before: Option<u64>, after: Option<u64>) {
-        let t = &mut self.totals;
-        for (size, add) in [(before, false), (after, true)] {
-            if let Some(size) = size {
-                t.need_files = step(t.need_files, 1, add);
-                t.need_bytes = step(t.need_bytes, size, add);
-            }
-        }
-    }
-}
-
-fn step(n: u64, by: u64, add: bool) -> u64 {
-    if add {
-        n.wrapping_add(by)
-    } else {
-        n.wrapping_sub(by)
-    }
-}
-
-/// What a path adds to [`Totals::need_bytes`]: the file size of the announcement with the latest
-/// stamp (0 if that is no file; the larger one if stamps are equal). `None` without announcements.
-pub(super) fn need_size<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Option<u64> {
-    entries
-        .into_iter()
-        .max_by_key(|e| (e.stamp, e.node.size()))
-        .map(|e| e.node.size())
-}
-
-/// A device as numbered in this index.
-#[derive(Clone, Copy)]
-pub(super) struct Known {
-    pub(super) n: u32,
-    /// Largest counter seen.
-    pub(super) top: u64,
-}
 
 #[derive(Default)]
 struct Devices {
     by_id: HashMap<DeviceId, Known>,
     by_n: HashMap<u32, DeviceId>,
+}
+
+/// The columns by which a live file is found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct FoundBy {
+    pub(super) c4: Option<i64>,
+    pub(super) ino: Option<i64>,
+}
+
+impl FoundBy {
+    /// What a record is found by.
+    pub(super) fn of(node: &Node, stat: Option<FileStat>) -> Self {
+        let is_file = matches!(node, Node::File { .. });
+        Self {
+            c4: node.content().as_ref().map(c4),
+            ino: stat.filter(|_| is_file).map(|s| s.ino.cast_signed()),
+        }
+    }
+}
+
+/// A stored record, as far as replacing it needs.
+pub(super) struct Stored {
+    pub(super) id: i64,
+    pub(super) found_by: FoundBy,
+    pub(super) kind: Kind,
+    pub(super) size: u64,
 }
 
 /// A connection to an index and the devices it knows.
@@ -150,71 +67,8 @@ impl Rows {
         }
     }
 
-    fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, StoreError> {
+    pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, StoreError> {
         Ok(self.conn.prepare_cached(sql)?)
-    }
-
-    pub(super) fn state(&self) -> Result<State, StoreError> {
-        let mut q = self.prepare(
-            "SELECT device, sum, epoch, head, floor, clean, files, dirs, links, bytes, need_files, \
-             need_bytes FROM meta WHERE id = 1",
-        )?;
-        let mut rows = q.query([])?;
-        let row = rows.next()?.ok_or_else(|| broken("its state is missing"))?;
-        let n = |at: usize| -> Result<u64, StoreError> { int(row, at + 2) };
-        let state = State {
-            device: DeviceId(array(row, 0)?),
-            epoch: n(0)?,
-            head: n(1)?,
-            floor: n(2)?,
-            clean: n(3)? != 0,
-            totals: Totals {
-                files: n(4)?,
-                dirs: n(5)?,
-                links: n(6)?,
-                bytes: n(7)?,
-                need_files: n(8)?,
-                need_bytes: n(9)?,
-            },
-        };
-        if array::<SUM_LEN>(row, 1)? != state.sum() || state.epoch == 0 {
-            return Err(broken("its state does not match its checksum"));
-        }
-        Ok(state)
-    }
-
-    pub(super) fn set_state(&self, s: &State) -> Result<(), StoreError> {
-        let [
-            epoch,
-            head,
-            floor,
-            clean,
-            files,
-            dirs,
-            links,
-            bytes,
-            need_files,
-            need_bytes,
-        ] = s.numbers().map(u64::cast_signed);
-        self.prepare(
-            "INSERT OR REPLACE INTO meta(id, device, sum, epoch, head, floor, clean, files, dirs, \
-             links, bytes, need_files, need_bytes) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )?
-        .execute(params![
-            s.device.0,
-            s.sum(),
-            epoch,
-            head,
-            floor,
-            clean,
-            files,
-            dirs,
-            links,
-            bytes,
-            need_files,
-            need_bytes
-        ])?;
-        Ok(())
     }
 
     /// Forgets the numbering: a transaction that gave out numbers was undone.
@@ -284,16 +138,23 @@ impl Rows {
         Ok(Some((seq, self.record(key, seq, blob(row, 1)?)?)))
     }
 
-    /// Sequence number, kind and size of our record.
-    pub(super) fn peek(&self, key: &[u8]) -> Result<Option<(u64, Kind, u64)>, StoreError> {
-        let mut q = self.prepare("SELECT seq, rec FROM entry WHERE key = ?")?;
+    /// What replacing our record must know of it.
+    pub(super) fn stored(&self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
+        let mut q = self.prepare("SELECT id, seq, c4, ino, rec FROM entry WHERE key = ?")?;
         let mut rows = q.query([key])?;
         let Some(row) = rows.next()? else {
             return Ok(None);
         };
-        let seq = int(row, 0)?;
-        let (kind, size) = peek(checked(table::ENTRY, key, seq, blob(row, 1)?)?)?;
-        Ok(Some((seq, kind, size)))
+        let (kind, size) = peek(checked(table::ENTRY, key, int(row, 1)?, blob(row, 4)?)?)?;
+        Ok(Some(Stored {
+            id: int(row, 0)?.cast_signed(),
+            found_by: FoundBy {
+                c4: row.get(2)?,
+                ino: row.get(3)?,
+            },
+            kind,
+            size,
+        }))
     }
 
     /// Live records with `from < key < to`, in order.
@@ -419,8 +280,8 @@ impl Rows {
         limit: usize,
     ) -> Result<Vec<(RelPath, Record)>, StoreError> {
         self.find(
-            "SELECT key, seq, rec FROM entry WHERE c8 = ?",
-            c8(content),
+            "SELECT key, seq, rec FROM entry WHERE c4 = ?",
+            c4(content),
             limit,
             |r| r.entry.node.content() == Some(*content),
         )
@@ -541,102 +402,4 @@ impl Rows {
         let mut q = self.prepare("SELECT 1 FROM theirs WHERE key > ? AND key < ? LIMIT 1")?;
         Ok(q.query_row([from, to], |_| Ok(())).optional()?.is_some())
     }
-}
-
-/// The bounds of all keys strictly below the folder with this key (the lower one is never a key).
-fn below(key: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    let mut from = key.to_vec();
-    from.push(0);
-    (from, past(key))
-}
-
-/// Sorts after the path with this key and all below it, and before all else that follows.
-fn past(key: &[u8]) -> Vec<u8> {
-    let mut to = key.to_vec();
-    to.push(1);
-    to
-}
-
-/// What a content is found by.
-pub(super) fn c8(content: &ContentId) -> i64 {
-    let mut first = [0; 8];
-    first.copy_from_slice(&content.0[..8]);
-    i64::from_be_bytes(first)
-}
-
-/// A limit as SQLite takes it.
-pub(super) fn sql_limit(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}
-
-/// The checksum of a `device` row.
-pub(super) fn device_sum(id: DeviceId, known: Known) -> [u8; SUM_LEN] {
-    sum(
-        table::DEVICE,
-        &[&id.0, &known.n.to_le_bytes(), &known.top.to_le_bytes()],
-    )
-}
-
-fn check_device(id: DeviceId, known: Known, stored: [u8; SUM_LEN]) -> Result<(), StoreError> {
-    if stored == device_sum(id, known) {
-        Ok(())
-    } else {
-        Err(broken("a device does not match its checksum"))
-    }
-}
-
-/// The checksum of a `cursor` row.
-pub(super) fn cursor_sum(peer: u32, c: Cursor) -> [u8; SUM_LEN] {
-    sum(
-        table::CURSOR,
-        &[
-            &peer.to_le_bytes(),
-            &c.epoch.to_le_bytes(),
-            &c.seq.to_le_bytes(),
-        ],
-    )
-}
-
-/// Appends the checksum that [`checked`] takes off. `id` is the sequence number or the peer.
-pub(super) fn seal(table: u8, key: &[u8], id: u64, mut body: Vec<u8>) -> Vec<u8> {
-    let sum = sum(table, &[key, &id.to_le_bytes(), &body]);
-    body.extend_from_slice(&sum);
-    body
-}
-
-fn checked<'a>(table: u8, key: &[u8], id: u64, rec: &'a [u8]) -> Result<&'a [u8], StoreError> {
-    rec.split_last_chunk::<SUM_LEN>()
-        .filter(|(body, stored)| **stored == sum(table, &[key, &id.to_le_bytes(), body]))
-        .map(|(body, _)| body)
-        .ok_or_else(|| broken("a record does not match its checksum"))
-}
-
-fn path(key: &[u8]) -> Result<RelPath, StoreError> {
-    RelPath::from_key(key).map_err(|e| broken(&format!("a stored path is none: {e}")))
-}
-
-pub(super) fn broken(why: &str) -> StoreError {
-    StoreError::Corrupt(why.to_owned())
-}
-
-/// A column that is a blob.
-pub(super) fn blob<'a>(row: &'a Row<'_>, at: usize) -> Result<&'a [u8], StoreError> {
-    Ok(row.get_ref(at)?.as_blob()?)
-}
-
-/// A column that is a blob of exactly `N` bytes.
-pub(super) fn array<const N: usize>(row: &Row<'_>, at: usize) -> Result<[u8; N], StoreError> {
-    blob(row, at)?
-        .try_into()
-        .map_err(|_| broken("a value has the wrong length"))
-}
-
-/// A column that is a number; all 64 bits are used.
-pub(super) fn int(row: &Row<'_>, at: usize) -> Result<u64, StoreError> {
-    Ok(row.get_ref(at)?.as_i64()?.cast_unsigned())
-}
-
-/// A column that is a number below 2^32.
-pub(super) fn small(row: &Row<'_>, at: usize) -> Result<u32, StoreError> {
-    u32::try_from(int(row, at)?).map_err(|_| broken("a number is too large"))
 }

@@ -23,9 +23,9 @@ pub(super) struct Setup {
 }
 
 /// Pages in the log after which it is copied back into the database.
-const CHECKPOINT_PAGES: u32 = 1000;
+const CHECKPOINT_PAGES: u32 = 4000;
 /// The log file is cut back to this many bytes once it was larger.
-const WAL_LIMIT: u32 = 16 << 20;
+const WAL_LIMIT: u32 = 32 << 20;
 /// How long to wait for another connection's lock. Writers of one file share one connection, so
 /// this is only met at a checkpoint or when a second process looks in.
 const BUSY: Duration = Duration::from_secs(10);

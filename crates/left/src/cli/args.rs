@@ -1,0 +1,194 @@
+//! The command line as typed. [`super::settings`] turns it into what is meant.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  left share ~/photos             make a folder a share, print a ticket, keep it synchronised
+  left join left1... ~/photos     on the other machine, with that ticket
+  left sync docs --peer 10.0.0.2  both machines name each other; the first prints a code
+  left --ip 10.0.0.2              the same with the folder ./share
+  left status                     how the shares are, and what needs you
+  left wait docs && backup docs   go on when everything is identical everywhere
+  left demo                       see it work, with two processes on this machine
+
+Exit codes:
+  0 done   1 not done   2 the command line makes no sense
+  3 not in sync in time   4 files are damaged and could not all be healed
+
+Environment:
+  LEFT_HOME  folder of this device's key, settings and control socket
+  LEFT_CODE  the pairing code, instead of --code
+  LEFT_LOG   log filter, such as `debug` or `left::net=trace` (goes before -v)";
+
+/// Keeps folders identical on two or more machines: live, encrypted, verified, resumable.
+#[derive(Debug, Parser)]
+#[command(name = "left", version, max_term_width = 100, after_help = EXAMPLES)]
+pub(super) struct RawArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<RawCommand>,
+
+    /// Synchronise ./share with that machine, which runs the same command naming this one.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(super) ip: Option<String>,
+
+    /// With --ip: the code that the other machine printed.
+    #[arg(long, value_name = "CODE", requires = "ip")]
+    pub(super) code: Option<String>,
+
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+
+    /// Say more: -v what happens, -vv every detail (log on stderr).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+
+    /// Print JSON for programs: one object a line, events as they happen.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+/// Options of commands that keep running.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct RunArgs {
+    /// Where to listen: PORT, HOST or HOST:PORT [default: all addresses, port 20201].
+    #[arg(long, value_name = "ADDR")]
+    pub(super) listen: Option<String>,
+
+    /// Where peers reach this machine, if it does not know itself; may be repeated.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(super) advertise: Vec<String>,
+
+    /// This device's name as peers see it [default: the host name].
+    #[arg(long)]
+    pub(super) name: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RawCommand {
+    /// Make a folder a share, print a ticket for another machine, keep it synchronised.
+    ///
+    /// The ticket stands alone on a line that starts with `left1`; it works once, for a day.
+    /// Ctrl-C stops; `left up` goes on.
+    #[command(after_help = "Example:\n  left share ~/photos --listen :3000")]
+    Share {
+        /// The folder; made when missing.
+        #[arg(default_value = "share")]
+        dir: PathBuf,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Join a share with a ticket from another machine, keep it synchronised.
+    ///
+    /// The folder may hold files already: both sides are merged, nothing is deleted, and where
+    /// two files of one name differ both are kept.
+    #[command(after_help = "Example:\n  left join left1... ~/photos")]
+    Join {
+        /// The ticket, as `left share` or `left ticket` printed it.
+        ticket: String,
+        /// The folder; made when missing.
+        #[arg(default_value = "share")]
+        dir: PathBuf,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Synchronise with a machine that runs the same command naming this one.
+    ///
+    /// Without a code the first makes one and prints what to run on the other.
+    #[command(
+        after_help = "Example:\n  here:  left sync docs --peer 10.0.0.2\n  there: left sync docs --peer 10.0.0.1 --code 'the words printed here'"
+    )]
+    Sync {
+        /// The folder; made when missing.
+        #[arg(default_value = "share")]
+        dir: PathBuf,
+        /// The other machine.
+        #[arg(long, value_name = "HOST[:PORT]")]
+        peer: String,
+        /// The code that the other machine printed (or LEFT_CODE).
+        #[arg(long, value_name = "CODE")]
+        code: Option<String>,
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    /// Run all shares of this device; what a service manager starts.
+    Up {
+        #[command(flatten)]
+        run: RunArgs,
+    },
+    #[command(flatten)]
+    Ask(RawQuestion),
+    /// Show on this machine that it works: two real processes, kills, md5s, times.
+    ///
+    /// Needs about three times the size of the big file in the temporary folder (TMPDIR).
+    Demo {
+        /// Size of the big file.
+        #[arg(long, alias = "big", value_name = "BYTES", default_value = "500MB")]
+        size: String,
+        /// Take a big file of 16 MB only.
+        #[arg(long, conflicts_with = "size")]
+        quick: bool,
+    },
+}
+
+/// Commands that ask and return.
+#[derive(Debug, Subcommand)]
+pub(super) enum RawQuestion {
+    /// Print another ticket for a share.
+    #[command(after_help = "Example:\n  left ticket ~/photos --read-only --expires 2h")]
+    Ticket {
+        /// The share's folder.
+        dir: PathBuf,
+        /// Who uses it receives only.
+        #[arg(long)]
+        read_only: bool,
+        /// For how long it works: 30m, 12h, 1d, 2w.
+        #[arg(long, value_name = "TIME", default_value = "1d")]
+        expires: String,
+    },
+    /// Show shares, peers, conflicts, problems, and what to do about them.
+    ///
+    /// States: synced (identical with every connected peer), syncing, offline (no peer is
+    /// connected), paused, alarm (nothing is changed until you decide).
+    Status,
+    /// Wait until a share (or all) is identical with every connected peer; exit code 3 if not in
+    /// time.
+    #[command(after_help = "Example:\n  left wait ~/photos --timeout 10m && echo all there")]
+    Wait {
+        /// The share's folder; all shares when none is given.
+        dir: Option<PathBuf>,
+        /// How long at most: 500ms, 60s, 5m, 1h30m.
+        #[arg(long, value_name = "TIME", default_value = "60s")]
+        timeout: String,
+    },
+    /// Read and hash all files again, heal damaged ones from peers; exit code 4 if some stay
+    /// damaged.
+    Verify {
+        /// The share's folder; all shares when none is given.
+        dir: Option<PathBuf>,
+    },
+    /// Hold a share still until it is resumed.
+    Pause {
+        /// The share's folder.
+        dir: PathBuf,
+    },
+    /// Let a paused share go on, or end an alarm.
+    Resume {
+        /// The share's folder.
+        dir: PathBuf,
+        /// The deletions that raised the alarm are meant: pass them on to the peers.
+        #[arg(long)]
+        accept_deletions: bool,
+    },
+    /// Leave a share: the folder stays as it is, it is only no longer synchronised.
+    Leave {
+        /// The share's folder.
+        dir: PathBuf,
+    },
+    /// Print this device's id.
+    Id,
+    /// Stop the running left of this device.
+    Stop,
+}

@@ -1,0 +1,325 @@
+//! Commands that ask and return.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::output::Output;
+use super::run::{running, ticket_lines};
+use super::settings::{self, Question, RunSettings};
+use super::{Start, format, status_text};
+use crate::api::{self, Client, Server};
+use crate::daemon::handle::{
+    Daemon, Exit, PeerStatus, ShareStatus, State, Status, UserError, VerifyReport, WaitResult,
+};
+use crate::home::{Home, ShareRecord, clean, read_share};
+
+pub(super) fn ask(question: Question, out: Output, start: Start) -> Result<Exit, UserError> {
+    let home = Home::open(None)?;
+    match question {
+        Question::Status => status(&home, out)?,
+        Question::Wait { dir, timeout } => return wait(&home, dir.as_deref(), timeout, out),
+        Question::Verify { dir } => return verify(&home, dir.as_deref(), out, start),
+        Question::Ticket { dir, role, expires } => {
+            let left = Reached::reach(&home, start, true)?;
+            let ticket = left.client.ticket(&dir, role, expires)?;
+            if left.temporary.is_some() {
+                out.note(
+                    "left does not run: start it with `left up`, or the ticket cannot be used",
+                );
+            }
+            match out.json() {
+                true => out.object(&ticket),
+                false => ticket_lines(&ticket).iter().for_each(|l| out.line(l)),
+            }
+        }
+        Question::Pause { dir } => {
+            Reached::reach(&home, start, true)?.client.pause(&dir)?;
+            done(
+                out,
+                &format!("{} is paused; `left resume` lets it go on.", clean(&dir)),
+            );
+        }
+        Question::Resume {
+            dir,
+            accept_deletions,
+        } => {
+            let left = Reached::reach(&home, start, true)?;
+            left.client.resume(&dir, accept_deletions)?;
+            done(out, &format!("{} goes on.", clean(&dir)));
+        }
+        Question::Leave { dir } => {
+            Reached::reach(&home, start, true)?.client.leave(&dir)?;
+            done(
+                out,
+                &format!(
+                    "{} is no longer a share; its files are untouched.",
+                    clean(&dir)
+                ),
+            );
+        }
+        Question::Id => {
+            let left = Reached::reach(&home, start, true)?;
+            let id = left.client.status()?.device.ok_or_else(|| {
+                UserError::new(
+                    "cannot tell the device's id",
+                    "it has no key yet",
+                    "run `left up`",
+                )
+            })?;
+            #[derive(Serialize)]
+            struct Id {
+                device: String,
+            }
+            match out.json() {
+                true => out.object(&Id {
+                    device: id.to_string(),
+                }),
+                false => out.line(&id.to_string()),
+            }
+        }
+        Question::Stop => {
+            running(&home)?
+                .ok_or_else(|| not_running("there is nothing to stop"))?
+                .stop()?;
+            done(out, "Stopped.");
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// A left to ask: the running one, or one started in this process for one question.
+struct Reached {
+    client: Client,
+    temporary: Option<(Server, Arc<dyn Daemon>)>,
+}
+
+impl Reached {
+    fn reach(home: &Home, start: Start, offline: bool) -> Result<Self, UserError> {
+        if let Some(client) = running(home)? {
+            return Ok(Self {
+                client,
+                temporary: None,
+            });
+        }
+        let mut options = settings::options(&RunSettings::default(), &home.config()?)?;
+        options.offline = offline;
+        let daemon = start(home.clone(), options)?;
+        let server = api::serve(home, daemon.clone(), || {})?;
+        let client = Client::connect(home)?.ok_or_else(|| {
+            UserError::new(
+                "cannot start",
+                "the control socket does not answer",
+                "try again",
+            )
+        })?;
+        Ok(Self {
+            client,
+            temporary: Some((server, daemon)),
+        })
+    }
+}
+
+impl Drop for Reached {
+    fn drop(&mut self) {
+        if let Some((server, daemon)) = self.temporary.take() {
+            drop(server);
+            daemon.stop();
+        }
+    }
+}
+
+fn done(out: Output, line: &str) {
+    match out.json() {
+        true => out.object(&api::Done {}),
+        false => out.line(line),
+    }
+}
+
+fn not_running(what: &str) -> UserError {
+    UserError::new(
+        what,
+        "left does not run on this device",
+        "start it with `left up`",
+    )
+}
+
+fn status(home: &Home, out: Output) -> Result<(), UserError> {
+    let status = match running(home)? {
+        Some(client) => client.status()?,
+        None => status_at_rest(home)?,
+    };
+    match out.json() {
+        true => out.object(&status),
+        false => status_text::lines(&status).iter().for_each(|l| out.line(l)),
+    }
+    Ok(())
+}
+
+/// What the settings tell when no left runs.
+fn status_at_rest(home: &Home) -> Result<Status, UserError> {
+    let options = settings::options(&RunSettings::default(), &home.config()?)?;
+    Ok(Status {
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        pid: None,
+        device: None,
+        name: options.name,
+        listen: Vec::new(),
+        shares: home.shares()?.into_iter().map(share_at_rest).collect(),
+    })
+}
+
+fn share_at_rest(record: ShareRecord) -> ShareStatus {
+    let peers = record.members.into_iter().map(|m| PeerStatus {
+        device: m.device,
+        name: m.name,
+        address: m.addresses.into_iter().next().unwrap_or_default(),
+        connected: false,
+        role: m.role,
+        rate_in: 0,
+        rate_out: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+        need_files: 0,
+        need_bytes: 0,
+        in_sync: false,
+    });
+    ShareStatus {
+        id: record.id,
+        path: record.path,
+        role: record.role,
+        state: if record.paused {
+            State::Paused
+        } else {
+            State::Offline
+        },
+        files: 0,
+        dirs: 0,
+        bytes: 0,
+        need_files: 0,
+        need_bytes: 0,
+        peers: peers.collect(),
+        conflicts: Vec::new(),
+        problems: Vec::new(),
+        notices: Vec::new(),
+        alarm: None,
+        transfers: Vec::new(),
+    }
+}
+
+/// A script may start left and wait at once: a left that does not run yet is waited for too.
+fn wait(
+    home: &Home,
+    dir: Option<&std::path::Path>,
+    timeout: Duration,
+    out: Output,
+) -> Result<Exit, UserError> {
+    let start = Instant::now();
+    let client = loop {
+        if let Some(client) = Client::connect(home)? {
+            break client;
+        }
+        if start.elapsed() >= timeout {
+            return Err(not_running("not in sync").exit(Exit::NotInSync));
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    let result = client.wait(dir, timeout.saturating_sub(start.elapsed()))?;
+    if out.json() {
+        out.object(&result);
+    } else if !result.in_sync {
+        out.error(&still_missing(&result, timeout));
+    }
+    Ok(if result.in_sync {
+        Exit::Ok
+    } else {
+        Exit::NotInSync
+    })
+}
+
+fn still_missing(result: &WaitResult, timeout: Duration) -> UserError {
+    let mut why = Vec::new();
+    for m in &result.missing {
+        let mut part = format!("{} is {}", clean(&m.share), m.state.name());
+        if m.need_files > 0 || m.need_bytes > 0 {
+            let (files, size) = (
+                format::count(m.need_files, "file"),
+                format::bytes(m.need_bytes),
+            );
+            part.push_str(&format!(", {files} ({size}) missing"));
+        }
+        if !m.why.is_empty() {
+            part.push_str(&format!(", {}", m.why));
+        }
+        why.push(part);
+    }
+    if why.is_empty() {
+        why.push("there is no share that runs".to_string());
+    }
+    let what = format!("not in sync after {}", format::time(timeout));
+    UserError::new(what, why.join(", "), "see `left status`").exit(Exit::NotInSync)
+}
+
+fn verify(
+    home: &Home,
+    dir: Option<&std::path::Path>,
+    out: Output,
+    start: Start,
+) -> Result<Exit, UserError> {
+    // A mistyped folder is an error, not a new share.
+    if let Some(dir) = dir {
+        read_share(dir)?;
+    }
+    // Healing needs the peers, so one that is started for this goes online.
+    let left = Reached::reach(home, start, false)?;
+    if left.temporary.is_some() {
+        match dir {
+            Some(dir) => drop(left.client.share(dir)?),
+            None => drop(left.client.run_all()?),
+        }
+    }
+    let report = left.client.verify(dir)?;
+    match out.json() {
+        true => out.object(&report),
+        false => verify_lines(&report).iter().for_each(|l| out.line(l)),
+    }
+    let exit = if report.not_healed.is_empty() {
+        Exit::Ok
+    } else {
+        Exit::Damaged
+    };
+    Ok(exit)
+}
+
+fn verify_lines(report: &VerifyReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    for path in &report.damaged {
+        let healed = if report.healed.contains(path) {
+            ", healed"
+        } else {
+            ""
+        };
+        lines.push(format!("damaged{healed}: {}", format::text(path)));
+    }
+    for p in &report.not_healed {
+        lines.push(format!(
+            "not healed: {}: {}",
+            format::text(&p.path),
+            format::text(&p.reason)
+        ));
+    }
+    let (files, bytes) = (
+        format::count(report.files, "file"),
+        format::bytes(report.bytes),
+    );
+    lines.push(match report.damaged.len() {
+        0 => format!("{files} read, {bytes}: all as they should be."),
+        n => {
+            let healed = format::count(report.healed.len() as u64, "file");
+            format!("{files} read, {bytes}: {n} damaged, {healed} healed.")
+        }
+    });
+    lines
+}

@@ -1,0 +1,254 @@
+//! Commands that keep running: through the left that runs already, or by becoming it.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use left_core::message::Role;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::output::Output;
+use super::settings::{self, Job, RunSettings};
+use super::ui::Ui;
+use super::{Start, format, signals};
+use crate::api::{self, Client};
+use crate::daemon::handle::{
+    Daemon, DaemonEvent, Exit, ShareInfo, SyncInfo, TicketInfo, UserError,
+};
+use crate::home::{Home, clean};
+
+/// How often progress is drawn.
+const TICK: Duration = Duration::from_millis(200);
+/// How long another left may take from its lock to its socket.
+const STARTING: Duration = Duration::from_secs(5);
+/// How long last events may take after the stop.
+const LAST_EVENTS: Duration = Duration::from_millis(100);
+
+/// What a job has led to.
+#[derive(Debug)]
+pub(super) enum Reply {
+    Shared(ShareInfo, TicketInfo),
+    Joined(ShareInfo),
+    Pairing(SyncInfo),
+    Up(Vec<ShareInfo>),
+}
+
+/// Everything that can wake the foreground.
+enum Wake {
+    Event(DaemonEvent),
+    Job(Result<Reply, UserError>),
+    /// SIGINT or SIGTERM.
+    Signal,
+    /// A client has stopped the daemon.
+    Stopped,
+}
+
+pub(super) fn run(
+    job: Job,
+    how: &RunSettings,
+    out: Output,
+    start: Start,
+) -> Result<Exit, UserError> {
+    let home = Home::open(None)?;
+    if let Some(client) = running(&home)? {
+        return through_other(&client, &job, how, out);
+    }
+    let options = settings::options(how, &home.config()?)?;
+    let (wakes, inbox) = sync_channel(1024);
+    signals::on_stop({
+        let wakes = wakes.clone();
+        move || drop(wakes.send(Wake::Signal))
+    })?;
+    let daemon = match start(home.clone(), options) {
+        Ok(daemon) => daemon,
+        // Two that start at the same moment: one wins, the other goes through it.
+        Err(e) => match running(&home)? {
+            Some(client) => return through_other(&client, &job, how, out),
+            None => return Err(e),
+        },
+    };
+    let mut ui = Ui::new(out);
+    let result = serve(&home, &daemon, job, &mut ui, &wakes, &inbox);
+    ui.close();
+    daemon.stop();
+    if result.is_ok() {
+        last_events(&mut ui, &inbox);
+    }
+    result.map(|()| Exit::Ok)
+}
+
+/// Has the job done by the left that runs already.
+fn through_other(
+    client: &Client,
+    job: &Job,
+    how: &RunSettings,
+    out: Output,
+) -> Result<Exit, UserError> {
+    if *how != RunSettings::default() {
+        out.note("left runs already with its own --listen, --advertise and --name; these here do not count");
+    }
+    let reply = do_job(client, job)?;
+    Ui::new(out).reply_of_other(&reply);
+    if !out.json() {
+        let pid = client.status()?.pid.unwrap_or_default();
+        out.line(&format!(
+            "The left that runs already (process {pid}) keeps it synchronised."
+        ));
+    }
+    Ok(Exit::Ok)
+}
+
+/// The running left of this device; waits for one that just starts.
+pub(super) fn running(home: &Home) -> Result<Option<Client>, UserError> {
+    let end = Instant::now() + STARTING;
+    loop {
+        if let Some(client) = Client::connect(home)? {
+            return Ok(Some(client));
+        }
+        if !home.is_locked() || Instant::now() > end {
+            // If it is locked still, starting says by whom.
+            return Ok(None);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn do_job(client: &Client, job: &Job) -> Result<Reply, UserError> {
+    Ok(match job {
+        Job::Share { dir, expires } => {
+            let share = client.share(dir)?;
+            let ticket = client.ticket(dir, Role::ReadWrite, *expires)?;
+            Reply::Shared(share, ticket)
+        }
+        Job::Join { ticket, dir } => Reply::Joined(client.join(ticket, dir)?),
+        Job::Sync { dir, peer, code } => Reply::Pairing(client.sync(dir, peer, code.as_deref())?),
+        Job::Up => Reply::Up(client.run_all()?),
+    })
+}
+
+/// Serves the API, does the job through it, and shows what happens until the stop.
+fn serve(
+    home: &Home,
+    daemon: &Arc<dyn Daemon>,
+    job: Job,
+    ui: &mut Ui,
+    wakes: &SyncSender<Wake>,
+    inbox: &Receiver<Wake>,
+) -> Result<(), UserError> {
+    forward_events(daemon, wakes.clone());
+    let stopped = wakes.clone();
+    let on_stop = move || drop(stopped.try_send(Wake::Stopped));
+    let _server = api::serve(home, daemon.clone(), on_stop)?;
+    let client = Client::connect(home)?.ok_or_else(|| {
+        UserError::new(
+            "cannot start",
+            "the control socket does not answer",
+            "try again",
+        )
+    })?;
+    let wakes = wakes.clone();
+    // In a thread of its own: a job may wait for a peer, and Ctrl-C counts meanwhile.
+    thread::spawn(move || drop(wakes.send(Wake::Job(do_job(&client, &job)))));
+    follow(daemon.as_ref(), ui, inbox)
+}
+
+fn follow(daemon: &dyn Daemon, ui: &mut Ui, inbox: &Receiver<Wake>) -> Result<(), UserError> {
+    let mut drawn = Instant::now();
+    loop {
+        match inbox.recv_timeout(TICK) {
+            Ok(Wake::Event(event)) => ui.event(&event),
+            Ok(Wake::Job(Ok(reply))) => ui.reply(&reply),
+            Ok(Wake::Job(Err(e))) => return Err(e),
+            Ok(Wake::Signal | Wake::Stopped) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if ui.is_live() && drawn.elapsed() >= TICK {
+            ui.draw(&daemon.status());
+            drawn = Instant::now();
+        }
+    }
+}
+
+/// A slow terminal must not hold the daemon: what it misses is said.
+fn forward_events(daemon: &Arc<dyn Daemon>, wakes: SyncSender<Wake>) {
+    let mut events = daemon.events();
+    thread::spawn(move || {
+        loop {
+            let event = match events.blocking_recv() {
+                Ok(event) => event,
+                Err(RecvError::Lagged(n)) => DaemonEvent::Notice {
+                    text: format!("{} were not shown", format::count(n, "event")),
+                },
+                Err(RecvError::Closed) => return,
+            };
+            if wakes.send(Wake::Event(event)).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn last_events(ui: &mut Ui, inbox: &Receiver<Wake>) {
+    while let Ok(wake) = inbox.recv_timeout(LAST_EVENTS) {
+        if let Wake::Event(event) = wake {
+            ui.event(&event);
+            if event == DaemonEvent::Stopping {
+                return;
+            }
+        }
+    }
+}
+
+/// What a person reads after a job; the ticket stands alone on its line.
+pub(super) fn reply_lines(reply: &Reply) -> Vec<String> {
+    match reply {
+        Reply::Shared(share, ticket) => {
+            let mut lines = vec![format!(
+                "{} is shared. A ticket for one other machine:",
+                clean(&share.path)
+            )];
+            lines.extend(ticket_lines(ticket));
+            lines
+        }
+        Reply::Joined(share) => {
+            let kind = match share.role {
+                Role::ReadWrite => "",
+                Role::ReadOnly => " (receives only)",
+            };
+            vec![format!(
+                "{} is part of the share{kind}.",
+                clean(&share.path)
+            )]
+        }
+        Reply::Pairing(sync) => {
+            let path = clean(&sync.share);
+            match &sync.code {
+                Some(code) => vec![
+                    format!("{path} waits for the other machine. The code: {code}"),
+                    "Run on the other machine:".to_string(),
+                    format!("  {}", sync.command_for_other),
+                ],
+                None => vec![format!(
+                    "{path} waits for the other machine, which knows the code."
+                )],
+            }
+        }
+        Reply::Up(shares) if shares.is_empty() => {
+            vec!["This device has no share yet; make one with `left share DIR`.".to_string()]
+        }
+        Reply::Up(shares) => {
+            let all = shares.iter().map(|s| clean(&s.path)).collect::<Vec<_>>();
+            vec![format!("Synchronising {}.", all.join(", "))]
+        }
+    }
+}
+
+/// The ticket alone, then the command it is for.
+pub(super) fn ticket_lines(ticket: &TicketInfo) -> Vec<String> {
+    vec![
+        ticket.ticket.clone(),
+        "Run on the other machine:".to_string(),
+        format!("  {}", ticket.join_line),
+    ]
+}

@@ -1,0 +1,115 @@
+//! `left status` for people.
+
+use super::format::{bytes, count, device, text};
+use crate::daemon::handle::{PeerStatus, ShareStatus, State, Status};
+use crate::home::clean;
+
+/// Most lines of one kind for one share; the rest is counted.
+const MAX_LINES: usize = 20;
+
+pub(super) fn lines(status: &Status) -> Vec<String> {
+    let mut lines = vec![head(status)];
+    if status.shares.is_empty() {
+        lines.push("No shares; make one with `left share DIR`.".into());
+    }
+    let width = status.shares.iter().map(|s| clean(&s.path).chars().count());
+    let width = width.max().unwrap_or(0);
+    for share in &status.shares {
+        lines.extend(share_lines(share, width, status.pid.is_some()));
+    }
+    lines
+}
+
+fn head(status: &Status) -> String {
+    let name = match status.device {
+        Some(id) => device(&status.name, id),
+        None => text(&status.name),
+    };
+    match status.pid {
+        Some(pid) => format!(
+            "{name}: process {pid}, listens on {}",
+            text(&status.listen.join(", "))
+        ),
+        None => format!("{name}: left does not run; start it with `left up`"),
+    }
+}
+
+fn share_lines(share: &ShareStatus, width: usize, running: bool) -> Vec<String> {
+    let mut first = format!("{:width$}  {:7}", clean(&share.path), share.state.name());
+    if running {
+        let (files, dirs) = (count(share.files, "file"), count(share.dirs, "folder"));
+        first.push_str(&format!("  {files}, {dirs}, {}", bytes(share.bytes)));
+    }
+    let mut lines = vec![first.trim_end().to_string()];
+    if let Some(alarm) = &share.alarm {
+        lines.push(format!("  ALARM: {}", text(&alarm.reason)));
+        lines.push(format!("         {}", text(&alarm.todo)));
+    }
+    if share.state == State::Paused {
+        lines.push(format!("  go on with `left resume {}`", clean(&share.path)));
+    }
+    if share.need_files > 0 || share.need_bytes > 0 {
+        let (files, size) = (count(share.need_files, "file"), bytes(share.need_bytes));
+        lines.push(format!("  needs {files}, {size}"));
+    }
+    let peers = share.peers.iter().map(|p| peer_line(p, running));
+    some(&mut lines, share.peers.len(), "peer", peers);
+    let transfers = share.transfers.iter().map(|t| {
+        let (done, total) = (bytes(t.done), bytes(t.total));
+        format!("  receiving {}: {done} of {total}", text(&t.path))
+    });
+    some(&mut lines, share.transfers.len(), "transfer", transfers);
+    let conflicts = share.conflicts.iter().map(|path| {
+        format!(
+            "  conflict: {}: keep what you need, delete the rest",
+            text(path)
+        )
+    });
+    some(&mut lines, share.conflicts.len(), "conflict", conflicts);
+    let problems = share.problems.iter();
+    let problems = problems.map(|p| format!("  problem: {}: {}", text(&p.path), text(&p.reason)));
+    some(&mut lines, share.problems.len(), "problem", problems);
+    let notices = share
+        .notices
+        .iter()
+        .map(|n| format!("  notice: {}", text(n)));
+    some(&mut lines, share.notices.len(), "notice", notices);
+    lines
+}
+
+fn peer_line(peer: &PeerStatus, running: bool) -> String {
+    let mut line = format!("  {}", device(&peer.name, peer.device));
+    if peer.role == left_core::message::Role::ReadOnly {
+        line.push_str(", read-only");
+    }
+    if !peer.connected {
+        let address = text(&peer.address);
+        if running {
+            line.push_str(", not connected");
+        }
+        if !address.is_empty() {
+            line.push_str(&format!(", last at {address}"));
+        }
+        return line;
+    }
+    line.push_str(&format!(", {}", text(&peer.address)));
+    if peer.in_sync {
+        line.push_str(", in sync");
+    } else {
+        let (files, size) = (count(peer.need_files, "file"), bytes(peer.need_bytes));
+        line.push_str(&format!(", needs {files}, {size}"));
+    }
+    if peer.rate_in > 0 || peer.rate_out > 0 {
+        let (to, from) = (bytes(peer.rate_out), bytes(peer.rate_in));
+        line.push_str(&format!(", {from}/s from it, {to}/s to it"));
+    }
+    line
+}
+
+fn some(lines: &mut Vec<String>, all: usize, what: &str, texts: impl Iterator<Item = String>) {
+    lines.extend(texts.take(MAX_LINES));
+    if all > MAX_LINES {
+        let more = count((all - MAX_LINES) as u64, what);
+        lines.push(format!("  and {more} more (`left status --json` has them)"));
+    }
+}

@@ -1,0 +1,402 @@
+//! Joins the floors below: disk and store serve what transfer asks for by its small traits, and the
+//! threads of a share are started.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
+use left_core::content::{ContentId, Segment, SegmentRef};
+use left_core::entry::{FileStat, Mtime, Record};
+use left_core::index::IndexError;
+use left_core::message::Nonce;
+use left_core::path::RelPath;
+use left_core::plan::{Op, OpId, StageName};
+
+use super::ask::{LaneKind, Msg};
+use super::owner::FetchResults;
+use crate::disk::{History, ManifestOut, ManifestSink, Root, ScanIndex, Stage, apply, hash_file};
+use crate::net::{DataLane, ShutdownHandle};
+use crate::store::{IndexReader, Manifests};
+use crate::transfer::{
+    ContentSource, FetchConfig, FetchDisk, Fetcher, LaneCloser, ManifestRead, ManifestStore,
+    ManifestWriter, ServeConfig, ServeStats, serve,
+};
+
+/// Places of one content that are tried.
+const MAX_PLACES: usize = 8;
+/// Conflict copies that are remembered from before.
+const MAX_CONFLICTS: usize = 200;
+
+fn other(error: impl std::fmt::Display) -> io::Error {
+    io::Error::other(error.to_string())
+}
+
+/// The index as the eye reads it.
+pub(super) struct Scan(pub(super) IndexReader);
+
+impl ScanIndex for Scan {
+    fn get(&self, path: &RelPath) -> Result<Option<Record>, IndexError> {
+        self.0.get(path)
+    }
+
+    fn children(&self, dir: Option<&RelPath>) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        self.0.children(dir)
+    }
+
+    fn by_inode(
+        &self,
+        ino: u64,
+        size: u64,
+        mtime: Mtime,
+    ) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        self.0.by_inode(ino, size, mtime)
+    }
+}
+
+/// Where the eye puts the manifests of big files.
+pub(super) struct Sink(pub(super) Manifests);
+
+impl ManifestSink for Sink {
+    fn begin(&self) -> Box<dyn ManifestOut + '_> {
+        Box::new(Writing {
+            writer: self.0.writer(),
+            failed: false,
+        })
+    }
+
+    fn has(&self, content: &ContentId) -> bool {
+        self.0.info(*content).is_some()
+    }
+}
+
+struct Writing {
+    writer: crate::store::ManifestWriter,
+    failed: bool,
+}
+
+impl ManifestOut for Writing {
+    fn segment(&mut self, segment: &Segment) {
+        if !self.failed
+            && let Err(error) = self.writer.segment(segment)
+        {
+            // Only a cache: it is computed again when somebody asks for it.
+            tracing::warn!("a manifest is not kept: {error}");
+            self.failed = true;
+        }
+    }
+
+    fn finish(self: Box<Self>, content: ContentId, size: u64) -> Result<(), IndexError> {
+        if !self.failed
+            && let Err(error) = self.writer.finish(content, size)
+        {
+            tracing::warn!("a manifest is not kept: {error}");
+        }
+        Ok(())
+    }
+}
+
+/// The manifests as transfer reads and writes them.
+struct Cache(Manifests);
+
+impl ManifestRead for Cache {
+    fn info(&self, content: &ContentId) -> io::Result<Option<(u64, u64)>> {
+        Ok(self.0.info(*content).map(|i| (i.size, i.segments)))
+    }
+
+    fn refs(&self, content: &ContentId, from: u64, limit: usize) -> io::Result<Vec<SegmentRef>> {
+        Ok(self.0.refs(*content, from, limit))
+    }
+
+    fn segment(&self, content: &ContentId, n: u64) -> io::Result<Option<(u64, Segment)>> {
+        Ok(self.0.segment(*content, n))
+    }
+}
+
+impl ManifestStore for Cache {
+    fn writer(&self) -> io::Result<Box<dyn ManifestWriter>> {
+        Ok(Box::new(CacheWriter(self.0.writer())))
+    }
+}
+
+struct CacheWriter(crate::store::ManifestWriter);
+
+impl ManifestWriter for CacheWriter {
+    fn segment(&mut self, segment: &Segment) -> io::Result<()> {
+        self.0.segment(segment).map_err(other)
+    }
+
+    fn finish(self: Box<Self>, content: &ContentId, size: u64) -> io::Result<()> {
+        self.0.finish(*content, size).map_err(other)
+    }
+}
+
+/// What this share offers to its peers.
+pub(super) struct Source {
+    root: Arc<Root>,
+    index: Mutex<IndexReader>,
+    manifests: Cache,
+    /// Contents whose manifests are being made again.
+    making: Mutex<HashSet<ContentId>>,
+}
+
+impl Source {
+    pub(super) fn new(root: Arc<Root>, index: IndexReader, manifests: Manifests) -> Self {
+        Self {
+            root,
+            index: Mutex::new(index),
+            manifests: Cache(manifests),
+            making: Mutex::default(),
+        }
+    }
+
+    /// Reads a file of ours again for the manifest alone.
+    fn make_manifest(&self, content: &ContentId) -> io::Result<()> {
+        for (path, stat) in self.locate(content) {
+            let mut writer = self.manifests.0.writer();
+            let mut failed = None;
+            let found = hash_file(&self.root, &path, &stat, &mut |segment| {
+                failed = writer.segment(segment).err();
+                match failed {
+                    None => ControlFlow::Continue(()),
+                    Some(_) => ControlFlow::Break(()),
+                }
+            });
+            if failed.is_none() && found.is_ok_and(|id| id == *content) {
+                return writer.finish(*content, stat.size).map_err(other);
+            }
+        }
+        Err(other("no file of the share has these bytes now"))
+    }
+}
+
+impl ContentSource for Source {
+    fn locate(&self, content: &ContentId) -> Vec<(RelPath, FileStat)> {
+        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = index.by_content(content, MAX_PLACES).unwrap_or_default();
+        found
+            .into_iter()
+            .filter_map(|(path, record)| Some((path, record.stat?)))
+            .collect()
+    }
+
+    fn open(&self, path: &RelPath, stat: &FileStat) -> io::Result<File> {
+        let (file, now) = self.root.open_file(path)?;
+        if now != *stat {
+            return Err(other("the file has changed"));
+        }
+        Ok(file)
+    }
+
+    fn manifest(&self) -> &dyn ManifestRead {
+        &self.manifests
+    }
+
+    fn missing_manifest(&self, content: &ContentId) {
+        let lock = || self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if !lock().insert(*content) {
+            return;
+        }
+        // On the lane's own thread: the asker was told to come again, and nobody else waits.
+        if let Err(error) = self.make_manifest(content) {
+            tracing::warn!("no manifest of {content}: {error}");
+        }
+        lock().remove(content);
+    }
+}
+
+/// The disk as transfer uses it.
+struct FetchFiles {
+    root: Arc<Root>,
+    stage: Arc<Stage>,
+}
+
+impl FetchDisk for FetchFiles {
+    fn stage_create(&self, name: &str) -> io::Result<File> {
+        self.stage.create(&StageName(name.to_owned()))
+    }
+
+    fn stage_open(&self, name: &str) -> io::Result<Option<File>> {
+        self.stage.open_existing(&StageName(name.to_owned()))
+    }
+
+    fn stage_remove(&self, name: &str) -> io::Result<()> {
+        self.stage.remove(&StageName(name.to_owned()))
+    }
+
+    fn open_local(&self, path: &RelPath) -> io::Result<(File, FileStat)> {
+        self.root.open_file(path)
+    }
+}
+
+/// The fetcher of one share.
+pub(super) fn fetcher(
+    root: &Arc<Root>,
+    stage: &Arc<Stage>,
+    manifests: &Manifests,
+    out: Sender<FetchResults>,
+) -> Fetcher {
+    let files = FetchFiles {
+        root: root.clone(),
+        stage: stage.clone(),
+    };
+    let cache = Cache(manifests.clone());
+    Fetcher::new(
+        FetchConfig::default(),
+        Arc::new(files),
+        Arc::new(cache),
+        out,
+    )
+}
+
+struct Closer(ShutdownHandle);
+
+impl LaneCloser for Closer {
+    fn close(&self) {
+        self.0.shutdown();
+    }
+}
+
+/// Hands a lane on which the peer serves to the fetcher.
+pub(super) fn add_lane(fetcher: &Fetcher, lane: DataLane, tx: Sender<Msg>) {
+    let closer = Arc::new(Closer(lane.stream.shutdown_handle()));
+    let (peer, express) = (lane.peer, lane.express);
+    fetcher.add_lane(peer, Box::new(Watched::new(lane, tx)), closer, express);
+}
+
+/// A lane's stream that tells its owner when it is given up, so that it can be dialed again.
+struct Watched {
+    stream: crate::net::BlockingTls,
+    lane: LaneKind,
+    session: Nonce,
+    tx: Sender<Msg>,
+}
+
+impl Watched {
+    fn new(lane: DataLane, tx: Sender<Msg>) -> Self {
+        Self {
+            lane: LaneKind {
+                we_serve: lane.we_serve,
+                express: lane.express,
+            },
+            session: lane.session,
+            stream: lane.stream,
+            tx,
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // The owner may be gone already.
+        let _ = self.tx.send(Msg::DataEnded {
+            session: self.session,
+            lane: self.lane,
+        });
+    }
+}
+
+impl io::Read for Watched {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buf)
+    }
+}
+
+impl io::Write for Watched {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.stream.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// Serves a lane on a thread of its own until it ends.
+pub(super) fn spawn_server(lane: DataLane, source: Arc<Source>, tx: Sender<Msg>) {
+    let peer = lane.peer.short();
+    let thread = std::thread::Builder::new().name("left-serve".into());
+    let spawned = thread.spawn(move || {
+        let stats = ServeStats::default();
+        let end = serve(
+            Box::new(Watched::new(lane, tx)),
+            source,
+            ServeConfig::default(),
+            &stats,
+        );
+        if let Err(error) = end {
+            tracing::debug!(peer, "a data lane ended: {error}");
+        }
+    });
+    if let Err(error) = spawned {
+        tracing::error!("cannot serve a lane: {error}");
+    }
+}
+
+/// The one thread that changes this share's folder: batches in order, each durable before its
+/// results are told. Ends when the sender is dropped.
+pub(super) fn spawn_applier(
+    root: Arc<Root>,
+    stage: Arc<Stage>,
+    history: History,
+    keep: Duration,
+    tx: Sender<Msg>,
+) -> io::Result<(Sender<Vec<(OpId, Op)>>, JoinHandle<()>)> {
+    let (ops_tx, ops_rx) = unbounded::<Vec<(OpId, Op)>>();
+    let thread = std::thread::Builder::new().name("left-apply".into());
+    let spawned = thread.spawn(move || {
+        if let Err(error) = history.prune(&root, keep) {
+            tracing::warn!("old versions are not cleaned up: {error}");
+        }
+        loop {
+            let due = history.next_due();
+            let next = match due {
+                Some(at) => ops_rx.recv_timeout(at.saturating_duration_since(Instant::now())),
+                None => ops_rx.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match next {
+                Ok(mut ops) => {
+                    // One set of fsyncs for all that waits already.
+                    ops.extend(ops_rx.try_iter().flatten());
+                    let done = apply(&root, &stage, &history, &ops);
+                    if tx.send(Msg::Applied(done)).is_err() {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let rescued = history.look_again(&root);
+                    if !rescued.is_empty() {
+                        let paths = rescued.into_iter().map(|r| r.path).collect();
+                        let _ = tx.send(Msg::Rescued(paths));
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    });
+    Ok((ops_tx, spawned?))
+}
+
+/// Looks for conflict copies from before, beside everything else.
+pub(super) fn spawn_conflict_search(index: IndexReader, tx: Sender<Msg>) {
+    const PAGE: usize = 1000;
+    let thread = std::thread::Builder::new().name("left-conflicts".into());
+    let _ = thread.spawn(move || {
+        let mut found = Vec::new();
+        let mut after: Option<RelPath> = None;
+        while let Ok(page) = index.live_in_order(after.as_ref(), PAGE) {
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            let copies = page.into_iter().map(|(path, _)| path);
+            found.extend(copies.filter(|p| left_core::conflict::is_copy(p)));
+            found.truncate(MAX_CONFLICTS);
+        }
+        if !found.is_empty() {
+            let _ = tx.send(Msg::Conflicts(found));
+        }
+    });
+}

@@ -1,0 +1,65 @@
+//! What the owner of a share is told and asked by other threads.
+
+use crossbeam_channel::Sender;
+use left_core::path::RelPath;
+use left_core::plan::{OpDone, OpError, OpId};
+use left_core::version::DeviceId;
+
+use crate::net::{ControlLane, DataLane, DialError, LaneEvent};
+use left_core::message::Nonce;
+
+/// Which of the data lanes between two devices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct LaneKind {
+    /// This end answers Wants on it.
+    pub(super) we_serve: bool,
+    /// Only small contents travel on it.
+    pub(super) express: bool,
+}
+
+/// Everything that reaches the owner besides the disk's events and finished fetches.
+pub(super) enum Msg {
+    /// Another device opened a control lane, and the gate let it in.
+    Control(ControlLane),
+    /// Another device opened a data lane.
+    Data(DataLane),
+    /// Something happened on a control lane.
+    Lane {
+        peer: DeviceId,
+        session: Nonce,
+        event: LaneEvent,
+    },
+    /// A dial ended.
+    Dialed {
+        peer: DeviceId,
+        result: Result<ControlLane, DialError>,
+    },
+    /// A data lane's dial ended.
+    DialedData {
+        session: Nonce,
+        lane: LaneKind,
+        result: Result<DataLane, DialError>,
+    },
+    /// A data lane is no more.
+    DataEnded { session: Nonce, lane: LaneKind },
+    /// A data lane that ended may be dialed again.
+    RedialData { session: Nonce, lane: LaneKind },
+    /// Operations are done.
+    Applied(Vec<(OpId, Result<OpDone, OpError>)>),
+    /// A program wrote to a file after it went to history; its bytes are back at these paths.
+    Rescued(Vec<RelPath>),
+    /// Conflict copies that were there at start.
+    Conflicts(Vec<RelPath>),
+    /// Tell when this share and all connected peers have the same.
+    Wait(Sender<()>),
+    /// Hold still, or go on.
+    Pause(bool),
+    /// The user looked into an alarm.
+    Resume { accept_deletions: bool },
+    /// Bring these files again from peers.
+    Damaged(Vec<RelPath>),
+    /// The list of members changed: dial who is new.
+    MembersChanged,
+    /// Stop; nothing comes after it.
+    Stop,
+}

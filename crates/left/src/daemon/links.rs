@@ -1,0 +1,387 @@
+//! One share's connections: which control lanes are up, whom to dial and when, the data lanes.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use left_core::message::{Control, Nonce, Role, ShareId};
+use left_core::ticket::Ticket;
+use left_core::version::DeviceId;
+
+use super::ask::{LaneKind, Msg};
+use super::gate::Door;
+use crate::home::ShareRecord;
+use crate::net::proof::TicketSecret;
+use crate::net::settle::{Keep, keep};
+use crate::net::{
+    ControlLane, ControlSender, Counters, DataLane, DialControl, DialData, LaneInfo, Net,
+    SendError, ShutdownHandle,
+};
+
+/// First waiting after a failed dial; doubled each time.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+/// Longest waiting while a peer was seen not long ago.
+const NEAR_WAIT: Duration = Duration::from_secs(3);
+/// Longest waiting for a peer not seen for long.
+const FAR_WAIT: Duration = Duration::from_secs(60);
+/// Failures after which a peer counts as not seen for long.
+const FAR_AFTER: u32 = 40;
+/// A data lane that ended is dialed again after this.
+const DATA_WAIT: Duration = Duration::from_millis(500);
+/// Data lanes that came before their control lane was taken in.
+const MAX_EARLY: usize = 16;
+
+/// A control lane that is up, with its data lanes.
+pub(super) struct Link {
+    pub(super) info: LaneInfo,
+    pub(super) role: Role,
+    sender: ControlSender,
+    /// What the lane had no room for.
+    unsent: VecDeque<Control>,
+    closers: Vec<ShutdownHandle>,
+    counters: Vec<Arc<Counters>>,
+    /// For rates: bytes at the last look and when that was.
+    last: (u64, u64, Instant),
+    pub(super) rates: (u64, u64),
+}
+
+impl Link {
+    /// Bytes received and sent on data lanes.
+    pub(super) fn bytes(&self) -> (u64, u64) {
+        self.counters.iter().fold((0, 0), |(i, o), c| {
+            (
+                i + c.received.load(Ordering::Relaxed),
+                o + c.sent.load(Ordering::Relaxed),
+            )
+        })
+    }
+
+    /// Takes the rates since the last look, when that is not too near.
+    pub(super) fn look_at_rates(&mut self, now: Instant) {
+        let (input, output) = self.bytes();
+        let (old_in, old_out, at) = self.last;
+        let ms = now.duration_since(at).as_millis() as u64;
+        if ms >= 500 {
+            let rate = |new: u64, old: u64| new.saturating_sub(old) * 1000 / ms;
+            self.rates = (rate(input, old_in), rate(output, old_out));
+            self.last = (input, output, now);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Dial {
+    under_way: bool,
+    failures: u32,
+    not_before: Option<Instant>,
+    last_error: Option<String>,
+}
+
+/// See the module's text.
+pub(super) struct Links {
+    share: ShareId,
+    door: Arc<Door>,
+    net: Option<Arc<Net>>,
+    tx: Sender<Msg>,
+    up: HashMap<DeviceId, Link>,
+    dials: HashMap<DeviceId, Dial>,
+    early: Vec<DataLane>,
+}
+
+/// What a new control lane changed.
+pub(super) enum Settled {
+    /// The lane is up; it replaced one that was up before if `replaced`.
+    Up { peer: DeviceId, replaced: bool },
+    /// The lane was not needed.
+    Dropped,
+}
+
+impl Links {
+    pub(super) fn new(
+        share: ShareId,
+        door: Arc<Door>,
+        net: Option<Arc<Net>>,
+        tx: Sender<Msg>,
+    ) -> Self {
+        Self {
+            share,
+            door,
+            net,
+            tx,
+            up: HashMap::new(),
+            dials: HashMap::new(),
+            early: Vec::new(),
+        }
+    }
+
+    pub(super) fn link(&self, peer: DeviceId) -> Option<&Link> {
+        self.up.get(&peer)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&DeviceId, &mut Link)> {
+        self.up.iter_mut()
+    }
+
+    pub(super) fn peers(&self) -> Vec<DeviceId> {
+        self.up.keys().copied().collect()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.up.is_empty()
+    }
+
+    /// Dials every member that is due; returns when to look again.
+    pub(super) fn dial(&mut self, record: &ShareRecord, now: Instant) -> Option<Instant> {
+        let net = self.net.clone()?;
+        let ticket = record
+            .invitation
+            .as_deref()
+            .and_then(|t| Ticket::parse(t).ok());
+        let mut next: Option<Instant> = None;
+        for member in &record.members {
+            if member.addresses.is_empty() || self.up.contains_key(&member.device) {
+                continue;
+            }
+            let dial = self.dials.entry(member.device).or_default();
+            if dial.under_way {
+                continue;
+            }
+            if let Some(at) = dial.not_before.filter(|at| *at > now) {
+                next = Some(next.map_or(at, |n| n.min(at)));
+                continue;
+            }
+            dial.under_way = true;
+            let secret = ticket
+                .as_ref()
+                .filter(|t| t.inviter == member.device)
+                .map(|t| TicketSecret {
+                    id: t.id,
+                    secret: t.secret,
+                });
+            let call = DialControl {
+                share: self.share,
+                peers: vec![member.device],
+                addresses: member.addresses.clone(),
+                me: self.door.introduction(),
+                ticket: secret,
+            };
+            let (tx, peer, net) = (self.tx.clone(), member.device, net.clone());
+            net.runtime().clone().spawn(async move {
+                let result = net.dial_control(call).await;
+                // The owner is gone when the share was stopped meanwhile.
+                let _ = tx.send(Msg::Dialed { peer, result });
+            });
+        }
+        next
+    }
+
+    /// A dial failed: try again later.
+    pub(super) fn dial_failed(&mut self, peer: DeviceId, why: String) {
+        let dial = self.dials.entry(peer).or_default();
+        dial.under_way = false;
+        let cap = if dial.failures < FAR_AFTER {
+            NEAR_WAIT
+        } else {
+            FAR_WAIT
+        };
+        let wait = FIRST_WAIT
+            .saturating_mul(1 << dial.failures.min(10))
+            .min(cap);
+        dial.failures += 1;
+        dial.not_before = Some(Instant::now() + wait);
+        if dial.last_error.as_deref() != Some(why.as_str()) {
+            tracing::info!(peer = %peer.short(), "not reached: {why}");
+            dial.last_error = Some(why);
+        }
+    }
+
+    /// A control lane was opened, by either end.
+    pub(super) fn add(&mut self, lane: ControlLane, role: Role) -> Settled {
+        let peer = lane.info.peer;
+        if lane.info.dialed_by_us {
+            self.dials.entry(peer).or_default().under_way = false;
+        }
+        let replaced = match self.up.get(&peer) {
+            None => false,
+            Some(old) => match keep(
+                &old.info.facts(),
+                &lane.info.facts(),
+                self.door.device,
+                peer,
+            ) {
+                Keep::Existing => {
+                    self.door.forget_session(lane.info.session);
+                    lane.close("another connection between the two is kept");
+                    return Settled::Dropped;
+                }
+                Keep::New => {
+                    self.remove(peer, "another connection between the two is kept");
+                    true
+                }
+            },
+        };
+        self.dials.insert(peer, Dial::default());
+        let info = lane.info.clone();
+        let (tx, session) = (self.tx.clone(), info.session);
+        let sender = lane.start(move |event| {
+            let _ = tx.send(Msg::Lane {
+                peer,
+                session,
+                event,
+            });
+        });
+        if info.dialed_by_us {
+            self.dial_all_data(&info);
+        }
+        self.up.insert(
+            peer,
+            Link {
+                info,
+                role,
+                sender,
+                unsent: VecDeque::new(),
+                closers: Vec::new(),
+                counters: Vec::new(),
+                last: (0, 0, Instant::now()),
+                rates: (0, 0),
+            },
+        );
+        Settled::Up { peer, replaced }
+    }
+
+    /// The end that dialed the control lane dials the data lanes too, for both directions.
+    fn dial_all_data(&self, info: &LaneInfo) {
+        for we_serve in [false, true] {
+            for express in [false, true] {
+                self.dial_data(info, LaneKind { we_serve, express });
+            }
+        }
+    }
+
+    fn dial_data(&self, info: &LaneInfo, lane: LaneKind) {
+        let Some(net) = self.net.clone() else { return };
+        let call = DialData {
+            session: info.session,
+            share: self.share,
+            peer: info.peer,
+            remote: info.remote,
+            dialer_serves: lane.we_serve,
+            express: lane.express,
+        };
+        let (tx, session) = (self.tx.clone(), info.session);
+        net.runtime().clone().spawn(async move {
+            let result = net.dial_data(call).await;
+            let _ = tx.send(Msg::DialedData {
+                session,
+                lane,
+                result,
+            });
+        });
+    }
+
+    /// A data lane ended, or could not be dialed, while its control lane goes on: it is dialed again
+    /// after a moment.
+    pub(super) fn data_ended(&self, session: Nonce, lane: LaneKind) {
+        let ours = |l: &&Link| l.info.session == session && l.info.dialed_by_us;
+        let (Some(net), Some(_)) = (&self.net, self.up.values().find(ours)) else {
+            return;
+        };
+        let tx = self.tx.clone();
+        net.runtime().spawn(async move {
+            tokio::time::sleep(DATA_WAIT).await;
+            let _ = tx.send(Msg::RedialData { session, lane });
+        });
+    }
+
+    /// The moment is over.
+    pub(super) fn redial_data(&self, session: Nonce, lane: LaneKind) {
+        if let Some(link) = self.up.values().find(|l| l.info.session == session) {
+            self.dial_data(&link.info, lane);
+        }
+    }
+
+    /// A data lane came. Gives it back when its control lane is up, else keeps it for a moment or
+    /// drops it.
+    pub(super) fn add_data(&mut self, lane: DataLane) -> Option<DataLane> {
+        let Some(link) = self.up.get_mut(&lane.peer) else {
+            self.early.truncate(MAX_EARLY - 1);
+            self.early.insert(0, lane);
+            return None;
+        };
+        if link.info.session != lane.session {
+            if self.early.len() < MAX_EARLY {
+                self.early.push(lane);
+            }
+            return None;
+        }
+        link.closers.push(lane.stream.shutdown_handle());
+        link.counters.push(lane.stream.counters());
+        Some(lane)
+    }
+
+    /// Data lanes that came before their control lane; call after [`add`](Self::add).
+    pub(super) fn take_early(&mut self, session: Nonce) -> Vec<DataLane> {
+        let (now, rest) = std::mem::take(&mut self.early)
+            .into_iter()
+            .partition(|lane| lane.session == session);
+        self.early = rest;
+        now
+    }
+
+    /// A control lane ended by itself. Whether it was the one that is up.
+    pub(super) fn ended(&mut self, peer: DeviceId, session: Nonce) -> bool {
+        self.door.forget_session(session);
+        if self.up.get(&peer).is_none_or(|l| l.info.session != session) {
+            return false;
+        }
+        self.remove(peer, "the control lane is gone");
+        true
+    }
+
+    /// Closes a peer's lanes.
+    pub(super) fn remove(&mut self, peer: DeviceId, why: &str) -> bool {
+        let Some(link) = self.up.remove(&peer) else {
+            return false;
+        };
+        link.sender.close(why);
+        for closer in &link.closers {
+            closer.shutdown();
+        }
+        self.door.forget_session(link.info.session);
+        true
+    }
+
+    /// Sends, or keeps for when there is room. Returns how many Index messages went out.
+    pub(super) fn send(&mut self, peer: DeviceId, message: Control) -> usize {
+        let Some(link) = self.up.get_mut(&peer) else {
+            return 0;
+        };
+        link.unsent.push_back(message);
+        Self::flush(link)
+    }
+
+    /// The lane has room again. Returns how many Index messages went out.
+    pub(super) fn send_ready(&mut self, peer: DeviceId) -> usize {
+        self.up.get_mut(&peer).map_or(0, Self::flush)
+    }
+
+    fn flush(link: &mut Link) -> usize {
+        let mut sent = 0;
+        while let Some(message) = link.unsent.pop_front() {
+            let is_index = matches!(message, Control::Index(_));
+            match link.sender.try_send(message) {
+                Ok(()) => sent += usize::from(is_index),
+                Err(SendError::Full(message)) => {
+                    link.unsent.push_front(message);
+                    break;
+                }
+                // Its end is reported by the lane itself.
+                Err(SendError::Closed) => link.unsent.clear(),
+                Err(error) => tracing::error!("cannot send: {error}"),
+            }
+        }
+        sent
+    }
+}

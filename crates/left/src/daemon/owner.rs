@@ -1,0 +1,714 @@
+//! One share's owner: the one thread that drives the engine and owns its index. Everything else
+//! sends it messages and takes its effects.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, after, bounded, never, select, unbounded};
+use left_core::diff::Observation;
+use left_core::engine::{Config, Effect, Engine, Event, Now, Report};
+use left_core::index::{Index, IndexError};
+use left_core::message::{Control, Nonce, Role};
+use left_core::path::RelPath;
+use left_core::plan::{FetchError, Op, OpId, StageName};
+use left_core::version::DeviceId;
+use tokio::sync::broadcast;
+
+use super::adapt::{self, Source};
+use super::ask::Msg;
+use super::gate::Door;
+use super::handle::{DaemonEvent, Transfer};
+use super::links::{Links, Settled};
+use super::members::Members;
+use super::snapshot::{Board, Progressing};
+use crate::disk::{DiskEye, EyeEvent, History, Root, Stage};
+use crate::net::{ControlLane, DataLane, DialError, LaneEvent, Net};
+use crate::store::{IndexDb, Manifests};
+use crate::transfer::Fetcher;
+
+/// Disk events that may wait for the owner.
+const EYE_QUEUE: usize = 64;
+/// Looking at rates and progress while there is work.
+const BEAT: Duration = Duration::from_millis(500);
+/// Versions in history are kept for so long.
+const HISTORY_AGE: Duration = Duration::from_secs(30 * 86_400);
+
+/// What one run of a share is made of.
+pub(super) struct Setup {
+    pub(super) device: DeviceId,
+    pub(super) path: PathBuf,
+    pub(super) members: Members,
+    pub(super) door: Arc<Door>,
+    pub(super) net: Option<Arc<Net>>,
+    pub(super) events: broadcast::Sender<DaemonEvent>,
+    pub(super) board: Arc<Board>,
+    /// Told once how the first dial with a ticket went.
+    pub(super) joined: Option<Sender<Result<(), String>>>,
+}
+
+/// Why an owner ended.
+pub(super) enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// The share can not be worked on now; the reason, and whether trying again may help soon.
+    Broken(String),
+}
+
+pub(super) type FetchResults = Vec<(OpId, Result<StageName, FetchError>)>;
+
+pub(super) struct Owner {
+    setup: Setup,
+    tx: Sender<Msg>,
+    engine: Engine,
+    index: IndexDb,
+    root: Arc<Root>,
+    eye: DiskEye,
+    fetcher: Fetcher,
+    fetched: Receiver<FetchResults>,
+    looks: Receiver<EyeEvent>,
+    /// The thread that changes the disk, and where it takes its work from.
+    apply: Option<Sender<Vec<(OpId, Op)>>>,
+    applier: Option<JoinHandle<()>>,
+    source: Arc<Source>,
+    links: Links,
+    waits: HashMap<u64, Sender<()>>,
+    next_wait: u64,
+    conflicts: Vec<RelPath>,
+    problems: Vec<(String, String)>,
+    notices: Vec<String>,
+    progress: Progressing,
+    /// Events that came of effects.
+    queue: VecDeque<Event>,
+    /// Something happened since the state was last put where people find it.
+    dirty: bool,
+    started: Instant,
+    next_dial: Option<Instant>,
+    stop: bool,
+}
+
+/// Runs a share until it is stopped or broken.
+pub(super) fn run(setup: Setup, tx: Sender<Msg>, rx: &Receiver<Msg>) -> Ended {
+    let mut owner = match Owner::open(setup, tx) {
+        Ok(owner) => owner,
+        Err(reason) => return Ended::Broken(reason),
+    };
+    let result = owner.work(rx);
+    owner.close();
+    match result {
+        Ok(()) => Ended::Stopped,
+        Err(error) => {
+            if let IndexError::Corrupt(why) = &error {
+                owner.index.condemn(why);
+            }
+            Ended::Broken(error.to_string())
+        }
+    }
+}
+
+impl Owner {
+    fn open(setup: Setup, tx: Sender<Msg>) -> Result<Self, String> {
+        let text = |e: &dyn std::fmt::Display| e.to_string();
+        let root = Arc::new(Root::open(&setup.path).map_err(|e| text(&e))?);
+        root.check().map_err(|e| text(&e))?;
+        let own = setup.path.join(crate::home::MARKER_DIR);
+        let (index, opened) =
+            IndexDb::open(&own.join("index.db"), setup.device).map_err(|e| text(&e))?;
+        let manifests = Manifests::open(&own.join("manifests.db")).map_err(|e| text(&e))?;
+        let stage = Arc::new(Stage::open(&root).map_err(|e| text(&e))?);
+        let history = History::open(&root).map_err(|e| text(&e))?;
+        let reader = |()| index.reader().map_err(|e| text(&e));
+        let mut notices = Vec::new();
+        if root.is_weak() {
+            notices.push(
+                "this file system cannot swap files in one step; replacing files is a little \
+                 less safe here against a program that edits at the same instant"
+                    .to_owned(),
+            );
+        }
+        if let Some(why) = opened.rebuilt {
+            notices.push(format!("the index was made anew: {why}; nothing is lost"));
+        }
+        // Small staged files belong to the last run; big ones are continued.
+        stage.clean(|name| name.len() == 64).map_err(|e| text(&e))?;
+        let source = Arc::new(Source::new(root.clone(), reader(())?, manifests.clone()));
+        let (fetch_tx, fetched) = unbounded();
+        let fetcher = adapt::fetcher(&root, &stage, &manifests, fetch_tx);
+        let (look_tx, looks) = bounded(EYE_QUEUE);
+        let eye = DiskEye::start(
+            root.clone(),
+            Box::new(adapt::Scan(reader(())?)),
+            Arc::new(adapt::Sink(manifests)),
+            look_tx,
+        )
+        .map_err(|e| text(&e))?;
+        let (apply, applier) =
+            adapt::spawn_applier(root.clone(), stage, history, HISTORY_AGE, tx.clone())
+                .map_err(|e| text(&e))?;
+        adapt::spawn_conflict_search(reader(())?, tx.clone());
+        let config = Config {
+            device: setup.device,
+            role: setup.members.role(),
+        };
+        let id = setup.members.id();
+        Ok(Self {
+            engine: Engine::new(config, &index),
+            links: Links::new(id, setup.door.clone(), setup.net.clone(), tx.clone()),
+            setup,
+            tx,
+            index,
+            root,
+            eye,
+            fetcher,
+            fetched,
+            looks,
+            apply: Some(apply),
+            applier: Some(applier),
+            source,
+            waits: HashMap::new(),
+            next_wait: 1,
+            conflicts: Vec::new(),
+            problems: Vec::new(),
+            notices,
+            progress: Progressing::default(),
+            queue: VecDeque::new(),
+            dirty: true,
+            started: Instant::now(),
+            next_dial: None,
+            stop: false,
+        })
+    }
+
+    fn work(&mut self, rx: &Receiver<Msg>) -> Result<(), IndexError> {
+        if self.setup.members.record().paused {
+            self.handle(Event::Pause(true))?;
+        }
+        self.dial();
+        while !self.stop {
+            self.publish()?;
+            let (fetched, looks) = (self.fetched.clone(), self.looks.clone());
+            let timer = self.next_wake().map_or_else(never, after);
+            select! {
+                recv(rx) -> msg => match msg {
+                    Ok(msg) => self.message(msg)?,
+                    Err(_) => break,
+                },
+                recv(looks) -> event => match event {
+                    Ok(event) => self.look(event)?,
+                    Err(_) => return Err(IndexError::Failed("the folder is watched no more".into())),
+                },
+                recv(fetched) -> results => if let Ok(mut results) = results {
+                    // What came meanwhile goes into the same batch: one fsync for all.
+                    results.extend(fetched.try_iter().flatten());
+                    self.handle(Event::Fetched(results))?;
+                },
+                recv(timer) -> _ => self.handle(Event::Tick)?,
+            }
+            if self.next_dial.is_some_and(|at| at <= Instant::now()) {
+                self.dial();
+            }
+        }
+        Ok(())
+    }
+
+    /// How long to sleep at most; for ever when nothing is to be done.
+    fn next_wake(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let tick = self
+            .engine
+            .next_tick(self.now())
+            .map(|ms| Duration::from_millis(ms).saturating_sub(self.started.elapsed()));
+        let dial = self.next_dial.map(|at| at.saturating_duration_since(now));
+        let beat = self.progress.is_working().then_some(BEAT);
+        let beat = if self.dirty {
+            Some(super::snapshot::EVERY)
+        } else {
+            beat
+        };
+        [tick, dial, beat].into_iter().flatten().min()
+    }
+
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+        Now {
+            mono_ms: self.started.elapsed().as_millis() as u64,
+            wall_ms: wall.map_or(1, |d| d.as_millis() as u64),
+        }
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), IndexError> {
+        self.queue.push_back(event);
+        while let Some(event) = self.queue.pop_front() {
+            self.dirty |= !matches!(event, Event::Tick);
+            let now = self.now();
+            for effect in self.engine.step(now, event, &mut self.index)? {
+                self.dirty = true;
+                self.run_effect(effect);
+            }
+        }
+        Ok(())
+    }
+
+    fn run_effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { peer, message } => {
+                let sent = self.links.send(peer, message);
+                self.sent(peer, sent);
+            }
+            Effect::Disconnect { peer, reason } => {
+                tracing::warn!(peer = %peer.short(), "disconnected: {reason}");
+                self.links.remove(peer, &reason);
+                self.links.dial_failed(peer, reason.clone());
+                self.lost(peer, &reason);
+            }
+            Effect::Fetch(items) => self.fetcher.submit(items),
+            Effect::Apply(ops) => {
+                if self.apply.as_ref().is_none_or(|a| a.send(ops).is_err()) {
+                    tracing::error!("the thread that changes the disk is gone");
+                    self.stop = true;
+                }
+            }
+            Effect::Rescan(paths) => self.eye.rescan(paths),
+            Effect::RescanAll => self.eye.scan_all(),
+            Effect::Barrier(token) => self.eye.barrier(token),
+            Effect::Waited(id) => {
+                if let Some(reply) = self.waits.remove(&id) {
+                    // Who waited may have given up.
+                    let _ = reply.send(());
+                }
+            }
+            Effect::Report(report) => self.report(report),
+        }
+    }
+
+    fn sent(&mut self, peer: DeviceId, index_messages: usize) {
+        for _ in 0..index_messages {
+            self.queue.push_back(Event::SendReady { peer });
+        }
+    }
+
+    /// The disk showed something. Each observation is checked once more, in the same breath in
+    /// which the engine records it: an operation of ours may have been done since it was made.
+    fn look(&mut self, event: EyeEvent) -> Result<(), IndexError> {
+        match event {
+            EyeEvent::Observed(seen) => {
+                let (good, stale): (Vec<Observation>, Vec<Observation>) = seen
+                    .into_iter()
+                    .partition(|o| self.engine.is_path_busy(&o.path) || self.root.still_holds(o));
+                if !stale.is_empty() {
+                    self.eye.rescan(stale.into_iter().map(|o| o.path).collect());
+                }
+                self.handle(Event::Observed(good))
+            }
+            EyeEvent::ScanDone => self.handle(Event::ScanDone),
+            EyeEvent::Barrier(token) => self.handle(Event::BarrierDone(token)),
+            EyeEvent::Problem { what, reason } => {
+                self.problem(what, reason);
+                Ok(())
+            }
+            EyeEvent::RootGone(gone) => self.handle(Event::RootGone(gone.to_string())),
+            EyeEvent::RootBack => self.handle(Event::Resume {
+                accept_deletions: false,
+            }),
+            EyeEvent::WatchLimit { reason } => {
+                self.notice(reason);
+                Ok(())
+            }
+            EyeEvent::Activity { .. } => Ok(()),
+        }
+    }
+
+    fn message(&mut self, msg: Msg) -> Result<(), IndexError> {
+        match msg {
+            Msg::Control(lane) => self.add_lane(lane),
+            Msg::Data(lane) => {
+                self.add_data(lane);
+                Ok(())
+            }
+            Msg::Dialed { peer, result } => self.dialed(peer, result),
+            Msg::DialedData {
+                session,
+                lane,
+                result,
+            } => {
+                match result {
+                    Ok(lane) => self.add_data(lane),
+                    Err(error) => {
+                        tracing::info!("no data lane: {error}");
+                        self.links.data_ended(session, lane);
+                    }
+                }
+                Ok(())
+            }
+            Msg::DataEnded { session, lane } => {
+                self.links.data_ended(session, lane);
+                Ok(())
+            }
+            Msg::RedialData { session, lane } => {
+                self.links.redial_data(session, lane);
+                Ok(())
+            }
+            Msg::Lane {
+                peer,
+                session,
+                event,
+            } => self.lane(peer, session, event),
+            Msg::Applied(results) => self.handle(Event::Applied(results)),
+            Msg::Rescued(paths) => {
+                for path in &paths {
+                    let text = format!(
+                        "a program wrote to a file after it was replaced; what it wrote is in {path}"
+                    );
+                    self.notice(text);
+                }
+                self.conflicts.extend(paths.iter().cloned());
+                self.eye.rescan(paths);
+                Ok(())
+            }
+            Msg::Conflicts(paths) => {
+                self.conflicts.extend(paths);
+                Ok(())
+            }
+            Msg::Wait(reply) => {
+                let id = self.next_wait;
+                self.next_wait += 1;
+                self.waits.insert(id, reply);
+                self.handle(Event::Wait(id))
+            }
+            Msg::Pause(on) => self.handle(Event::Pause(on)),
+            Msg::Resume { accept_deletions } => self.handle(Event::Resume { accept_deletions }),
+            Msg::Damaged(paths) => self.handle(Event::Damaged(paths)),
+            Msg::MembersChanged => {
+                self.dial();
+                Ok(())
+            }
+            Msg::Stop => {
+                self.stop = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn dial(&mut self) {
+        let record = self.setup.members.record();
+        self.next_dial = self.links.dial(&record, Instant::now());
+    }
+
+    fn dialed(
+        &mut self,
+        peer: DeviceId,
+        result: Result<ControlLane, DialError>,
+    ) -> Result<(), IndexError> {
+        let outcome = match result {
+            Ok(lane) => {
+                let role = lane.info.dialer_role;
+                let joined = self.setup.members.update(|record| {
+                    record.invitation = None;
+                    record.role = role;
+                });
+                if let Err(error) = joined {
+                    tracing::error!("{error}");
+                }
+                self.add_lane(lane)?;
+                Ok(())
+            }
+            Err(error) => {
+                self.links.dial_failed(peer, error.to_string());
+                match error {
+                    DialError::Refused(_)
+                    | DialError::WrongKey { .. }
+                    | DialError::Protocol { .. } => Err(error.to_string()),
+                    // Not there (yet): tried again.
+                    _ => {
+                        self.dial();
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        if let Some(joined) = self.setup.joined.take() {
+            let _ = joined.send(outcome);
+        }
+        self.dial();
+        Ok(())
+    }
+
+    fn add_lane(&mut self, lane: ControlLane) -> Result<(), IndexError> {
+        let info = lane.info.clone();
+        let members = &self.setup.members;
+        // We decide what a peer may do; one we dialed and do not know invited us.
+        let role = members.role_of(info.peer).unwrap_or(Role::ReadWrite);
+        if let Err(error) = members.meet(info.peer, role, &info.name, &info.addresses) {
+            tracing::error!("{error}");
+        }
+        let Settled::Up { peer, replaced } = self.links.add(lane, role) else {
+            return Ok(());
+        };
+        if replaced {
+            self.fetcher.drop_peer(peer);
+            self.handle(Event::PeerDown { peer })?;
+        }
+        tracing::info!(peer = %peer.short(), name = info.name, address = %info.remote, "connected");
+        let _ = self.setup.events.send(DaemonEvent::PeerConnected {
+            share: self.setup.path.clone(),
+            device: peer,
+            name: info.name.clone(),
+            address: info.remote.to_string(),
+        });
+        self.fetcher.add_peer(peer);
+        self.handle(Event::PeerUp { peer, role })?;
+        for lane in self.links.take_early(info.session) {
+            self.add_data(lane);
+        }
+        self.tell_members(None);
+        Ok(())
+    }
+
+    /// Tells all connected peers (or but the one it came from) who is a member.
+    fn tell_members(&mut self, but: Option<DeviceId>) {
+        let me = self.setup.door.introduction();
+        let all = self
+            .setup
+            .members
+            .to_tell(self.setup.device, &me.name, &me.addresses);
+        for peer in self.links.peers() {
+            if Some(peer) != but {
+                self.links.send(peer, Control::Members(all.clone()));
+            }
+        }
+    }
+
+    fn add_data(&mut self, lane: DataLane) {
+        let Some(lane) = self.links.add_data(lane) else {
+            return;
+        };
+        let tx = self.tx.clone();
+        if lane.we_serve {
+            adapt::spawn_server(lane, self.source.clone(), tx);
+        } else {
+            adapt::add_lane(&self.fetcher, lane, tx);
+        }
+    }
+
+    fn lane(&mut self, peer: DeviceId, session: Nonce, event: LaneEvent) -> Result<(), IndexError> {
+        let current = self
+            .links
+            .link(peer)
+            .is_some_and(|l| l.info.session == session);
+        match event {
+            LaneEvent::Message(_) | LaneEvent::SendReady if !current => Ok(()),
+            LaneEvent::Message(incoming) => match incoming.take() {
+                Control::Members(told) => {
+                    self.heard(peer, &told);
+                    Ok(())
+                }
+                message => self.handle(Event::Message { peer, message }),
+            },
+            LaneEvent::SendReady => {
+                let sent = self.links.send_ready(peer);
+                self.sent(peer, sent);
+                self.handle(Event::Tick)
+            }
+            LaneEvent::Closed(end) => {
+                if self.links.ended(peer, session) {
+                    self.lost(peer, &end.to_string());
+                    self.handle(Event::PeerDown { peer })?;
+                    self.dial();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn lost(&mut self, peer: DeviceId, why: &str) {
+        tracing::info!(peer = %peer.short(), "connection lost: {why}");
+        self.fetcher.drop_peer(peer);
+        self.queue.push_back(Event::PeerDown { peer });
+        let record = self.setup.members.record();
+        let name = record.members.iter().find(|m| m.device == peer);
+        let _ = self.setup.events.send(DaemonEvent::PeerLost {
+            share: self.setup.path.clone(),
+            device: peer,
+            name: name.map(|m| m.name.clone()).unwrap_or_default(),
+            why: why.to_owned(),
+        });
+        self.next_dial = Some(Instant::now());
+    }
+
+    fn heard(&mut self, from: DeviceId, told: &[left_core::message::Member]) {
+        let members = &self.setup.members;
+        if members.role_of(from) != Some(Role::ReadWrite) {
+            return;
+        }
+        match members.hear(self.setup.device, from, told) {
+            Ok(true) => {
+                self.tell_members(Some(from));
+                self.dial();
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+
+    fn notice(&mut self, text: String) {
+        /// Older ones make room.
+        const MAX_NOTICES: usize = 20;
+        if self.notices.contains(&text) {
+            return;
+        }
+        if self.notices.len() >= MAX_NOTICES {
+            self.notices.remove(0);
+        }
+        let _ = self
+            .setup
+            .events
+            .send(DaemonEvent::Notice { text: text.clone() });
+        self.notices.push(text);
+    }
+
+    fn problem(&mut self, path: String, reason: String) {
+        /// What status can show.
+        const MAX_PROBLEMS: usize = 500;
+        if self
+            .problems
+            .iter()
+            .any(|(p, r)| *p == path && *r == reason)
+        {
+            return;
+        }
+        self.problems.retain(|(p, _)| *p != path);
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push((path.clone(), reason.clone()));
+        }
+        tracing::warn!(path, "{reason}");
+        let _ = self.setup.events.send(DaemonEvent::Problem {
+            share: self.setup.path.clone(),
+            path,
+            reason,
+        });
+    }
+
+    fn report(&mut self, report: Report) {
+        let share = self.setup.path.clone();
+        let event = match report {
+            Report::Received { path, bytes } => DaemonEvent::FileReceived {
+                share,
+                path: path.to_string(),
+                bytes,
+            },
+            Report::Deleted { path } => DaemonEvent::FileDeleted {
+                share,
+                path: path.to_string(),
+            },
+            Report::Conflict { path, copy } => {
+                self.conflicts.push(copy.clone());
+                DaemonEvent::Conflict {
+                    share,
+                    path: path.to_string(),
+                    copy: copy.to_string(),
+                }
+            }
+            Report::Problem { path, reason } => {
+                self.problem(path.to_string(), reason);
+                return;
+            }
+            Report::Solved { path } => {
+                let path = path.to_string();
+                self.problems.retain(|(p, _)| *p != path);
+                DaemonEvent::Solved { share, path }
+            }
+            Report::Alarm { reason } => {
+                tracing::error!("{reason}");
+                let (reason, todo) = super::snapshot::split_todo(&reason);
+                DaemonEvent::Alarm {
+                    share,
+                    reason,
+                    todo,
+                }
+            }
+            Report::AlarmOver => DaemonEvent::AlarmOver { share },
+            Report::Full(true) => {
+                self.notice("no room on the disk: transfers pause until there is".into());
+                return;
+            }
+            Report::Full(false) => {
+                self.notices
+                    .retain(|n| !n.starts_with("no room on the disk"));
+                return;
+            }
+        };
+        let _ = self.setup.events.send(event);
+    }
+
+    /// Puts the share's state where `status` finds it.
+    fn publish(&mut self) -> Result<(), IndexError> {
+        let working = self.progress.is_working();
+        if !(self.dirty || working) || !self.setup.board.is_due() {
+            return Ok(());
+        }
+        self.dirty = false;
+        let now = Instant::now();
+        for (_, link) in self.links.iter_mut() {
+            link.look_at_rates(now);
+        }
+        let index = &self.index;
+        self.conflicts.sort();
+        self.conflicts.dedup();
+        self.conflicts.retain(|path| {
+            index
+                .get(path)
+                .is_ok_and(|r| r.is_some_and(|r| r.entry.node.is_live()))
+        });
+        let state = self.engine.state(&self.index)?;
+        let record = self.setup.members.record();
+        let transfers = self.transfers();
+        let status = super::snapshot::status(&super::snapshot::Parts {
+            record: &record,
+            path: &self.setup.path,
+            state: &state,
+            links: &self.links,
+            conflicts: &self.conflicts,
+            problems: &self.problems,
+            notices: &self.notices,
+            transfers,
+        });
+        let events = &self.setup.events;
+        self.progress.tell(&status, events);
+        self.setup.board.publish(status);
+        Ok(())
+    }
+
+    /// Ends everything that was started, in an order in which nobody waits for anybody.
+    fn close(&mut self) {
+        for peer in self.links.peers() {
+            self.links.remove(peer, "left stops there");
+        }
+        // What was begun is finished; nobody else may work on the folder before. Dropping the
+        // owner ends the fetcher and the eye.
+        self.apply = None;
+        if self.applier.take().is_some_and(|t| t.join().is_err()) {
+            tracing::error!("the thread that changes the disk ended in a panic");
+        }
+    }
+
+    fn transfers(&self) -> Vec<Transfer> {
+        let big = self.fetcher.progress().big;
+        let running = big.iter().filter_map(|item| {
+            Some(Transfer {
+                path: self.engine.path_of(item.id)?.to_string(),
+                done: item.done,
+                total: item.total,
+            })
+        });
+        running.collect()
+    }
+}
+
+/// Sends without blocking; a full queue means that the receiver will look anyway.
+pub(super) fn nudge(tx: &Sender<Msg>, msg: Msg) {
+    if let Err(TrySendError::Full(_)) = tx.try_send(msg) {
+        tracing::debug!("a share's queue is full");
+    }
+}

@@ -1,0 +1,157 @@
+//! Which paths are to be looked at, and when.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use left_core::path::RelPath;
+
+use crate::disk::watch::When;
+
+/// Hints are gathered so long, so that a burst is one batch and both ends of a rename are in it.
+const COALESCE: Duration = Duration::from_millis(3);
+/// A file that is being written is read when it was left alone for so long.
+const QUIET: Duration = Duration::from_millis(200);
+/// More hints than this are not worth keeping apart: the whole tree is looked at instead.
+const MAX_HINTS: usize = 100_000;
+
+/// How to look at one path.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Hint {
+    /// And at all below it.
+    pub(super) deep: bool,
+    /// It was made and not closed yet, as far as is known.
+    pub(super) created: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Hints {
+    now: BTreeMap<RelPath, Hint>,
+    due: Option<Instant>,
+    quiet: BTreeMap<RelPath, Instant>,
+    /// Not later than the first quiet file's time.
+    quiet_due: Option<Instant>,
+    /// Put off until a hold ends.
+    held: BTreeSet<RelPath>,
+}
+
+impl Hints {
+    pub(super) fn add(&mut self, path: RelPath, when: When, deep: bool) {
+        let now = Instant::now();
+        match when {
+            When::Quiet => {
+                let due = now + QUIET;
+                self.quiet.insert(path, due);
+                self.quiet_due = Some(self.quiet_due.map_or(due, |d| d.min(due)));
+                return;
+            }
+            When::Attributes if self.quiet.contains_key(&path) => return,
+            When::Created if self.now.contains_key(&path) => return,
+            When::Created => {
+                let created = Hint {
+                    deep: false,
+                    created: true,
+                };
+                self.now.insert(path, created);
+            }
+            When::Attributes => {
+                // Says nothing about a file that is still open: its hint stays as it is.
+                self.now.entry(path).or_default();
+            }
+            When::Now => {
+                self.quiet.remove(&path);
+                let hint = self.now.entry(path).or_default();
+                hint.deep |= deep;
+                hint.created = false;
+            }
+        }
+        self.due.get_or_insert(now + COALESCE);
+    }
+
+    /// Puts a path off until its hold ends.
+    pub(super) fn put_off(&mut self, path: RelPath) {
+        self.held.insert(path);
+    }
+
+    /// Takes up again what is not held any more.
+    pub(super) fn release(&mut self, is_held: impl Fn(&RelPath) -> bool) {
+        let (still, free) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|p| is_held(p));
+        self.held = still;
+        for path in free {
+            self.add(path, When::Now, false);
+        }
+    }
+
+    pub(super) fn has_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Whether a file is waiting to be left alone.
+    pub(super) fn is_quiet_waiting(&self, path: &RelPath) -> bool {
+        self.quiet.contains_key(path)
+    }
+
+    pub(super) fn are_too_many(&self) -> bool {
+        self.now.len() + self.quiet.len() > MAX_HINTS
+    }
+
+    /// Forgets all but what is put off: the whole tree is going to be looked at.
+    pub(super) fn clear_looks(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        *self = Hints {
+            held,
+            ..Hints::default()
+        };
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Hints::default();
+    }
+
+    /// When the next hint is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        match (self.due, self.quiet_due) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// The hints that are due.
+    pub(super) fn take_due(&mut self, now: Instant) -> BTreeMap<RelPath, Hint> {
+        if self.quiet_due.is_some_and(|d| d <= now) {
+            let ready: Vec<RelPath> = self
+                .quiet
+                .iter()
+                .filter(|(_, due)| **due <= now)
+                .map(|(path, _)| path.clone())
+                .collect();
+            for path in ready {
+                self.quiet.remove(&path);
+                let hint = self.now.entry(path).or_default();
+                hint.created = false;
+                self.due = Some(now);
+            }
+            self.quiet_due = self.quiet.values().min().copied();
+        }
+        if self.due.is_none_or(|d| d > now) {
+            return BTreeMap::new();
+        }
+        self.due = None;
+        std::mem::take(&mut self.now)
+    }
+
+    /// All hints, also of files that are being written.
+    pub(super) fn take_all(&mut self) -> BTreeMap<RelPath, Hint> {
+        self.due = None;
+        self.quiet_due = None;
+        let mut all = std::mem::take(&mut self.now);
+        for path in std::mem::take(&mut self.quiet).into_keys() {
+            all.entry(path).or_default();
+        }
+        for hint in all.values_mut() {
+            hint.created = false;
+        }
+        all
+    }
+}

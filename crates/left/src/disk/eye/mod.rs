@@ -1,0 +1,251 @@
+//! [`DiskEye`]: one thread that watches a share's folder, looks at what may have changed and reports
+//! what differs from the index.
+//!
+//! It only reports; every observation was true when it was looked at, and the one who takes it must
+//! ask [`Root::still_holds`] in the same breath in which it is recorded.
+
+mod hints;
+mod judge;
+mod pool;
+mod run;
+mod sweep;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use left_core::content::{ContentId, Segment};
+use left_core::diff::Observation;
+use left_core::entry::{Mtime, Record};
+use left_core::index::IndexError;
+use left_core::path::RelPath;
+use rustix::event::EventfdFlags;
+
+use super::root::{Root, RootGone};
+
+/// What the eye asks of the index: our own records as they are committed now.
+pub trait ScanIndex {
+    /// The record of a path, live or tombstone.
+    fn get(&self, path: &RelPath) -> Result<Option<Record>, IndexError>;
+    /// The live records directly in a folder (`None`: the root), sorted.
+    fn children(&self, dir: Option<&RelPath>) -> Result<Vec<(RelPath, Record)>, IndexError>;
+    /// Live files that had this inode, size and mtime when last seen.
+    fn by_inode(
+        &self,
+        ino: u64,
+        size: u64,
+        mtime: Mtime,
+    ) -> Result<Vec<(RelPath, Record)>, IndexError>;
+}
+
+/// Takes the manifests of files longer than [`WHOLE_MAX`](left_core::content::WHOLE_MAX), segment by
+/// segment while they are read. Used by several threads at once.
+pub trait ManifestSink: Send + Sync {
+    /// A file begins.
+    fn begin(&self) -> Box<dyn ManifestOut + '_>;
+    /// Whether the manifest of this content is stored already.
+    fn has(&self, content: &ContentId) -> bool;
+}
+
+/// One manifest on its way. Dropped without [`finish`](Self::finish) it is forgotten.
+pub trait ManifestOut {
+    /// The next segment.
+    fn segment(&mut self, segment: &Segment);
+    /// The file was read to its end and had not changed.
+    fn finish(self: Box<Self>, content: ContentId, size: u64) -> Result<(), IndexError>;
+}
+
+/// What the eye says.
+#[derive(Debug)]
+pub enum EyeEvent {
+    /// What was seen and differs from the index. Within one sweep, what is new or changed comes before
+    /// what is gone.
+    Observed(Vec<Observation>),
+    /// The whole tree was looked at since the start or since [`DiskEye::scan_all`].
+    ScanDone,
+    /// All that had changed before [`DiskEye::barrier`] was observed.
+    Barrier(u64),
+    /// Something that no observation can say.
+    Problem {
+        /// What it is about: a name or path for people, or the share as a whole.
+        what: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The root can not be trusted: nothing is observed until [`EyeEvent::RootBack`].
+    RootGone(RootGone),
+    /// The root is as it was; all is being looked at again.
+    RootBack,
+    /// Not all folders could be watched; the share is looked through now and then instead.
+    WatchLimit {
+        /// What to do about it.
+        reason: String,
+    },
+    /// How far the work at hand is; sent now and then, and dropped when nobody takes it.
+    Activity {
+        /// Paths looked at since the eye was started.
+        looked: u64,
+        /// Bytes of large files read since the eye was started.
+        read: u64,
+        /// Whether a sweep is running.
+        scanning: bool,
+    },
+}
+
+pub(crate) enum Command {
+    Rescan(Vec<RelPath>),
+    ScanAll,
+    Barrier(u64),
+    /// A hold ended.
+    Released,
+}
+
+type Holds = Arc<Mutex<HashMap<RelPath, usize>>>;
+
+/// Sends commands to the eye and wakes it.
+#[derive(Clone)]
+struct Bell {
+    commands: Sender<Command>,
+    wake: Arc<OwnedFd>,
+}
+
+impl Bell {
+    fn send(&self, command: Command) {
+        // The eye may have ended: nobody is left to look.
+        let _ = self.commands.send(command);
+        ring(&self.wake);
+    }
+}
+
+pub(crate) fn ring(wake: &OwnedFd) {
+    let _ = rustix::io::write(wake, &1u64.to_ne_bytes());
+}
+
+/// A running eye. Dropping it stops it.
+pub struct DiskEye {
+    bell: Bell,
+    stop: Arc<AtomicBool>,
+    holds: Holds,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl DiskEye {
+    /// Starts watching, and looks at the whole tree once.
+    pub fn start(
+        root: Arc<Root>,
+        index: Box<dyn ScanIndex + Send>,
+        manifests: Arc<dyn ManifestSink>,
+        out: Sender<EyeEvent>,
+    ) -> io::Result<DiskEye> {
+        let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
+        let wake = Arc::new(rustix::event::eventfd(0, flags)?);
+        let (commands, inbox): (_, Receiver<Command>) = unbounded();
+        let stop = Arc::new(AtomicBool::new(false));
+        let holds = Holds::default();
+        let pool = pool::HashPool::start(&root, &manifests, &wake, &stop)?;
+        let eye = run::Eye::new(run::Parts {
+            root,
+            index,
+            manifests,
+            out,
+            inbox,
+            wake: Arc::clone(&wake),
+            stop: Arc::clone(&stop),
+            holds: Arc::clone(&holds),
+            pool,
+        });
+        let thread = std::thread::Builder::new()
+            .name("disk-eye".into())
+            .spawn(move || eye.run())?;
+        Ok(DiskEye {
+            bell: Bell { commands, wake },
+            stop,
+            holds,
+            thread: Some(thread),
+        })
+    }
+
+    /// Looks at these paths and all below them now.
+    pub fn rescan(&self, paths: Vec<RelPath>) {
+        self.bell.send(Command::Rescan(paths));
+    }
+
+    /// Looks at the whole tree, then says [`EyeEvent::ScanDone`].
+    pub fn scan_all(&self) {
+        self.bell.send(Command::ScanAll);
+    }
+
+    /// Observes all that changed until now, also files that are still being written, then says
+    /// [`EyeEvent::Barrier`].
+    pub fn barrier(&self, token: u64) {
+        self.bell.send(Command::Barrier(token));
+    }
+
+    /// Until the answer is dropped, hints about these paths are put off: for whoever changes them on
+    /// disk and records that in the index, so that the change is not read back in between.
+    #[must_use]
+    pub fn hold(&self, paths: Vec<RelPath>) -> Hold {
+        let mut holds = lock(&self.holds);
+        for path in &paths {
+            *holds.entry(path.clone()).or_default() += 1;
+        }
+        drop(holds);
+        Hold {
+            paths,
+            holds: Arc::clone(&self.holds),
+            bell: self.bell.clone(),
+        }
+    }
+
+    /// Ends the eye and waits for its threads.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        ring(&self.bell.wake);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that watches the folder had ended in a panic");
+        }
+    }
+}
+
+impl Drop for DiskEye {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// See [`DiskEye::hold`].
+pub struct Hold {
+    paths: Vec<RelPath>,
+    holds: Holds,
+    bell: Bell,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut holds = lock(&self.holds);
+        for path in &self.paths {
+            if let Some(n) = holds.get_mut(path) {
+                *n -= 1;
+                if *n == 0 {
+                    holds.remove(path);
+                }
+            }
+        }
+        drop(holds);
+        self.bell.send(Command::Released);
+    }
+}
+
+fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(|e| e.into_inner())
+}

@@ -1,0 +1,163 @@
+//! [`Stage`]: `.left/stage/`, where incoming content lies until it is whole and verified.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use left_core::content::ContentId;
+use left_core::plan::StageName;
+use rustix::fs::{self, AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::root::Root;
+use super::sys;
+
+/// Names that belong to work in progress of this process start so; never worth keeping.
+const SCRATCH: &str = "tmp-";
+
+/// The stage of one share. Its files are 0600 in a folder of 0700.
+#[derive(Debug)]
+pub struct Stage {
+    dir: OwnedFd,
+    next: AtomicU64,
+}
+
+impl Stage {
+    /// Opens the stage, making its folder when missing.
+    pub fn open(root: &Root) -> io::Result<Stage> {
+        let dir = root.inner_dir(b"stage")?;
+        // Names of an earlier run must not come again while its files may still lie here.
+        let seed = sys::now();
+        let first = (seed.secs as u64)
+            .wrapping_mul(1_000_000)
+            .wrapping_add(u64::from(seed.nanos / 1000));
+        Ok(Stage {
+            dir,
+            next: AtomicU64::new(first << 8),
+        })
+    }
+
+    /// The name under which large content is staged: the same after a restart, so that a transfer can
+    /// be resumed.
+    pub fn name_for(content: &ContentId) -> StageName {
+        StageName(content.to_string())
+    }
+
+    /// A name nobody uses, for content that is not worth resuming.
+    pub fn unique_name(&self) -> StageName {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        StageName(format!("{SCRATCH}{n:x}"))
+    }
+
+    /// Makes a new file, open for reading and writing.
+    pub fn create(&self, name: &StageName) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        self.open_with(name, flags)
+    }
+
+    /// Opens a file for reading and writing; `None` when there is none.
+    pub fn open_existing(&self, name: &StageName) -> io::Result<Option<File>> {
+        let opened = match self.open_with(name, OFlags::RDWR) {
+            // It carries its final mode already, from an apply that could not be done.
+            Err(e) if sys::errno(&e) == Some(Errno::ACCESS) => self
+                .make_ours(name)
+                .and_then(|()| self.open_with(name, OFlags::RDWR)),
+            other => other,
+        };
+        match opened {
+            Ok(file) => Ok(Some(file)),
+            Err(e) if sys::io_absent(&e) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn make_ours(&self, name: &StageName) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = fs::openat(&self.dir, checked(name)?, flags, Mode::empty())?;
+        if sys::stat_fd(&fd)?.kind == fs::FileType::RegularFile {
+            sys::chmod(&fd, 0o600)?;
+        }
+        Ok(())
+    }
+
+    fn open_with(&self, name: &StageName, flags: OFlags) -> io::Result<File> {
+        let name = checked(name)?;
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let fd = fs::openat(&self.dir, name, flags, Mode::from_raw_mode(0o600))?;
+        Ok(File::from(fd))
+    }
+
+    /// Whether something of this name is staged.
+    pub fn exists(&self, name: &StageName) -> io::Result<bool> {
+        Ok(sys::stat_at(&self.dir, checked(name)?)?.is_some())
+    }
+
+    /// Removes a file; nothing to do when there is none.
+    pub fn remove(&self, name: &StageName) -> io::Result<()> {
+        match fs::unlinkat(&self.dir, checked(name)?, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The names of all that is staged.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let names = sys::list(&self.dir)?;
+        Ok(names
+            .into_iter()
+            .filter_map(|n| String::from_utf8(n.into()).ok())
+            .collect())
+    }
+
+    /// Removes all that `keep` does not want; returns how many. Not to be called while files are being
+    /// staged under names that `keep` does not know.
+    pub fn clean(&self, keep: impl Fn(&str) -> bool) -> io::Result<usize> {
+        let mut gone = 0;
+        for name in sys::list(&self.dir)? {
+            if std::str::from_utf8(&name).is_ok_and(&keep) {
+                continue;
+            }
+            match fs::unlinkat(&self.dir, &*name, AtFlags::empty()) {
+                Ok(()) => gone += 1,
+                Err(Errno::ISDIR | Errno::PERM) => {
+                    // Only empty folders are ever made here.
+                    gone +=
+                        usize::from(fs::unlinkat(&self.dir, &*name, AtFlags::REMOVEDIR).is_ok());
+                }
+                Err(Errno::NOENT) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Bytes that may still be written on this file system.
+    pub fn free_space(&self) -> io::Result<u64> {
+        let handle = fs::openat(&self.dir, c".", sys::DIR_READ, Mode::empty())?;
+        let s = fs::fstatvfs(&handle)?;
+        Ok(s.f_bavail.saturating_mul(s.f_frsize))
+    }
+
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+/// A stage name as one file name; refuses whatever could lead elsewhere.
+pub(crate) fn checked(name: &StageName) -> io::Result<&[u8]> {
+    let bytes = name.0.as_bytes();
+    let bad = bytes.is_empty()
+        || bytes.len() > 255
+        || bytes.contains(&b'/')
+        || bytes.contains(&0)
+        || bytes == b"."
+        || bytes == b"..";
+    if bad {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a name in the stage",
+        ));
+    }
+    Ok(bytes)
+}

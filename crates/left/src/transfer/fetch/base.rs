@@ -1,0 +1,138 @@
+//! What an older version of a file still gives to the newer one.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io;
+
+use left_core::content::{ChunkId, ChunkRef, ContentId, Segment, SegmentId, SegmentRef};
+
+use crate::transfer::fileio::{matches, read_at_most};
+use crate::transfer::ports::ManifestRead;
+
+/// Segments of a manifest that are read from the store at a time.
+const PAGE: usize = 4096;
+
+/// Half an id: enough to find a candidate, which is always hashed before it is used.
+type Half = [u8; 16];
+
+fn half(id: &[u8; 32]) -> Half {
+    let mut h = [0; 16];
+    h.copy_from_slice(&id[..16]);
+    h
+}
+
+/// An older version's file, with what it holds by segment, and by chunk where segments differ.
+pub(super) struct Base {
+    file: File,
+    content: ContentId,
+    segments: HashMap<Half, u64>,
+    chunks: HashMap<Half, (u64, u32)>,
+}
+
+impl Base {
+    /// Reads the older version's manifest; `None` when it is not stored. At most `chunks_max`
+    /// chunks are kept, of segments that `wanted` (the new version's list) has not.
+    pub(super) fn load(
+        manifests: &dyn ManifestRead,
+        file: File,
+        content: ContentId,
+        wanted: &[SegmentRef],
+        chunks_max: usize,
+    ) -> io::Result<Option<Self>> {
+        let Some((_, count)) = manifests.info(&content)? else {
+            return Ok(None);
+        };
+        let new: HashSet<Half> = wanted.iter().map(|r| half(&r.id.0)).collect();
+        let mut base = Self {
+            file,
+            content,
+            segments: HashMap::new(),
+            chunks: HashMap::new(),
+        };
+        let mut unmatched = Vec::new();
+        let mut n = 0;
+        while n < count {
+            let page = manifests.refs(&content, n, PAGE)?;
+            if page.is_empty() {
+                break;
+            }
+            for r in page {
+                let key = half(&r.id.0);
+                match r.is_zeros() {
+                    true => {}
+                    false if new.contains(&key) => {
+                        base.segments.insert(key, n);
+                    }
+                    false => unmatched.push(n),
+                }
+                n += 1;
+            }
+        }
+        let all_found = wanted
+            .iter()
+            .all(|r| r.is_zeros() || base.segments.contains_key(&half(&r.id.0)));
+        if !all_found {
+            base.load_chunks(manifests, &unmatched, chunks_max)?;
+        }
+        Ok(Some(base))
+    }
+
+    fn load_chunks(
+        &mut self,
+        manifests: &dyn ManifestRead,
+        segments: &[u64],
+        max: usize,
+    ) -> io::Result<()> {
+        for n in segments {
+            let Some((mut offset, segment)) = manifests.segment(&self.content, *n)? else {
+                continue;
+            };
+            for c in &segment.chunks {
+                self.chunks.insert(half(&c.id.0), (offset, c.len));
+                offset += u64::from(c.len);
+            }
+            if self.chunks.len() >= max {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether chunk lists are worth asking for.
+    pub(super) fn has_chunks(&self) -> bool {
+        !self.chunks.is_empty()
+    }
+
+    /// Reads a whole segment into `buf`, if the older version has it and its bytes are still right.
+    pub(super) fn segment(
+        &self,
+        manifests: &dyn ManifestRead,
+        wanted: &SegmentRef,
+        buf: &mut [u8],
+    ) -> io::Result<Option<Segment>> {
+        let Some(n) = self.segments.get(&half(&wanted.id.0)) else {
+            return Ok(None);
+        };
+        let Some((offset, segment)) = manifests.segment(&self.content, *n)? else {
+            return Ok(None);
+        };
+        let sum: u64 = segment.chunks.iter().map(|c| u64::from(c.len)).sum();
+        let good = segment.sref == *wanted
+            && sum == wanted.len
+            && SegmentId::of(&segment.chunks) == wanted.id
+            && read_at_most(&self.file, buf, offset)? == buf.len()
+            && matches(buf, &segment.chunks);
+        Ok(good.then_some(segment))
+    }
+
+    /// Where the older version may have this chunk.
+    pub(super) fn find_chunk(&self, c: &ChunkRef) -> Option<u64> {
+        let (offset, len) = self.chunks.get(&half(&c.id.0))?;
+        (*len == c.len).then_some(*offset)
+    }
+
+    /// Reads a chunk that [`Self::find_chunk`] found; `false` when the bytes are others by now.
+    pub(super) fn read_chunk(&self, c: &ChunkRef, at: u64, buf: &mut [u8]) -> io::Result<bool> {
+        Ok(read_at_most(&self.file, buf, at)? == buf.len() && ChunkId::of(buf) == c.id)
+    }
+}

@@ -1,0 +1,438 @@
+//! Big contents: what is known of each, and which part of it is asked for next.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+
+use left_core::chunker::{CHUNKER_ID, MAX_CHUNK, MIN_CHUNK};
+use left_core::content::{
+    ChunkRef, ContentId, SEGMENT_MIN_CHUNKS, SEGMENT_TARGET_MAX, Segment, SegmentRef, TopHasher,
+};
+use left_core::path::RelPath;
+use left_core::plan::{FetchError, OpId};
+use left_core::version::DeviceId;
+
+use super::FetchConfig;
+use super::base::Base;
+use super::state::Peers;
+use crate::transfer::ports::ManifestWriter;
+
+/// What an asked chunk list counts for in the windows; a typical one is half of it.
+const LIST_COST: u64 = 4 * 1024;
+/// Most chunk lists of one request.
+const LISTS_AT_ONCE: usize = 64;
+/// What a page of the segment list counts for in a lane's window.
+const REFS_COST: u64 = 64 * 1024;
+/// Segments are asked for together up to this many bytes.
+const SEGMENTS_AT_ONCE: u64 = 1 << 20;
+/// Wrong answers after which a peer is not asked for this content any more.
+const BAD_MAX: u8 = 2;
+
+/// The parts of a big content that do not change while it is fetched; shared without the lock.
+pub(super) struct BigFile {
+    pub(super) serial: u64,
+    pub(super) content: ContentId,
+    pub(super) size: u64,
+    /// Name in the stage.
+    pub(super) name: String,
+    pub(super) base: Option<(RelPath, ContentId)>,
+    pub(super) prepared: OnceLock<Prepared>,
+    /// The new manifest's writer. Taken before the state's lock, never after.
+    pub(super) writer: Mutex<Option<Box<dyn ManifestWriter>>>,
+    /// `true`: write no more. Held for reading during each write, so that who closes it knows
+    /// that nothing is written any more.
+    pub(super) closed: RwLock<bool>,
+    /// Bytes verified and in place.
+    pub(super) bytes_done: AtomicU64,
+}
+
+/// What is known once the segment list is verified.
+pub(super) struct Prepared {
+    pub(super) file: File,
+    /// There was nothing in the staged file.
+    pub(super) fresh: bool,
+    pub(super) refs: Vec<SegmentRef>,
+    pub(super) base: Option<Base>,
+}
+
+/// A segment's position in the list and in the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) n: usize,
+    pub(super) offset: u64,
+}
+
+/// The chunks of a segment that nothing here has.
+pub(super) struct MissingChunks {
+    pub(super) place: Place,
+    pub(super) list: Vec<ChunkRef>,
+    pub(super) bitmap: Vec<u8>,
+    pub(super) bytes: u64,
+}
+
+impl MissingChunks {
+    pub(super) fn wants(&self, i: usize) -> bool {
+        self.bitmap[i / 8] >> (i % 8) & 1 == 1
+    }
+}
+
+/// Something to ask a peer for.
+pub(super) enum Wanted {
+    Segment(Place),
+    List(Place),
+    Chunks(Box<MissingChunks>),
+}
+
+impl Wanted {
+    /// The bytes of its answer, about.
+    pub(super) fn cost(&self, file: &BigFile) -> u64 {
+        match self {
+            Wanted::Segment(p) => file.prepared.get().map_or(0, |f| f.refs[p.n].len),
+            Wanted::List(_) => LIST_COST,
+            Wanted::Chunks(c) => c.bytes,
+        }
+    }
+
+    fn same_kind(&self, other: &Wanted) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
+/// What a lane is given to do for a big content.
+pub(super) enum BigTask {
+    /// The segment list from this position on.
+    Refs(u64),
+    /// Several of one kind; of chunks only one.
+    Parts(VecDeque<Wanted>),
+}
+
+/// A segment list on its way in.
+struct Refs {
+    list: Vec<SegmentRef>,
+    top: TopHasher,
+    /// All pages come from one peer, so that we know who lied.
+    from: DeviceId,
+    asked: bool,
+}
+
+impl Refs {
+    fn new(from: DeviceId) -> Self {
+        Self {
+            list: Vec::new(),
+            top: TopHasher::new(CHUNKER_ID),
+            from,
+            asked: false,
+        }
+    }
+}
+
+enum Phase {
+    /// `None` until somebody is asked.
+    Refs(Option<Box<Refs>>),
+    /// A local worker opens the stage and the base.
+    Preparing,
+    Segments,
+}
+
+/// What a page of a segment list led to.
+pub(super) enum Page {
+    More,
+    Whole(Vec<SegmentRef>),
+    Bad,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Verdict {
+    bad: u8,
+    gone: bool,
+}
+
+/// A big content's progress; under the state's lock.
+pub(super) struct Big {
+    pub(super) file: Arc<BigFile>,
+    pub(super) waiters: Vec<OpId>,
+    pub(super) peers: Vec<DeviceId>,
+    pub(super) walkers: usize,
+    verdicts: BTreeMap<DeviceId, Verdict>,
+    liar: Option<DeviceId>,
+    phase: Phase,
+    /// The next segment to look at.
+    cursor: Place,
+    /// All segments before it are in place and given to the manifest's writer.
+    done: Place,
+    /// Segments in place behind a gap.
+    ready: BTreeMap<usize, Segment>,
+    wanted: VecDeque<Wanted>,
+    inflight: u64,
+}
+
+impl Big {
+    pub(super) fn new(file: Arc<BigFile>, id: OpId, peers: &[DeviceId]) -> Self {
+        let start = Place { n: 0, offset: 0 };
+        Self {
+            file,
+            waiters: vec![id],
+            peers: peers.to_vec(),
+            walkers: 0,
+            verdicts: BTreeMap::new(),
+            liar: None,
+            phase: Phase::Refs(None),
+            cursor: start,
+            done: start,
+            ready: BTreeMap::new(),
+            wanted: VecDeque::new(),
+            inflight: 0,
+        }
+    }
+
+    /// Whether `peer` may be asked: it announced the content and has not failed us, or it has once
+    /// and there is nobody better.
+    pub(super) fn eligible(&self, peer: &DeviceId, peers: &Peers) -> bool {
+        let verdict = |p: &DeviceId| self.verdicts.get(p).copied().unwrap_or_default();
+        let usable = |p: &DeviceId| peers.alive(p) && !verdict(p).gone;
+        if !self.peers.contains(peer) || !usable(peer) {
+            return false;
+        }
+        match verdict(peer).bad {
+            0 => true,
+            n if n < BAD_MAX => !self.peers.iter().any(|p| usable(p) && verdict(p).bad == 0),
+            _ => false,
+        }
+    }
+
+    /// Why this can not go on, if it can not.
+    pub(super) fn hopeless(&self, peers: &Peers) -> Option<FetchError> {
+        let needs_peer = matches!(self.phase, Phase::Refs(_)) || !self.wanted.is_empty();
+        if !needs_peer || self.peers.iter().any(|p| self.eligible(p, peers)) {
+            return None;
+        }
+        Some(self.liar.map_or(FetchError::Gone, FetchError::Corrupt))
+    }
+
+    pub(super) fn blame(&mut self, peer: DeviceId) {
+        self.liar = Some(peer);
+        let verdict = self.verdicts.entry(peer).or_default();
+        verdict.bad = verdict.bad.saturating_add(1);
+        self.forget_refs_of(&peer);
+    }
+
+    pub(super) fn gone_at(&mut self, peer: DeviceId) {
+        self.verdicts.entry(peer).or_default().gone = true;
+        self.forget_refs_of(&peer);
+    }
+
+    /// The segment list from this peer is given up; the next peer begins anew.
+    fn forget_refs_of(&mut self, peer: &DeviceId) {
+        if let Phase::Refs(refs) = &mut self.phase
+            && refs.as_ref().is_some_and(|r| r.from == *peer)
+        {
+            *refs = None;
+        }
+    }
+
+    /// The next thing to ask `peer` for; `room` bytes are free in the lane's window.
+    pub(super) fn take(
+        &mut self,
+        peer: &DeviceId,
+        room: u64,
+        lane_idle: bool,
+        config: &FetchConfig,
+        peers: &Peers,
+    ) -> Option<(BigTask, u64)> {
+        if !self.eligible(peer, peers) {
+            return None;
+        }
+        if let Phase::Refs(refs) = &mut self.phase {
+            if let Some(r) = refs
+                && (r.asked || (r.from != *peer && peers.alive(&r.from)))
+            {
+                return None;
+            }
+            let refs = match refs {
+                Some(r) if r.from == *peer => r,
+                other => other.insert(Box::new(Refs::new(*peer))),
+            };
+            refs.asked = true;
+            return Some((BigTask::Refs(refs.list.len() as u64), REFS_COST));
+        }
+        let file_room = config.file_window.saturating_sub(self.inflight);
+        let mut parts: VecDeque<Wanted> = VecDeque::new();
+        let mut total = 0;
+        while let Some(next) = self.wanted.front() {
+            let cost = next.cost(&self.file);
+            let fits = match parts.front() {
+                None => (cost <= room || lane_idle) && (cost <= file_room || self.inflight == 0),
+                Some(Wanted::Chunks(_)) => false,
+                Some(first) => {
+                    let most = match first {
+                        Wanted::List(_) => LISTS_AT_ONCE,
+                        _ => usize::MAX,
+                    };
+                    first.same_kind(next)
+                        && parts.len() < most
+                        && total + cost <= SEGMENTS_AT_ONCE.min(room).min(file_room)
+                }
+            };
+            if !fits {
+                break;
+            }
+            total += cost;
+            parts.extend(self.wanted.pop_front());
+        }
+        self.inflight += total;
+        (!parts.is_empty()).then_some((BigTask::Parts(parts), total))
+    }
+
+    /// An answer came, or its lane was lost: the parts count no more as asked for.
+    pub(super) fn landed(&mut self, cost: u64) {
+        self.inflight = self.inflight.saturating_sub(cost);
+    }
+
+    /// Parts to be asked for again, before others.
+    pub(super) fn again(&mut self, part: Wanted) {
+        self.wanted.push_front(part);
+    }
+
+    pub(super) fn want(&mut self, part: Wanted) {
+        self.wanted.push_back(part);
+    }
+
+    /// The page of the segment list that was asked for did not come.
+    pub(super) fn refs_lost(&mut self) {
+        if let Phase::Refs(Some(refs)) = &mut self.phase {
+            refs.asked = false;
+        }
+    }
+
+    /// Takes in a page of the segment list from `peer`.
+    pub(super) fn page(
+        &mut self,
+        peer: &DeviceId,
+        from: u64,
+        page: impl Iterator<Item = SegmentRef>,
+    ) -> Page {
+        let size = self.file.size;
+        let Phase::Refs(Some(refs)) = &mut self.phase else {
+            return Page::More;
+        };
+        if refs.from != *peer || refs.list.len() as u64 != from {
+            // The answer to a question that was given up.
+            return Page::More;
+        }
+        refs.asked = false;
+        for r in page {
+            let before = refs.list.last().copied();
+            if !plausible(before, &r, size - refs.top.size()) {
+                return Page::Bad;
+            }
+            refs.top.push(&r);
+            refs.list.push(r);
+        }
+        if refs.top.size() < size {
+            return Page::More;
+        }
+        if refs.top.finish() != self.file.content {
+            return Page::Bad;
+        }
+        let list = std::mem::take(&mut refs.list);
+        self.phase = Phase::Preparing;
+        Page::Whole(list)
+    }
+
+    pub(super) fn start_segments(&mut self) {
+        self.phase = Phase::Segments;
+    }
+
+    /// The next segment to look at, if it is not too far ahead of what is done.
+    pub(super) fn walk_next(&mut self, ahead: u64) -> Option<Place> {
+        let refs = &self.file.prepared.get()?.refs;
+        if self.cursor.n >= refs.len() || self.cursor.offset > self.done.offset + ahead {
+            return None;
+        }
+        let place = self.cursor;
+        self.cursor = after(place, &refs[place.n]);
+        Some(place)
+    }
+
+    /// Whether a walker has enough to do.
+    pub(super) fn walk_worth(&self, ahead: u64) -> bool {
+        let Some(prepared) = self.file.prepared.get() else {
+            return false;
+        };
+        matches!(self.phase, Phase::Segments)
+            && self.cursor.n < prepared.refs.len()
+            && self.cursor.offset <= self.done.offset + ahead / 2
+    }
+
+    /// A segment is verified and in place.
+    pub(super) fn complete(&mut self, n: usize, segment: Segment) {
+        self.ready.insert(n, segment);
+    }
+
+    /// Takes the segments, in order, that are in place without a gap before them.
+    pub(super) fn drain(&mut self) -> Vec<Segment> {
+        let mut run = Vec::new();
+        while let Some(segment) = self.ready.remove(&self.done.n) {
+            self.done = after(self.done, &segment.sref);
+            run.push(segment);
+        }
+        run
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        let prepared = self.file.prepared.get();
+        prepared.is_some_and(|p| self.done.n == p.refs.len())
+    }
+}
+
+fn after(place: Place, r: &SegmentRef) -> Place {
+    Place {
+        n: place.n + 1,
+        offset: place.offset + r.len,
+    }
+}
+
+/// Whether a segment of this length may follow `before` when `rest` bytes of the file are not
+/// covered yet. This bounds the list's length by the file's size before its hash is known.
+fn plausible(before: Option<SegmentRef>, r: &SegmentRef, rest: u64) -> bool {
+    let data_max = SEGMENT_TARGET_MAX + MAX_CHUNK as u64;
+    let least = match (before, r.is_zeros()) {
+        (Some(b), true) if b.is_zeros() => return false,
+        // Only zeros cut a segment short.
+        (Some(b), false) if !b.is_zeros() && b.len < (SEGMENT_MIN_CHUNKS * MIN_CHUNK) as u64 => {
+            return false;
+        }
+        _ => MIN_CHUNK as u64,
+    };
+    let last = r.len == rest;
+    r.len > 0 && r.len <= rest && (last || r.len >= least) && (r.is_zeros() || r.len <= data_max)
+}
+
+#[cfg(test)]
+mod tests {
+    use left_core::content::SegmentId;
+
+    use super::*;
+
+    #[test]
+    fn segment_lists_are_bounded_by_the_size() {
+        let data = |len| SegmentRef {
+            len,
+            id: SegmentId([1; 32]),
+        };
+        let zeros = |len| SegmentRef {
+            len,
+            id: SegmentId::ZEROS,
+        };
+        assert!(plausible(None, &data(10), 10), "the last may be short");
+        assert!(!plausible(None, &data(10), 11));
+        assert!(!plausible(None, &data(0), 11));
+        assert!(!plausible(None, &data(12), 11), "past the end");
+        assert!(!plausible(Some(data(4096)), &data(40_000), 50_000));
+        assert!(plausible(Some(data(4096)), &zeros(65_536), 90_000));
+        assert!(!plausible(Some(zeros(65_536)), &zeros(65_536), 90_000));
+        assert!(!plausible(None, &data(5 << 20), 9 << 20));
+        assert!(plausible(None, &zeros(5 << 20), 9 << 20));
+    }
+}

@@ -1,0 +1,241 @@
+//! The asking side of a lane: one thread that keeps several requests in flight.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use left_core::message::{Want, What};
+use left_core::version::DeviceId;
+use tracing::{debug, warn};
+
+use super::answers;
+use super::big::{BigFile, BigTask, Wanted};
+use super::shared::{Shared, lock};
+use super::state::{Room, Task};
+use crate::transfer::frame::{
+    FrameError, FrameKind, FrameReader, HEADER_LEN, Header, MAX_REASON, MAX_WANTS_UNANSWERED,
+};
+use crate::transfer::lane::LaneStream;
+
+/// A request that is not answered completely.
+pub(super) struct InFlight {
+    id: u32,
+    pub(super) task: Task,
+    /// Position of the next item to be answered.
+    pub(super) next: usize,
+    /// Bytes it counts for in the lane's window.
+    cost: u64,
+    /// Bytes of the request.
+    len: usize,
+}
+
+struct Lane<'a> {
+    shared: &'a Shared,
+    id: u64,
+    peer: DeviceId,
+    stream: Box<dyn LaneStream>,
+    reader: FrameReader,
+    inflight: VecDeque<InFlight>,
+    next_want: u32,
+}
+
+/// Runs a lane until it fails or is closed; then what it was asked for goes back to be asked for
+/// elsewhere.
+pub(super) fn run(shared: &Shared, id: u64, peer: DeviceId, stream: Box<dyn LaneStream>) {
+    let mut lane = Lane {
+        shared,
+        id,
+        peer,
+        stream,
+        reader: FrameReader::new(),
+        inflight: VecDeque::new(),
+        next_want: 0,
+    };
+    let result = lane.run();
+    let Lane { inflight, .. } = lane;
+    let mut st = lock(&shared.state);
+    let closed_by_us = st.peers.lanes.remove(&id).is_none();
+    match result {
+        _ if closed_by_us => {}
+        Ok(()) => {}
+        Err(FrameError::Io(e)) => debug!(%peer, %e, "data lane lost"),
+        Err(FrameError::Malformed(what)) => {
+            warn!(%peer, what, "data lane closed: the peer broke the protocol");
+            *st.suspects.entry(peer).or_default() += 1;
+        }
+    }
+    let mut failed = Vec::new();
+    for f in inflight.into_iter().rev() {
+        failed.extend(answers::give_back(&mut st, f));
+    }
+    let outcomes = st.end(failed);
+    shared.peers_changed(st);
+    shared.report(outcomes);
+    shared.flush();
+}
+
+impl Lane<'_> {
+    fn run(&mut self) -> Result<(), FrameError> {
+        loop {
+            self.ask()?;
+            if self.inflight.is_empty() {
+                return Ok(());
+            }
+            while !self.answer()? {}
+        }
+    }
+
+    /// Sends requests as long as there is something to ask for and room for the answers. Waits
+    /// only when nothing is in flight; returns with nothing in flight when the lane is closed.
+    fn ask(&mut self) -> Result<(), FrameError> {
+        let mut sent = false;
+        loop {
+            let room = self.room();
+            let task = match room.idle {
+                true => self.wait_task(room),
+                false => {
+                    let mut st = lock(&self.shared.state);
+                    st.take(self.id, room, &self.shared.config)
+                }
+            };
+            let Some(task) = task else { break };
+            self.send(task)?;
+            sent = true;
+        }
+        if sent {
+            self.stream.flush()?;
+        }
+        Ok(())
+    }
+
+    fn room(&self) -> Room {
+        let bytes: u64 = self.inflight.iter().map(|f| f.cost).sum();
+        let wants: usize = self.inflight.iter().map(|f| f.len).sum();
+        Room {
+            bytes: self.shared.config.lane_window.saturating_sub(bytes),
+            wants: MAX_WANTS_UNANSWERED.saturating_sub(wants),
+            idle: self.inflight.is_empty(),
+        }
+    }
+
+    /// The next task, or `None` when the lane was closed.
+    fn wait_task(&self, room: Room) -> Option<Task> {
+        let shared = self.shared;
+        shared.flush();
+        let mut st = lock(&shared.state);
+        loop {
+            if st.closed || !st.peers.lanes.contains_key(&self.id) {
+                return None;
+            }
+            if let Some(task) = st.take(self.id, room, &shared.config) {
+                return Some(task);
+            }
+            st = shared
+                .wake
+                .wait(st)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+
+    fn send(&mut self, task: Task) -> io::Result<()> {
+        let id = self.next_want;
+        self.next_want = self.next_want.wrapping_add(1);
+        let what = what(&task);
+        let mut bytes = vec![0; 4];
+        bytes.extend_from_slice(&Want { id, what }.encode());
+        let len = (bytes.len() - 4) as u32;
+        bytes[..4].copy_from_slice(&len.to_be_bytes());
+        // Put down first: when the write fails, it goes back with the others.
+        self.inflight.push_back(InFlight {
+            id,
+            cost: cost(&task),
+            task,
+            next: 0,
+            len: bytes.len(),
+        });
+        let stats = &self.shared.stats;
+        stats.wants.fetch_add(1, Ordering::Relaxed);
+        stats.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.stream.write_all(&bytes)
+    }
+
+    /// Takes in one frame; returns whether it was the last of its answer.
+    fn answer(&mut self) -> Result<bool, FrameError> {
+        if !self.reader.has_header() {
+            self.shared.flush_old();
+        }
+        let header = self.reader.header(&mut *self.stream)?;
+        let Some(front) = self.inflight.front_mut() else {
+            return Err(FrameError::Malformed("an answer that nobody asked for"));
+        };
+        if header.kind == FrameKind::Error {
+            return Err(refused(&mut self.reader, &mut *self.stream, &header));
+        }
+        if header.want != front.id || header.item as usize != front.next {
+            return Err(FrameError::Malformed("an answer out of turn"));
+        }
+        answers::check(front, &header)?;
+        let payload = self.reader.payload(&mut *self.stream, &header)?;
+        let received = HEADER_LEN as u64 + u64::from(header.wire);
+        let stats = &self.shared.stats;
+        stats.received.fetch_add(received, Ordering::Relaxed);
+        answers::accept(self.shared, self.peer, front, &header, payload);
+        if header.last {
+            self.inflight.pop_front();
+            self.shared.flush_old();
+        }
+        Ok(header.last)
+    }
+}
+
+fn refused(reader: &mut FrameReader, stream: &mut dyn LaneStream, header: &Header) -> FrameError {
+    if header.raw as usize > MAX_REASON {
+        return FrameError::Malformed("error frame too long");
+    }
+    match reader.payload(stream, header) {
+        Ok(reason) => {
+            let reason = String::from_utf8_lossy(reason).into_owned();
+            FrameError::Io(io::Error::other(reason))
+        }
+        Err(e) => e,
+    }
+}
+
+fn cost(task: &Task) -> u64 {
+    match task {
+        Task::Small(keys) => keys.iter().map(|(_, size)| size + HEADER_LEN as u64).sum(),
+        Task::Big(_, BigTask::Refs(_)) => 64 * 1024,
+        Task::Big(file, BigTask::Parts(parts)) => parts.iter().map(|p| p.cost(file)).sum(),
+    }
+}
+
+fn what(task: &Task) -> What {
+    match task {
+        Task::Small(keys) => What::Whole(keys.iter().map(|(content, _)| *content).collect()),
+        Task::Big(file, BigTask::Refs(from)) => What::Refs {
+            content: file.content,
+            from: *from,
+        },
+        Task::Big(file, BigTask::Parts(parts)) => what_parts(file, parts),
+    }
+}
+
+fn what_parts(file: &Arc<BigFile>, parts: &VecDeque<Wanted>) -> What {
+    let content = file.content;
+    let segments = (parts.iter())
+        .map(|p| match p {
+            Wanted::Segment(p) | Wanted::List(p) => p.n as u64,
+            Wanted::Chunks(c) => c.place.n as u64,
+        })
+        .collect();
+    match parts.front() {
+        Some(Wanted::Chunks(c)) => What::Chunks {
+            content,
+            segment: c.place.n as u64,
+            bitmap: c.bitmap.clone(),
+        },
+        Some(Wanted::List(_)) => What::Lists { content, segments },
+        _ => What::Segments { content, segments },
+    }
+}

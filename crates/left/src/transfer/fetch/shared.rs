@@ -1,0 +1,317 @@
+//! What all threads of a fetcher hold in common, and how ends of items are reported.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{SendTimeoutError, Sender};
+use left_core::content::Segment;
+use left_core::plan::{FetchError, FetchItem, OpId, StageName};
+use tracing::warn;
+
+use super::big::{Big, BigFile};
+use super::state::{Job, Outcome, State, Whereabouts};
+use super::{FetchConfig, FetchStats, is_small};
+use crate::transfer::ports::{FetchDisk, ManifestStore};
+
+/// Results wait at most about this long for others to be reported with.
+const REPORT_AFTER: Duration = Duration::from_millis(5);
+
+/// How often a thread that waits for the receiver of results looks whether all is over.
+const SEND_WAIT: Duration = Duration::from_millis(100);
+
+/// Locks; a thread that panicked elsewhere does not take all others down with it.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Default)]
+struct Results {
+    list: Vec<Outcome>,
+    since: Option<Instant>,
+}
+
+pub(super) struct Shared {
+    pub(super) config: FetchConfig,
+    pub(super) disk: Arc<dyn FetchDisk>,
+    pub(super) manifests: Arc<dyn ManifestStore>,
+    pub(super) state: Mutex<State>,
+    /// Something in the state changed that a lane or a worker may wait for.
+    pub(super) wake: Condvar,
+    pub(super) stats: FetchStats,
+    results: Mutex<Results>,
+    out: Sender<Vec<Outcome>>,
+    /// Makes staged names of this run differ from those of others.
+    nonce: u64,
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: FetchConfig,
+        disk: Arc<dyn FetchDisk>,
+        manifests: Arc<dyn ManifestStore>,
+        out: Sender<Vec<Outcome>>,
+    ) -> Self {
+        Self {
+            config,
+            disk,
+            manifests,
+            state: Mutex::new(State::new()),
+            wake: Condvar::new(),
+            stats: FetchStats::default(),
+            results: Mutex::new(Results::default()),
+            out,
+            nonce: RandomState::new().hash_one(std::process::id()),
+        }
+    }
+
+    /// A staged name of this item alone.
+    pub(super) fn own_name(&self, id: OpId) -> String {
+        format!("s{}-{:016x}", id.0, self.nonce)
+    }
+
+    /// Puts outcomes with those that wait to be reported.
+    pub(super) fn report_later(&self, outcomes: impl IntoIterator<Item = Outcome>) -> bool {
+        let mut results = lock(&self.results);
+        results.list.extend(outcomes);
+        if results.since.is_none() && !results.list.is_empty() {
+            results.since = Some(Instant::now());
+        }
+        results.list.len() >= self.config.results_batch
+    }
+
+    /// Reports outcomes, together with others when there are soon more. May wait for the
+    /// receiver: no lock may be held.
+    pub(super) fn report(&self, outcomes: impl IntoIterator<Item = Outcome>) {
+        if self.report_later(outcomes) {
+            self.flush();
+        }
+    }
+
+    /// Reports what waits.
+    pub(super) fn flush(&self) {
+        let list = {
+            let mut results = lock(&self.results);
+            results.since = None;
+            std::mem::take(&mut results.list)
+        };
+        if !list.is_empty() {
+            self.send(list);
+        }
+    }
+
+    /// Waits for the receiver, but not when the fetcher is being dropped: then nobody may listen.
+    fn send(&self, mut list: Vec<Outcome>) {
+        while let Err(SendTimeoutError::Timeout(back)) = self.out.send_timeout(list, SEND_WAIT) {
+            if lock(&self.state).closed {
+                return;
+            }
+            list = back;
+        }
+    }
+
+    /// Reports what has waited long enough.
+    pub(super) fn flush_old(&self) {
+        let since = lock(&self.results).since;
+        if since.is_some_and(|t| t.elapsed() >= REPORT_AFTER) {
+            self.flush();
+        }
+    }
+
+    /// Queues an item for the peers.
+    pub(super) fn route(&self, st: &mut State, item: FetchItem) -> Vec<Outcome> {
+        let key = (item.content, item.size);
+        if is_small(item.size) {
+            st.items.insert(item.id, Whereabouts::Small(key));
+            let failed = st.small.add(item.id, key, &item.peers, &st.peers);
+            return st.end(failed);
+        }
+        if let Some(serial) = st.by_content.get(&key).copied()
+            && let Some(big) = st.bigs.get_mut(&serial)
+        {
+            big.waiters.push(item.id);
+            let new = |p: &_| !big.peers.contains(p);
+            let new: Vec<_> = item.peers.iter().copied().filter(new).collect();
+            big.peers.extend(new);
+            st.items.insert(item.id, Whereabouts::Big(serial));
+            return Vec::new();
+        }
+        let serial = st.serial();
+        let name = match st.delivered.contains(&item.content) {
+            true => self.own_name(item.id),
+            false => item.content.to_string(),
+        };
+        st.items.insert(item.id, Whereabouts::Big(serial));
+        let file = Arc::new(BigFile {
+            serial,
+            content: item.content,
+            size: item.size,
+            name,
+            base: item.base,
+            prepared: OnceLock::new(),
+            writer: Mutex::new(None),
+            closed: RwLock::new(false),
+            bytes_done: AtomicU64::new(0),
+        });
+        let big = Big::new(file, item.id, &item.peers);
+        if let Some(why) = big.hopeless(&st.peers) {
+            return st.end([(vec![item.id], why)]);
+        }
+        st.add_big(big);
+        Vec::new()
+    }
+
+    /// After peers or their standing changed: ends what nobody is left to be asked for, and wakes
+    /// those who may have more to do now.
+    pub(super) fn peers_changed(&self, mut st: MutexGuard<'_, State>) {
+        let inner = &mut *st;
+        let failed = inner.small.peers_changed(&inner.peers);
+        let mut outcomes = st.end(failed);
+        let mut ended = Vec::new();
+        for (serial, why) in st.hopeless() {
+            if let Some(big) = st.remove_big(serial) {
+                outcomes.extend(st.end([(big.waiters.clone(), why)]));
+                ended.push(big);
+            }
+        }
+        if !outcomes.is_empty() {
+            st.jobs.push_back(Job::Flush);
+        }
+        drop(st);
+        for big in ended {
+            close(&big.file);
+        }
+        self.report_later(outcomes);
+        self.wake.notify_all();
+    }
+
+    /// Ends a big content with an error. What is staged stays for a later resumption.
+    pub(super) fn fail_big(&self, file: &BigFile, why: FetchError) {
+        close(file);
+        let mut st = lock(&self.state);
+        let Some(big) = st.remove_big(file.serial) else {
+            return;
+        };
+        let outcomes = st.end([(big.waiters, why)]);
+        st.jobs.push_back(Job::Flush);
+        drop(st);
+        self.report_later(outcomes);
+        self.wake.notify_all();
+    }
+
+    /// A segment is verified and in place; `cost` is what it counted for in the file's window.
+    pub(super) fn segment_done(&self, file: &Arc<BigFile>, n: usize, segment: Segment, cost: u64) {
+        let len = segment.sref.len;
+        file.bytes_done.fetch_add(len, Ordering::Relaxed);
+        let mut st = lock(&self.state);
+        let Some(big) = st.bigs.get_mut(&file.serial) else {
+            return;
+        };
+        big.landed(cost);
+        big.complete(n, segment);
+        drop(st);
+        self.drain(file);
+    }
+
+    /// Gives the manifest's writer what is in place without a gap, and ends the content when that
+    /// is all of it.
+    fn drain(&self, file: &Arc<BigFile>) {
+        let mut writer = lock(&file.writer);
+        let done = loop {
+            let (run, done) = {
+                let mut st = lock(&self.state);
+                let Some(big) = st.bigs.get_mut(&file.serial) else {
+                    return;
+                };
+                let run = big.drain();
+                let done = big.is_done();
+                if st.schedule_walk(file.serial, &self.config) {
+                    self.wake.notify_all();
+                }
+                (run, done)
+            };
+            if run.is_empty() || writer.is_none() {
+                break done;
+            }
+            for segment in &run {
+                let Some(w) = writer.as_mut() else { break };
+                if let Err(e) = w.segment(segment) {
+                    warn!(content = ?file.content, %e, "a manifest could not be stored");
+                    *writer = None;
+                }
+            }
+            if done {
+                break done;
+            }
+        };
+        if !done {
+            // There may be room in the file's window again.
+            self.wake.notify_all();
+            return;
+        }
+        if let Some(w) = writer.take()
+            && let Err(e) = w.finish(&file.content, file.size)
+        {
+            // It is computed again from the file when somebody asks for it.
+            warn!(content = ?file.content, %e, "a manifest could not be stored");
+        }
+        drop(writer);
+        self.deliver(file);
+    }
+
+    fn deliver(&self, file: &Arc<BigFile>) {
+        close(file);
+        let mut st = lock(&self.state);
+        let Some(big) = st.remove_big(file.serial) else {
+            return;
+        };
+        st.delivered.insert(file.content);
+        st.jobs
+            .push_front(Job::Deliver(Arc::clone(file), big.waiters));
+        drop(st);
+        self.wake.notify_all();
+    }
+
+    /// Removes a staged file that is of no use.
+    pub(super) fn discard(&self, name: &str) {
+        // One that stays harms nobody: the stage is tidied when nothing is fetched.
+        let _ = self.disk.stage_remove(name);
+    }
+
+    /// Reports an item as staged under its own name, unless it ended before.
+    pub(super) fn staged(&self, id: OpId, name: String) {
+        let ended = lock(&self.state).items.remove(&id).is_some();
+        match ended {
+            true => self.report([(id, Ok(StageName(name)))]),
+            false => self.discard(&name),
+        }
+    }
+}
+
+/// After the return nothing is written to the staged file any more.
+pub(super) fn close(file: &BigFile) {
+    *file.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
+}
+
+/// Runs a write to the staged file unless that was closed: then `None`.
+pub(super) fn guarded<T>(
+    file: &BigFile,
+    write: impl FnOnce() -> io::Result<T>,
+) -> io::Result<Option<T>> {
+    let closed = file.closed.read().unwrap_or_else(PoisonError::into_inner);
+    match *closed {
+        true => Ok(None),
+        false => write().map(Some),
+    }
+}
+
+/// What an I/O error of the stage means for an item.
+pub(super) fn stage_error(e: &io::Error) -> FetchError {
+    match e.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FetchError::Full,
+        _ => FetchError::Io(e.to_string()),
+    }
+}

@@ -1,0 +1,242 @@
+//! Everything that lanes, local workers and callers share under one lock. Only book-keeping is
+//! done here; reading, hashing and writing happen outside.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use left_core::content::{ChunkRef, ContentId};
+use left_core::plan::{FetchError, FetchItem, OpId, StageName};
+use left_core::version::DeviceId;
+
+use super::FetchConfig;
+use super::big::{Big, BigFile, BigTask, Place};
+use super::small::{Failed, Key, SmallQueue};
+use crate::transfer::frame::MAX_WANTS_UNANSWERED;
+use crate::transfer::lane::LaneCloser;
+
+/// One item's end.
+pub(super) type Outcome = (OpId, Result<StageName, FetchError>);
+
+/// A lane as the state knows it.
+pub(super) struct LaneInfo {
+    pub(super) peer: DeviceId,
+    pub(super) express: bool,
+    pub(super) closer: Arc<dyn LaneCloser>,
+    /// Whose turn it is on a lane that takes both: small contents or big ones.
+    pub(super) small_turn: bool,
+}
+
+/// Who can be asked.
+#[derive(Default)]
+pub(super) struct Peers {
+    pub(super) lanes: BTreeMap<u64, LaneInfo>,
+    /// Peers that are connected, whether a lane of theirs is up or not.
+    pub(super) expected: BTreeSet<DeviceId>,
+}
+
+impl Peers {
+    /// Whether the peer has a lane or will have one.
+    pub(super) fn alive(&self, peer: &DeviceId) -> bool {
+        self.expected.contains(peer) || self.lanes.values().any(|l| l.peer == *peer)
+    }
+
+    fn has_express(&self, peer: &DeviceId) -> bool {
+        self.lanes.values().any(|l| l.express && l.peer == *peer)
+    }
+}
+
+/// Work for the local workers.
+pub(super) enum Job {
+    /// Look at the next segments of a big content.
+    Walk(Arc<BigFile>),
+    /// The segment list is verified: open the stage and the base.
+    Prepare(Arc<BigFile>, Vec<left_core::content::SegmentRef>),
+    /// Take what the base has of a segment.
+    FromBase(Arc<BigFile>, Place, Vec<ChunkRef>),
+    /// The staged file is whole.
+    Deliver(Arc<BigFile>, Vec<OpId>),
+    /// Something waits to be reported.
+    Flush,
+}
+
+/// Where an item is, to cancel it.
+pub(super) enum Whereabouts {
+    /// Local copies are tried.
+    Local,
+    Small(Key),
+    Big(u64),
+}
+
+/// What a lane is given to do.
+pub(super) enum Task {
+    Small(Vec<Key>),
+    Big(Arc<BigFile>, BigTask),
+}
+
+/// A lane's windows.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    /// Bytes of answers.
+    pub(super) bytes: u64,
+    /// Bytes of requests.
+    pub(super) wants: usize,
+    /// Nothing is asked for on the lane.
+    pub(super) idle: bool,
+}
+
+pub(super) struct State {
+    pub(super) closed: bool,
+    pub(super) peers: Peers,
+    pub(super) next_serial: u64,
+    pub(super) small: SmallQueue,
+    pub(super) bigs: BTreeMap<u64, Big>,
+    pub(super) by_content: HashMap<Key, u64>,
+    /// Bigs that are asked for, in the order they came; the rest waits.
+    active: BTreeSet<u64>,
+    waiting: VecDeque<u64>,
+    /// Contents handed over under their resumable name, which the applier may be moving now.
+    pub(super) delivered: HashSet<ContentId>,
+    pub(super) jobs: VecDeque<Job>,
+    /// Items whose local copies are to be tried.
+    pub(super) copies: VecDeque<FetchItem>,
+    pub(super) copying: usize,
+    pub(super) items: HashMap<OpId, Whereabouts>,
+    pub(super) suspects: BTreeMap<DeviceId, u64>,
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        Self {
+            closed: false,
+            peers: Peers::default(),
+            next_serial: 0,
+            small: SmallQueue::default(),
+            bigs: BTreeMap::new(),
+            by_content: HashMap::new(),
+            active: BTreeSet::new(),
+            waiting: VecDeque::new(),
+            delivered: HashSet::new(),
+            jobs: VecDeque::new(),
+            copies: VecDeque::new(),
+            copying: 0,
+            items: HashMap::new(),
+            suspects: BTreeMap::new(),
+        }
+    }
+
+    /// The next serial number, for lanes and bigs.
+    pub(super) fn serial(&mut self) -> u64 {
+        self.next_serial += 1;
+        self.next_serial
+    }
+
+    /// Ends items; of those that ended before nothing is said again.
+    pub(super) fn end(&mut self, failed: impl IntoIterator<Item = Failed>) -> Vec<Outcome> {
+        let mut out = Vec::new();
+        for (ids, why) in failed {
+            for id in ids {
+                if self.items.remove(&id).is_some() {
+                    out.push((id, Err(why.clone())));
+                }
+            }
+        }
+        out
+    }
+
+    pub(super) fn add_big(&mut self, big: Big) {
+        let serial = big.file.serial;
+        self.by_content
+            .insert((big.file.content, big.file.size), serial);
+        self.bigs.insert(serial, big);
+        self.waiting.push_back(serial);
+    }
+
+    /// Forgets a big; its waiters still want to be told.
+    pub(super) fn remove_big(&mut self, serial: u64) -> Option<Big> {
+        let big = self.bigs.remove(&serial)?;
+        self.by_content.remove(&(big.file.content, big.file.size));
+        if !self.active.remove(&serial) {
+            self.waiting.retain(|s| *s != serial);
+        }
+        Some(big)
+    }
+
+    /// Bigs that nobody is left to be asked for.
+    pub(super) fn hopeless(&self) -> Vec<(u64, FetchError)> {
+        let why = |(serial, big): (&u64, &Big)| Some((*serial, big.hopeless(&self.peers)?));
+        self.bigs.iter().filter_map(why).collect()
+    }
+
+    /// The next task for a lane; `None` when there is nothing it may do now.
+    pub(super) fn take(&mut self, lane: u64, room: Room, config: &FetchConfig) -> Option<Task> {
+        if room.bytes == 0 && !room.idle {
+            return None;
+        }
+        let info = self.peers.lanes.get(&lane)?;
+        let (peer, express, small_turn) = (info.peer, info.express, info.small_turn);
+        let small_first = express || (small_turn && !self.peers.has_express(&peer));
+        let task = if small_first {
+            let small = self.take_small(&peer, room, config);
+            match express {
+                true => small,
+                false => small.or_else(|| self.take_big(&peer, room, config)),
+            }
+        } else {
+            let big = self.take_big(&peer, room, config);
+            big.or_else(|| self.take_small(&peer, room, config))
+        };
+        if let Some(info) = self.peers.lanes.get_mut(&lane) {
+            info.small_turn = !matches!(task, Some(Task::Small(_)));
+        }
+        task
+    }
+
+    fn take_small(&mut self, peer: &DeviceId, room: Room, config: &FetchConfig) -> Option<Task> {
+        // 34 bytes an id in the request, and some for the rest of it.
+        let fit = (room.wants.min(MAX_WANTS_UNANSWERED).saturating_sub(64)) / 34;
+        let items = config.batch_items.min(fit);
+        if items == 0 || (!room.idle && room.bytes < config.batch_bytes / 4) {
+            return None;
+        }
+        let bytes = config.batch_bytes.min(room.bytes);
+        let batch = self.small.take(peer, items, bytes);
+        (!batch.is_empty()).then_some(Task::Small(batch))
+    }
+
+    fn take_big(&mut self, peer: &DeviceId, room: Room, config: &FetchConfig) -> Option<Task> {
+        if room.wants < 2048 && !room.idle {
+            return None;
+        }
+        let peers = &self.peers;
+        for serial in &self.active {
+            if let Some(big) = self.bigs.get_mut(serial)
+                && let Some((task, _)) = big.take(peer, room.bytes, room.idle, config, peers)
+            {
+                return Some(Task::Big(Arc::clone(&big.file), task));
+            }
+        }
+        if self.active.len() >= config.active_big {
+            return None;
+        }
+        let eligible = |s: &u64| self.bigs.get(s).is_some_and(|b| b.eligible(peer, peers));
+        let at = self.waiting.iter().position(eligible)?;
+        let serial = self.waiting.remove(at)?;
+        self.active.insert(serial);
+        let big = self.bigs.get_mut(&serial)?;
+        let (task, _) = big.take(peer, room.bytes, room.idle, config, peers)?;
+        Some(Task::Big(Arc::clone(&big.file), task))
+    }
+
+    /// Gives local workers something to do on a big where that is worth it.
+    pub(super) fn schedule_walk(&mut self, serial: u64, config: &FetchConfig) -> bool {
+        let Some(big) = self.bigs.get_mut(&serial) else {
+            return false;
+        };
+        if big.walkers >= config.local_threads || !big.walk_worth(config.look_ahead) {
+            return false;
+        }
+        big.walkers += 1;
+        self.jobs.push_back(Job::Walk(Arc::clone(&big.file)));
+        true
+    }
+}

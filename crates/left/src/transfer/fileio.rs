@@ -1,0 +1,229 @@
+//! Positioned, sparse-aware file I/O.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use left_core::chunker::{self, MAX_CHUNK, ManifestBuilder};
+use left_core::content::{ChunkId, ChunkRef, ContentId};
+use left_core::entry::{FileStat, Mtime};
+use rustix::fs::{Advice, FallocateFlags, SeekFrom};
+use rustix::io::Errno;
+
+const READ: usize = 1 << 20;
+/// Bytes that are given to the disk at a time.
+const WRITEBACK: u64 = 8 << 20;
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// Whether the open file still is what `stat` says (a rename in between does not matter).
+pub(crate) fn unchanged(file: &File, stat: &FileStat) -> io::Result<bool> {
+    let m = file.metadata()?;
+    let now = FileStat {
+        ino: m.ino(),
+        size: m.size(),
+        mtime: Mtime {
+            secs: m.mtime(),
+            nanos: u32::try_from(m.mtime_nsec()).unwrap_or(0),
+        },
+        mode: m.mode() & left_core::entry::MODE_MASK,
+        ..*stat
+    };
+    Ok(now.same_but_ctime(stat))
+}
+
+/// Whether any byte in the range is not part of a hole.
+pub(crate) fn has_data(file: &File, offset: u64, len: u64) -> io::Result<bool> {
+    Ok(next_data(file, offset)?.is_some_and(|at| at < offset + len))
+}
+
+/// Where the next data begins, at or after `offset`; `None` when only a hole follows.
+fn next_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
+    match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+        Ok(at) => Ok(Some(at)),
+        Err(Errno::NXIO) => Ok(None),
+        // A file system that knows no holes: all is data.
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(offset)),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Makes the range read as zeros: a hole where the file system can, else written zeros.
+pub(crate) fn make_zero(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    match rustix::fs::fallocate(file, mode, offset, len) {
+        Ok(()) => Ok(()),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+            let mut done = 0;
+            while done < len {
+                let n = (len - done).min(ZEROS.len() as u64);
+                file.write_all_at(&ZEROS[..n as usize], offset + done)?;
+                done += n;
+            }
+            Ok(())
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Whether all bytes are zero.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    // The first bytes tell for nearly all data.
+    let head = bytes.len().min(16);
+    bytes[..head].iter().all(|b| *b == 0)
+        && bytes[head..]
+            .chunks(ZEROS.len())
+            .all(|c| *c == ZEROS[..c.len()])
+}
+
+/// Reads until `out` is full or the file ends; returns the bytes read.
+pub(crate) fn read_at_most(file: &File, out: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < out.len() {
+        match file.read_at(&mut out[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}
+
+/// Checks `bytes` against a chunk list that covers exactly them.
+pub(crate) fn matches(bytes: &[u8], list: &[ChunkRef]) -> bool {
+    let mut at = 0;
+    list.iter().all(|c| {
+        let piece = &bytes[at..at + c.len as usize];
+        at += c.len as usize;
+        ChunkId::of(piece) == c.id
+    })
+}
+
+/// Writes a segment's bytes. In a fresh file, chunks of zeros are left as the holes they are.
+pub(crate) fn write_chunks(
+    file: &File,
+    fresh: bool,
+    offset: u64,
+    bytes: &[u8],
+    list: &[ChunkRef],
+) -> io::Result<()> {
+    let (mut from, mut at) = (0, 0);
+    for c in list {
+        let end = at + c.len as usize;
+        if fresh && is_zero(&bytes[at..end]) {
+            file.write_all_at(&bytes[from..at], offset + from as u64)?;
+            from = end;
+        }
+        at = end;
+    }
+    file.write_all_at(&bytes[from..at], offset + from as u64)
+}
+
+/// Says that the file will be read from front to back.
+pub(crate) fn advise_sequential(file: &File) {
+    // Only a hint: failing changes nothing.
+    let _ = rustix::fs::fadvise(file, 0, None, Advice::Sequential);
+}
+
+/// Asks for the range to be read into memory soon.
+pub(crate) fn advise_soon(file: &File, offset: u64, len: u64) {
+    // Only a hint: failing changes nothing.
+    let _ = rustix::fs::fadvise(
+        file,
+        offset,
+        std::num::NonZeroU64::new(len),
+        Advice::WillNeed,
+    );
+}
+
+/// Begins to write to the disk, without waiting, what was written before this range; called for each
+/// range it does so once every [`WRITEBACK`] bytes of the file. On Linux "not needed" starts writing
+/// what is dirty and drops from memory only what is clean, so what was just written stays there.
+pub(crate) fn start_writeback(file: &File, offset: u64, len: u64) {
+    let end = (offset + len) / WRITEBACK * WRITEBACK;
+    if end > offset {
+        let from = (offset / WRITEBACK) * WRITEBACK;
+        let len = std::num::NonZeroU64::new(end - from);
+        // Only a hint: failing changes nothing.
+        let _ = rustix::fs::fadvise(file, from, len, Advice::DontNeed);
+    }
+}
+
+/// Makes `dst` share the blocks of `src`, where the file system can.
+pub(crate) fn reflink(src: &File, dst: &File) -> bool {
+    rustix::fs::ioctl_ficlone(dst, src).is_ok()
+}
+
+/// Reads `src` once, from front to back: copies it into `dst` if given (an empty file) and returns
+/// the content id of exactly the bytes that were read. Holes are neither read nor written.
+/// `stop` is asked now and then; `None` when it said yes.
+pub(crate) fn copy_hashed(
+    src: &File,
+    dst: Option<&File>,
+    stop: &dyn Fn() -> bool,
+) -> io::Result<Option<ContentId>> {
+    advise_sequential(src);
+    let size = src.metadata()?.len();
+    if let Some(dst) = dst {
+        dst.set_len(size)?;
+    }
+    let mut builder = ManifestBuilder::new();
+    let mut buf = vec![0; READ + MAX_CHUNK];
+    // buf[start..end] holds the file's bytes from `offset` on that are not cut yet, and
+    // buf[run..start] those before `offset` that are cut but not written yet.
+    let (mut run, mut start, mut end, mut offset, mut eof) = (0, 0, 0, 0u64, false);
+    let write = |piece: &[u8], upto: u64| match dst {
+        Some(dst) => dst.write_all_at(piece, upto - piece.len() as u64),
+        None => Ok(()),
+    };
+    loop {
+        if end - start < MAX_CHUNK && !eof {
+            if stop() {
+                return Ok(None);
+            }
+            write(&buf[run..start], offset)?;
+            let skipped = skip_hole(src, offset, size, &mut builder)?;
+            if skipped > 0 {
+                offset += skipped;
+                (run, start, end) = (0, 0, 0);
+                continue;
+            }
+            buf.copy_within(start..end, 0);
+            (run, start, end) = (0, 0, end - start);
+            let room = buf.len() - end;
+            let got = read_at_most(src, &mut buf[end..], offset + end as u64)?;
+            eof = got < room;
+            end += got;
+        }
+        let Some(len) = chunker::next_cut(&buf[start..end], eof) else {
+            break;
+        };
+        let piece = &buf[start..start + len];
+        builder.push(ChunkRef {
+            len: len as u32,
+            id: ChunkId::of(piece),
+        });
+        if is_zero(piece) {
+            write(&buf[run..start], offset)?;
+            run = start + len;
+        }
+        start += len;
+        offset += len as u64;
+    }
+    write(&buf[run..start], offset)?;
+    let (_, id) = builder.finish();
+    Ok(Some(id))
+}
+
+/// Takes as many chunks of zeros as the hole at `offset` gives; returns their bytes.
+fn skip_hole(src: &File, offset: u64, size: u64, builder: &mut ManifestBuilder) -> io::Result<u64> {
+    let hole_end = next_data(src, offset)?.unwrap_or(size).min(size);
+    let (hole, max) = (hole_end.saturating_sub(offset), MAX_CHUNK as u64);
+    if hole < max {
+        return Ok(0);
+    }
+    let each = chunker::zero_chunk_len() as u64;
+    let count = (hole - max) / each + 1;
+    builder.push_zeros(count);
+    Ok(count * each)
+}

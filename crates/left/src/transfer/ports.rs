@@ -1,0 +1,57 @@
+//! What transfer asks of the disk and of the store.
+
+use std::fs::File;
+use std::io;
+
+use left_core::content::{ContentId, Segment, SegmentRef};
+use left_core::entry::FileStat;
+use left_core::path::RelPath;
+
+/// Reads stored manifests.
+pub trait ManifestRead: Send + Sync {
+    /// Size in bytes and number of segments; `None` when the manifest is not stored.
+    fn info(&self, content: &ContentId) -> io::Result<Option<(u64, u64)>>;
+    /// At most `limit` segments from position `from`.
+    fn refs(&self, content: &ContentId, from: u64, limit: usize) -> io::Result<Vec<SegmentRef>>;
+    /// Where segment `n` begins in the file, and the segment.
+    fn segment(&self, content: &ContentId, n: u64) -> io::Result<Option<(u64, Segment)>>;
+}
+
+/// Takes a new content's segments in order, then stores the manifest. Dropped unfinished, it
+/// leaves nothing behind.
+pub trait ManifestWriter: Send {
+    /// The next segment.
+    fn segment(&mut self, segment: &Segment) -> io::Result<()>;
+    /// All segments are there: store them.
+    fn finish(self: Box<Self>, content: &ContentId, size: u64) -> io::Result<()>;
+}
+
+/// Reads and stores manifests.
+pub trait ManifestStore: ManifestRead {
+    /// Begins a manifest.
+    fn writer(&self) -> io::Result<Box<dyn ManifestWriter>>;
+}
+
+/// What a share offers to its peers.
+pub trait ContentSource: Send + Sync {
+    /// Where this share holds the content, and what `lstat` said there.
+    fn locate(&self, content: &ContentId) -> Vec<(RelPath, FileStat)>;
+    /// Opens the file if its stat is still the given one.
+    fn open(&self, path: &RelPath, stat: &FileStat) -> io::Result<File>;
+    /// The stored manifests.
+    fn manifest(&self) -> &dyn ManifestRead;
+    /// The share holds a big content whose manifest is not stored: read the file again.
+    fn missing_manifest(&self, content: &ContentId);
+}
+
+/// The stage and the share's own files.
+pub trait FetchDisk: Send + Sync {
+    /// A new empty file in the stage, in place of one of that name.
+    fn stage_create(&self, name: &str) -> io::Result<File>;
+    /// A file of the stage for reading and writing, if there is one.
+    fn stage_open(&self, name: &str) -> io::Result<Option<File>>;
+    /// Removes a file from the stage; none is fine.
+    fn stage_remove(&self, name: &str) -> io::Result<()>;
+    /// Opens a file of the share for reading.
+    fn open_local(&self, path: &RelPath) -> io::Result<(File, FileStat)>;
+}
