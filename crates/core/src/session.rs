@@ -76,6 +76,9 @@ impl Session {
     /// The peer said how far it knows our index. Returns whether what we know of its index is void.
     pub fn start(&mut self, start: &Start, index: &dyn Index) -> bool {
         self.started = true;
+        // What a job of the last session brought in since the lane came up: the peer may have lost
+        // its index since it announced that.
+        self.skips.clear();
         let known = start.known;
         // A number beyond the head we told means that our index went back in time: the peer forgets
         // what it knew when it reads that head, so tell all again.

@@ -262,8 +262,10 @@ impl World {
         let next = d.ops.front().map(|(b, ..)| *b);
         if next != Some(batch) {
             let results = std::mem::take(&mut d.results);
-            let after = self.delay(0, 20);
-            self.plan_on(device, after, Local::Applied(results));
+            // Results come in the order of the batches.
+            let at = (self.now_us + self.delay(0, 20)).max(self.devices[device].applied_at + 1);
+            self.devices[device].applied_at = at;
+            self.plan_on(device, at - self.now_us, Local::Applied(results));
         }
         if next.is_some() {
             let after = self.delay(0, 3);

@@ -77,6 +77,10 @@ pub fn run(params: &Params, print: bool) -> Outcome {
     for kind in &params.without {
         faults.set(kind, false);
     }
+    if faults.reader {
+        // What only a reader still knows reaches nobody, and stays there alone.
+        faults.lost = false;
+    }
     let mut world = build(params, faults, print);
     let mut steps = Steps {
         params,
@@ -168,9 +172,14 @@ impl Steps<'_> {
         let mut rng = Rng::part(self.params.seed, 1_000_000 + u64::from(k));
         let device = rng.index(world.devices.len());
         let link = rng.index(world.links.len());
+        // A reader that forgets what it had from others takes it for its own edits, and keeps it.
+        let writer = match world.devices[device].role {
+            Role::ReadWrite => device,
+            Role::ReadOnly => 0,
+        };
         match rng.below(100) {
-            0..4 if self.faults.crash => crash(world, device, &mut rng),
-            4..7 if self.faults.lost => lose_index(world, device, &mut rng),
+            0..4 if self.faults.crash => crash(world, writer, &mut rng),
+            4..7 if self.faults.lost => lose_index(world, writer, &mut rng),
             7..14 if self.faults.link => {
                 world.stats.fault("link broken");
                 world.break_link(link);
@@ -194,7 +203,7 @@ impl Steps<'_> {
             }
             29..31 if self.faults.index => {
                 world.stats.fault("index full");
-                world.devices[device].index.fail_next = true;
+                world.devices[writer].index.fail_next = true;
             }
             31..32 if self.faults.wipe => edit(world, device, &mut rng, k, wipe),
             32..40 => {
@@ -341,7 +350,7 @@ fn deletions(world: &mut World, rng: &mut Rng) {
             world.break_link(link);
         }
         if rng.percent(10) {
-            let device = rng.index(world.devices.len());
+            let device = writers[rng.index(writers.len())];
             crash(world, device, rng);
         }
     }

@@ -105,6 +105,8 @@ pub struct Device {
     pub scans: u32,
     /// Hand-ins of full scans happen in order.
     pub handed_at: u64,
+    /// Results of batches of operations come in order.
+    pub applied_at: u64,
     /// Barriers to be answered.
     pub barriers: Vec<u64>,
     /// Operations to be done, with the batch they came in.
@@ -153,18 +155,21 @@ impl World {
             // Ids are not in the order of the devices' numbers.
             key[0] = (Rng::part(seed, 90 + i as u64).below(256)) as u8;
             let id = DeviceId(key);
+            let mut index = FakeIndex::new(id, 1000 + i as u64);
+            index.read_only = *role == Role::ReadOnly;
             Device {
                 id,
                 role: *role,
                 engine: None,
                 life: 0,
-                index: FakeIndex::new(id, 1000 + i as u64),
+                index,
                 disk: FakeDisk::default(),
                 skew_ms: 0,
                 dirty: BTreeSet::new(),
                 scan_planned: false,
                 scans: 0,
                 handed_at: 0,
+                applied_at: 0,
                 barriers: Vec::new(),
                 ops: VecDeque::new(),
                 results: Vec::new(),

@@ -17,6 +17,8 @@ const RETRY_MAX_MS: u64 = 60_000;
 const FULL_MS: u64 = 5000;
 /// Failures remembered one by one; beyond it all needs are walked again after a while.
 const MAX_RETRIES: usize = 10_000;
+/// Records read at a time below a folder that went away.
+const BURY_PAGE: usize = 256;
 /// From this many failures in a row on, people are told.
 const TELL_AFTER: u32 = 4;
 
@@ -142,6 +144,11 @@ impl Engine {
             let stat = Some(stat);
             put(txn, from, copy, Record { entry, stat }, vec![]);
         }
+        if job.ours.as_ref().map(|r| r.entry.node.kind()) == Some(Kind::Dir)
+            && job.target.node.kind() != Kind::Dir
+        {
+            self.bury_below(now, &job.path, index, txn, from)?;
+        }
         if let Some((old, _, gone)) = job.moved {
             let entry = self.settle(&old, gone, index, txn)?;
             put(txn, from, old, Record { entry, stat: None }, vec![]);
@@ -167,6 +174,34 @@ impl Engine {
         self.retries.remove(&job.path);
         let stat = done.stat;
         put(txn, from, job.path, Record { entry, stat }, echo);
+        Ok(())
+    }
+
+    /// A folder went away, so it was empty: whatever our index still has below it was deleted here
+    /// though nobody has looked yet. It is told before the folder, for a peer that hears of the
+    /// folder's deletion alone would keep the folder because of what is in it.
+    fn bury_below(
+        &mut self,
+        now: Now,
+        dir: &RelPath,
+        index: &dyn Index,
+        txn: &mut Txn,
+        from: &mut Vec<Vec<crate::version::DeviceId>>,
+    ) -> Result<(), IndexError> {
+        let author = self.author(now, index);
+        let mut left = index.live_below(dir, None, BURY_PAGE)?;
+        while let Some((last, _)) = left.last().cloned() {
+            for (path, record) in left.into_iter().rev() {
+                if self.busy.contains_key(&path) || txn.put.iter().any(|(p, _)| *p == path) {
+                    continue;
+                }
+                self.guard.unhold(&path);
+                let gone = edit(Some(&record), Node::Tombstone, None, &author).entry;
+                let entry = self.settle(&path, gone, index, txn)?;
+                put(txn, from, path, Record { entry, stat: None }, vec![]);
+            }
+            left = index.live_below(dir, Some(&last), BURY_PAGE)?;
+        }
         Ok(())
     }
 
