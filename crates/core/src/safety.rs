@@ -75,7 +75,7 @@ impl DeletionGuard {
         self.held.insert(path);
     }
 
-    /// Whether a path is kept, and so was counted already.
+    /// Whether this deletion was counted and is kept already.
     pub fn holds(&self, path: &RelPath) -> bool {
         self.held.contains(path)
     }

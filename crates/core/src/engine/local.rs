@@ -6,6 +6,7 @@ use super::{Effect, Engine, Now, Report};
 use crate::diff::{Change, Observation, Seen, observe};
 use crate::entry::{Entry, Kind, Node, Record};
 use crate::index::{Index, IndexError, Txn};
+use crate::message::Role;
 use crate::path::RelPath;
 use crate::reconcile::Decision;
 use crate::safety::{Pass, Verdict};
@@ -35,13 +36,13 @@ impl Engine {
                 continue;
             }
             let record = index.get(&path)?;
-            self.solved(&path, out);
             if seen == Seen::Absent {
                 if !self.may_delete(now, &path, record.as_ref(), &arrived, totals.files, index)? {
                     continue;
                 }
             } else {
                 self.guard.unhold(&path);
+                self.solved(&path, out);
             }
             match observe(record.as_ref(), &seen, &author) {
                 Change::None => {}
@@ -89,8 +90,8 @@ impl Engine {
         if self.accepting {
             return Ok(true);
         }
-        // Held paths still stand in the index, so the eye may tell of them again.
         if self.guard.holds(path) {
+            // Seen before in this burst: counted once.
             return Ok(false);
         }
         if record.entry.node.kind() == Kind::File {
@@ -208,9 +209,15 @@ impl Engine {
         index: &dyn Index,
         txn: &mut Txn,
     ) -> Result<(), IndexError> {
-        let Some(record) = index.get(path)? else {
+        let Some(mut record) = index.get(path)? else {
             return Ok(());
         };
+        if self.config.role == Role::ReadOnly {
+            // What others say would always win here, again and again.
+            for (_, theirs) in index.theirs(path)? {
+                record.entry.version = record.entry.version.join(&theirs.version);
+            }
+        }
         let Node::Dir { mode } = record.entry.node else {
             return Ok(());
         };

@@ -204,7 +204,7 @@ impl Engine {
     fn decide(&self, ours: Option<&crate::entry::Entry>, theirs: &crate::entry::Entry) -> Decision {
         match self.config.role {
             Role::ReadWrite => reconcile(ours, theirs),
-            Role::ReadOnly => reconcile_read_only(ours, theirs),
+            Role::ReadOnly => reconcile_read_only(ours, theirs, self.config.device),
         }
     }
 

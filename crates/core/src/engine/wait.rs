@@ -95,8 +95,12 @@ impl Engine {
         }
     }
 
-    /// A peer that is gone is waited for no longer.
+    /// A peer that is gone is waited for no longer, and its own barriers are void: it may give
+    /// their tokens out again when it comes back.
     pub(super) fn forget_barriers(&mut self, peer: DeviceId) {
+        self.waits
+            .local
+            .retain(|_, asker| !matches!(asker, Asker::Peer(p, _) if *p == peer));
         for wait in &mut self.waits.waits {
             wait.peers.remove(&peer);
         }
