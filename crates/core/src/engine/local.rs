@@ -9,7 +9,7 @@ use crate::index::{Index, IndexError, Txn};
 use crate::message::Role;
 use crate::path::RelPath;
 use crate::reconcile::Decision;
-use crate::safety::{Pass, Verdict};
+use crate::safety::Verdict;
 
 impl Engine {
     /// Takes in what a look at the disk showed.
@@ -22,6 +22,7 @@ impl Engine {
     ) -> Result<(), IndexError> {
         let author = self.author(now, index);
         let totals = index.totals()?;
+        let files = totals.files + totals.links;
         let mut txn = Txn::default();
         let mut rescan = Vec::new();
         // Inodes that this batch shows at a new path: their old paths were not deleted, but left.
@@ -36,13 +37,13 @@ impl Engine {
                 continue;
             }
             let record = index.get(&path)?;
+            self.solved(&path, out);
             if seen == Seen::Absent {
-                if !self.may_delete(now, &path, record.as_ref(), &arrived, totals.files, index)? {
+                if !self.may_delete(now, &path, record.as_ref(), &arrived, files, index)? {
                     continue;
                 }
             } else {
                 self.guard.unhold(&path);
-                self.solved(&path, out);
             }
             match observe(record.as_ref(), &seen, &author) {
                 Change::None => {}
@@ -94,17 +95,17 @@ impl Engine {
             // Seen before in this burst: counted once.
             return Ok(false);
         }
-        if record.entry.node.kind() == Kind::File {
+        if record.entry.node.kind() == Kind::Dir {
+            if !self.guard.is_holding() {
+                return Ok(true);
+            }
+            self.guard.hold(path.clone());
+        } else {
             if self.is_moved(path, record, arrived, index)? {
                 return Ok(true);
             }
-            if self.guard.deleted(now.mono_ms, files) == Pass::Now {
-                return Ok(true);
-            }
-        } else if !self.guard.is_holding() {
-            return Ok(true);
+            self.guard.deleted(now.mono_ms, files, path.clone());
         }
-        self.guard.hold(path.clone());
         Ok(false)
     }
 
