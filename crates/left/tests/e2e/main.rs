@@ -11,3 +11,6 @@ mod many;
 mod pairing;
 mod plan;
 mod refusals;
+mod safety;
+mod torn;
+mod weight;
