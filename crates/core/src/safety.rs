@@ -75,6 +75,11 @@ impl DeletionGuard {
         self.held.insert(path);
     }
 
+    /// Whether a path is kept, and so was counted already.
+    pub fn holds(&self, path: &RelPath) -> bool {
+        self.held.contains(path)
+    }
+
     /// Something stands at the path again: it is not deleted.
     pub fn unhold(&mut self, path: &RelPath) {
         self.held.remove(path);

@@ -35,13 +35,13 @@ impl Engine {
                 continue;
             }
             let record = index.get(&path)?;
+            self.solved(&path, out);
             if seen == Seen::Absent {
                 if !self.may_delete(now, &path, record.as_ref(), &arrived, totals.files, index)? {
                     continue;
                 }
             } else {
                 self.guard.unhold(&path);
-                self.solved(&path, out);
             }
             match observe(record.as_ref(), &seen, &author) {
                 Change::None => {}
@@ -88,6 +88,10 @@ impl Engine {
         }
         if self.accepting {
             return Ok(true);
+        }
+        // Held paths still stand in the index, so the eye may tell of them again.
+        if self.guard.holds(path) {
+            return Ok(false);
         }
         if record.entry.node.kind() == Kind::File {
             if self.is_moved(path, record, arrived, index)? {

@@ -44,6 +44,8 @@ pub struct Engine {
     busy: HashMap<RelPath, OpId>,
     /// Big contents under way.
     contents: BTreeSet<crate::content::ContentId>,
+    /// Files that fetches under way copy from, with how many do: not deleted meanwhile.
+    sources: HashMap<RelPath, usize>,
     next_op: u64,
     walker: Walker,
     retries: BTreeMap<RelPath, Retry>,
@@ -77,6 +79,7 @@ impl Engine {
             jobs: HashMap::new(),
             busy: HashMap::new(),
             contents: BTreeSet::new(),
+            sources: HashMap::new(),
             next_op: 1,
             walker: Walker::from_start(),
             retries: BTreeMap::new(),

@@ -287,6 +287,14 @@ impl Engine {
         if let Some(content) = job.fetching {
             self.contents.remove(&content);
         }
+        for copy in &job.copies {
+            if let Some(count) = self.sources.get_mut(copy) {
+                *count -= 1;
+                if *count == 0 {
+                    self.sources.remove(copy);
+                }
+            }
+        }
         let mut again = Vec::new();
         let paths = std::iter::once(&job.path)
             .chain(job.moved.iter().map(|(from, ..)| from))

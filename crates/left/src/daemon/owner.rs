@@ -593,11 +593,18 @@ impl Owner {
     fn report(&mut self, report: Report) {
         let share = self.setup.path.clone();
         let event = match report {
-            Report::Received { path, bytes } => DaemonEvent::FileReceived {
-                share,
-                path: path.to_string(),
-                bytes,
-            },
+            Report::Received { path, bytes } => {
+                let event = DaemonEvent::FileReceived {
+                    share,
+                    path: path.to_string(),
+                    bytes,
+                };
+                // The loser's device keeps its copy; here it comes like any file.
+                if left_core::conflict::is_copy(&path) {
+                    self.conflicts.push(path);
+                }
+                event
+            }
             Report::Deleted { path } => DaemonEvent::FileDeleted {
                 share,
                 path: path.to_string(),

@@ -1,0 +1,13 @@
+//! The program as its users meet it: processes of `left` with homes of their own, real sockets on
+//! loopback, real folders, SIGKILL.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+mod conflicts;
+mod kinds;
+mod many;
+mod pairing;
+mod plan;
+mod refusals;
