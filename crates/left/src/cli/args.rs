@@ -30,7 +30,7 @@ pub(super) struct RawArgs {
     #[command(subcommand)]
     pub(super) command: Option<RawCommand>,
 
-    /// Synchronise ./share with the left on this machine, which names this one the same way.
+    /// Synchronise ./share with that machine, which runs the same command naming this one.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(super) ip: Option<String>,
 
@@ -118,6 +118,24 @@ pub(super) enum RawCommand {
         #[command(flatten)]
         run: RunArgs,
     },
+    #[command(flatten)]
+    Ask(RawQuestion),
+    /// Show on this machine that it works: two real processes, kills, md5s, times.
+    ///
+    /// Needs about three times the size of the big file in the temporary folder (TMPDIR).
+    Demo {
+        /// Size of the big file.
+        #[arg(long, alias = "big", value_name = "BYTES", default_value = "500MB")]
+        size: String,
+        /// Take a big file of 16 MB only.
+        #[arg(long, conflicts_with = "size")]
+        quick: bool,
+    },
+}
+
+/// Commands that ask and return.
+#[derive(Debug, Subcommand)]
+pub(super) enum RawQuestion {
     /// Print another ticket for a share.
     #[command(after_help = "Example:\n  left ticket ~/photos --read-only --expires 2h")]
     Ticket {
@@ -173,15 +191,4 @@ pub(super) enum RawCommand {
     Id,
     /// Stop the running left of this device.
     Stop,
-    /// Show on this machine that it works: two real processes, kills, md5s, times.
-    ///
-    /// Needs about three times the size of the big file in the temporary folder (TMPDIR).
-    Demo {
-        /// Size of the big file.
-        #[arg(long, alias = "big", value_name = "BYTES", default_value = "500MB")]
-        size: String,
-        /// Take a big file of 16 MB only.
-        #[arg(long, conflicts_with = "size")]
-        quick: bool,
-    },
 }

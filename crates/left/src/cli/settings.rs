@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 use left_core::message::Role;
 
-use super::args::{RawArgs, RawCommand, RunArgs};
+use super::args::{RawArgs, RawCommand, RawQuestion, RunArgs};
 use super::parse;
 use crate::daemon::handle::{DEFAULT_PORT, Listen, Options};
 use crate::home::{Config, UserError};
@@ -181,7 +181,6 @@ fn help() -> clap::Error {
 
 fn command_of(raw: RawCommand, code: Option<String>) -> Result<Command, UserError> {
     let run = |job, run: &RunArgs| Ok(Command::Run(job, run_settings(run)?));
-    let ask = |question| Ok(Command::Ask(question));
     match raw {
         RawCommand::Share { dir, run: r } => {
             let dir = absolute(&dir)?;
@@ -214,50 +213,6 @@ fn command_of(raw: RawCommand, code: Option<String>) -> Result<Command, UserErro
             run: r,
         } => sync(&dir, &peer, flag.or(code), &r),
         RawCommand::Up { run: r } => run(Job::Up, &r),
-        RawCommand::Ticket {
-            dir,
-            read_only,
-            expires,
-        } => {
-            let role = if read_only {
-                Role::ReadOnly
-            } else {
-                Role::ReadWrite
-            };
-            let expires = ticket_time(&expires)?;
-            ask(Question::Ticket {
-                dir: absolute(&dir)?,
-                role,
-                expires,
-            })
-        }
-        RawCommand::Status => ask(Question::Status),
-        RawCommand::Wait { dir, timeout } => {
-            let timeout = parse::duration(&timeout)?;
-            ask(Question::Wait {
-                dir: dir.as_deref().map(absolute).transpose()?,
-                timeout,
-            })
-        }
-        RawCommand::Verify { dir } => {
-            let dir = dir.as_deref().map(absolute).transpose()?;
-            ask(Question::Verify { dir })
-        }
-        RawCommand::Pause { dir } => ask(Question::Pause {
-            dir: absolute(&dir)?,
-        }),
-        RawCommand::Resume {
-            dir,
-            accept_deletions,
-        } => ask(Question::Resume {
-            dir: absolute(&dir)?,
-            accept_deletions,
-        }),
-        RawCommand::Leave { dir } => ask(Question::Leave {
-            dir: absolute(&dir)?,
-        }),
-        RawCommand::Id => ask(Question::Id),
-        RawCommand::Stop => ask(Question::Stop),
         RawCommand::Demo { quick: true, .. } => Ok(Command::Demo { size: 16_000_000 }),
         RawCommand::Demo { size, .. } => match parse::size(&size)? {
             0..1000 => {
@@ -270,6 +225,56 @@ fn command_of(raw: RawCommand, code: Option<String>) -> Result<Command, UserErro
             }
             size => Ok(Command::Demo { size }),
         },
+        RawCommand::Ask(question) => Ok(Command::Ask(question_of(question)?)),
+    }
+}
+
+fn question_of(raw: RawQuestion) -> Result<Question, UserError> {
+    match raw {
+        RawQuestion::Ticket {
+            dir,
+            read_only,
+            expires,
+        } => {
+            let role = if read_only {
+                Role::ReadOnly
+            } else {
+                Role::ReadWrite
+            };
+            let expires = ticket_time(&expires)?;
+            Ok(Question::Ticket {
+                dir: absolute(&dir)?,
+                role,
+                expires,
+            })
+        }
+        RawQuestion::Status => Ok(Question::Status),
+        RawQuestion::Wait { dir, timeout } => {
+            let timeout = parse::duration(&timeout)?;
+            Ok(Question::Wait {
+                dir: dir.as_deref().map(absolute).transpose()?,
+                timeout,
+            })
+        }
+        RawQuestion::Verify { dir } => {
+            let dir = dir.as_deref().map(absolute).transpose()?;
+            Ok(Question::Verify { dir })
+        }
+        RawQuestion::Pause { dir } => Ok(Question::Pause {
+            dir: absolute(&dir)?,
+        }),
+        RawQuestion::Resume {
+            dir,
+            accept_deletions,
+        } => Ok(Question::Resume {
+            dir: absolute(&dir)?,
+            accept_deletions,
+        }),
+        RawQuestion::Leave { dir } => Ok(Question::Leave {
+            dir: absolute(&dir)?,
+        }),
+        RawQuestion::Id => Ok(Question::Id),
+        RawQuestion::Stop => Ok(Question::Stop),
     }
 }
 

@@ -149,6 +149,33 @@ impl Ui {
             E::FileDeleted { share, path } => {
                 self.detail(share, format!("deleted: {}", format::text(path)))?
             }
+            E::State {
+                share,
+                state,
+                need_files,
+                need_bytes,
+            } => self.state_line(share, *state, *need_files, *need_bytes),
+            E::Progress { .. } if self.live.is_some() => return None,
+            E::Progress {
+                share,
+                done,
+                total,
+                rate,
+            } => {
+                let (done, total) = (format::bytes(*done), format::bytes(*total));
+                let line = format!("{done} of {total}, {}/s", format::bytes(*rate));
+                self.detail(share, line)?
+            }
+            E::Stopping => "Stopped.".to_string(),
+            _ => return self.trouble_line(event),
+        };
+        Some(line)
+    }
+
+    /// An event that wants the user's attention.
+    fn trouble_line(&self, event: &DaemonEvent) -> Option<String> {
+        use DaemonEvent as E;
+        Some(match event {
             E::Conflict { share, path, copy } => {
                 let (path, copy) = (format::text(path), format::text(copy));
                 self.of(
@@ -174,23 +201,6 @@ impl Ui {
                 self.of(share, format!("ALARM: {reason}; {todo}"))
             }
             E::AlarmOver { share } => self.of(share, "the alarm is over".to_string()),
-            E::State {
-                share,
-                state,
-                need_files,
-                need_bytes,
-            } => self.state_line(share, *state, *need_files, *need_bytes),
-            E::Progress { .. } if self.live.is_some() => return None,
-            E::Progress {
-                share,
-                done,
-                total,
-                rate,
-            } => {
-                let (done, total) = (format::bytes(*done), format::bytes(*total));
-                let line = format!("{done} of {total}, {}/s", format::bytes(*rate));
-                self.detail(share, line)?
-            }
             E::Refused {
                 address,
                 device,
@@ -204,9 +214,9 @@ impl Ui {
                 )
             }
             E::Notice { text } => format!("notice: {}", format::text(text)),
-            E::Stopping => "Stopped.".to_string(),
-        };
-        Some(line)
+            // All others are no trouble.
+            _ => return None,
+        })
     }
 
     fn state_line(&mut self, share: &Path, state: State, files: u64, bytes: u64) -> String {

@@ -330,7 +330,7 @@ impl<'a> Reader<'a> {
 }
 
 fn holes_are_true(file: &File) -> bool {
-    rustix::fs::fstatfs(file).is_ok_and(|s| s.f_type as i64 != ZFS_MAGIC)
+    rustix::fs::fstatfs(file).is_ok_and(|s| i128::from(s.f_type) != i128::from(ZFS_MAGIC))
 }
 
 /// Reads until the buffer is full or the file ends.

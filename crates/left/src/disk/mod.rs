@@ -12,6 +12,8 @@ mod rescue;
 pub mod root;
 pub mod stage;
 mod sys;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use apply::apply;

@@ -350,6 +350,12 @@ impl Root {
         self.fine_stamps && self.same_device(stat)
     }
 
+    /// Takes the file system for one whose times tick slowly.
+    #[cfg(test)]
+    pub(crate) fn force_coarse(&mut self) {
+        self.fine_stamps = false;
+    }
+
     /// The walk without `openat2`.
     #[cfg(test)]
     pub(crate) fn force_by_hand(&self) {

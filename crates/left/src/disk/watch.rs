@@ -174,12 +174,6 @@ impl Watcher {
         }
         Ok(any)
     }
-
-    /// How many folders are watched.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.by_wd.len()
-    }
 }
 
 fn signal(dir: Option<&RelPath>, name: Option<&[u8]>, flags: ReadFlags) -> Option<Signal> {

@@ -51,7 +51,7 @@ impl IndexDb {
         Ok(IndexReader::new(&self.path, open_reader(&self.path)?))
     }
 
-    /// Reads everything: the database's structure, every row's checksum and the counts. Seconds a
+    /// Reads everything: the database's structure, every row's checksum and the counts. About a minute a
     /// million rows.
     ///
     /// # Errors

@@ -11,7 +11,9 @@ use rustix::fs::{Advice, FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
 const READ: usize = 1 << 20;
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+/// Bytes that are given to the disk at a time.
+const WRITEBACK: u64 = 8 << 20;
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// Whether the open file still is what `stat` says (a rename in between does not matter).
 pub(crate) fn unchanged(file: &File, stat: &FileStat) -> io::Result<bool> {
@@ -134,16 +136,17 @@ pub(crate) fn advise_soon(file: &File, offset: u64, len: u64) {
     );
 }
 
-/// Begins to write the range to the disk without waiting for it. On Linux "not needed" starts
-/// writing what is dirty and drops from memory only what is clean, so what was just written stays.
+/// Begins to write to the disk, without waiting, what was written before this range; called for each
+/// range it does so once every [`WRITEBACK`] bytes of the file. On Linux "not needed" starts writing
+/// what is dirty and drops from memory only what is clean, so what was just written stays there.
 pub(crate) fn start_writeback(file: &File, offset: u64, len: u64) {
-    // Only a hint: failing changes nothing.
-    let _ = rustix::fs::fadvise(
-        file,
-        offset,
-        std::num::NonZeroU64::new(len),
-        Advice::DontNeed,
-    );
+    let end = (offset + len) / WRITEBACK * WRITEBACK;
+    if end > offset {
+        let from = (offset / WRITEBACK) * WRITEBACK;
+        let len = std::num::NonZeroU64::new(end - from);
+        // Only a hint: failing changes nothing.
+        let _ = rustix::fs::fadvise(file, from, len, Advice::DontNeed);
+    }
 }
 
 /// Makes `dst` share the blocks of `src`, where the file system can.

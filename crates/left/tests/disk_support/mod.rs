@@ -1,13 +1,13 @@
 //! What the tests of `disk` share: a share in a temporary folder, and an index that is a map.
 #![allow(dead_code, missing_docs, clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use left::disk::{
     DiskEye, EyeEvent, Found, History, ManifestOut, ManifestSink, Root, ScanIndex, Stage,
     init_share,
@@ -158,10 +158,12 @@ pub fn link(target: &str) -> Node {
     }
 }
 
-/// An index that is a map; `get`s and `by_inode`s are counted.
+/// An index that is a map.
 #[derive(Default, Clone)]
 pub struct MapIndex {
     map: Arc<Mutex<BTreeMap<RelPath, Record>>>,
+    /// Paths that ever had an inode.
+    inodes: Arc<Mutex<HashMap<u64, BTreeSet<RelPath>>>>,
 }
 
 impl MapIndex {
@@ -193,6 +195,8 @@ impl MapIndex {
                     (node, *stat)
                 }
             };
+            let mut inodes = self.inodes.lock().unwrap();
+            inodes.entry(stat.ino).or_default().insert(o.path.clone());
             let device = DeviceId([1; 32]);
             let entry = Entry {
                 node,
@@ -230,7 +234,13 @@ impl ScanIndex for MapIndex {
 
     fn children(&self, dir: Option<&RelPath>) -> Result<Vec<(RelPath, Record)>, IndexError> {
         let map = self.map.lock().unwrap();
-        let direct = map.iter().filter(|(p, _)| p.parent().as_ref() == dir);
+        let below = match dir {
+            Some(dir) => map.range(dir.clone()..),
+            None => map.range::<RelPath, _>(..),
+        };
+        let below = below.take_while(|(p, _)| dir.is_none_or(|d| *p == d || p.is_below(d)));
+        let depth = dir.map_or(0, |d| d.parts().count()) + 1;
+        let direct = below.filter(|(p, _)| p.parts().count() == depth);
         Ok(direct.map(|(p, r)| (p.clone(), r.clone())).collect())
     }
 
@@ -241,12 +251,15 @@ impl ScanIndex for MapIndex {
         mtime: Mtime,
     ) -> Result<Vec<(RelPath, Record)>, IndexError> {
         let map = self.map.lock().unwrap();
-        let same = map.iter().filter(|(_, r)| {
+        let inodes = self.inodes.lock().unwrap();
+        let paths = inodes.get(&ino).into_iter().flatten();
+        let records = paths.filter_map(|p| Some((p.clone(), map.get(p)?.clone())));
+        let same = records.filter(|(_, r)| {
             r.entry.node.content().is_some()
                 && r.stat
                     .is_some_and(|s| s.ino == ino && s.size == size && s.mtime == mtime)
         });
-        Ok(same.map(|(p, r)| (p.clone(), r.clone())).collect())
+        Ok(same.collect())
     }
 }
 
@@ -306,7 +319,15 @@ impl Watched {
     }
 
     pub fn over(share: &Share, index: MapIndex, sink: Sink) -> Watched {
-        let (out, events) = unbounded();
+        Watched::through(share, index, sink, unbounded())
+    }
+
+    pub fn through(
+        share: &Share,
+        index: MapIndex,
+        sink: Sink,
+        (out, events): (Sender<EyeEvent>, Receiver<EyeEvent>),
+    ) -> Watched {
         let eye = DiskEye::start(
             Arc::clone(&share.root),
             Box::new(index.clone()),

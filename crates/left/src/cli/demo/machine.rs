@@ -176,9 +176,8 @@ impl Machine {
         let log = fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let last = log.lines().rev().find(|line| line.starts_with("left:"));
-        last.or(log.lines().last())
-            .unwrap_or("it says nothing")
-            .to_string()
+        let last = last.or(log.lines().last()).unwrap_or("it says nothing");
+        last.strip_prefix("left: ").unwrap_or(last).to_string()
     }
 }
 

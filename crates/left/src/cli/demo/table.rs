@@ -27,6 +27,9 @@ impl Row {
 
 pub(super) fn print(rows: &[Row], json: bool) {
     let out = Output::new(json, 0);
+    if rows.is_empty() {
+        return;
+    }
     if json {
         return rows.iter().for_each(|row| out.object(row));
     }

@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use left_core::entry::FileStat;
 use left_core::path::RelPath;
+use rustix::fs::{self, AtFlags, FileType};
 use rustix::io::Errno;
 
 use super::{Fresh, Run, is_same};
@@ -17,7 +18,7 @@ const MAX_TRIES: usize = 16;
 pub(super) enum Undone {
     /// It is empty again.
     Clean,
-    /// It holds a user's bytes that could be put nowhere else.
+    /// It holds bytes that must not be lost: to be looked at again.
     Kept(FileStat),
 }
 
@@ -51,10 +52,7 @@ pub(super) fn swap_back(
                 let out = sys::stat_at(slot, name).ok().flatten();
                 return match out {
                     None => Undone::Clean,
-                    Some(out) if is_same(&fresh.stat, &out) && is_untouched(slot, name, fresh) => {
-                        back_to_stage(run, slot, path, fresh);
-                        Undone::Clean
-                    }
+                    Some(out) if is_same(&fresh.stat, &out) => drop_fresh(run, slot, path, fresh),
                     Some(_) => to_copy(run, slot, path),
                 };
             }
@@ -70,12 +68,22 @@ pub(super) fn swap_back(
     to_copy(run, slot, path)
 }
 
-/// Whether our new thing, a moment in the user's hands, is as it was: a folder must still be empty.
-fn is_untouched(slot: BorrowedFd<'_>, name: &[u8], fresh: &Fresh) -> bool {
-    if fresh.dir.is_none() {
-        return true;
+/// Disposes of our new thing after it was in the user's hands for a moment. A program may have opened
+/// it there and write to it yet: so a file is not used again but stays in history, where a late write
+/// is found, and is fetched anew.
+fn drop_fresh(run: &mut Run<'_>, slot: BorrowedFd<'_>, path: &RelPath, fresh: &Fresh) -> Undone {
+    let name = path.name();
+    match fresh.stat.kind {
+        FileType::RegularFile => Undone::Kept(fresh.stat.file),
+        FileType::Directory => match fs::unlinkat(slot, name, AtFlags::REMOVEDIR) {
+            Ok(()) => Undone::Clean,
+            Err(_) => to_copy(run, slot, path),
+        },
+        _ => {
+            rescue::drop_scratch(slot, name);
+            Undone::Clean
+        }
     }
-    rescue::open_sub(slot, name).is_ok_and(|dir| sys::is_empty_dir(&dir).unwrap_or(false))
 }
 
 /// Makes what lies in the slot a conflict copy of `path`.

@@ -153,6 +153,7 @@ impl Eye {
     fn begin(&mut self) {
         self.blind = false;
         self.next_blind = None;
+        self.hints.clear();
         self.watcher = match Watcher::new() {
             Ok(watcher) => Some(watcher),
             Err(e) => {

@@ -253,15 +253,18 @@ impl Eye {
             self.hints.add(path.clone(), When::Now, false);
             return;
         }
-        self.unwatch(path);
-        self.tell_below(path);
-        if stat.is_some() {
-            return;
-        }
         let record = match self.index.get(path) {
             Ok(record) => record.filter(|r| r.entry.node.is_live()),
             Err(error) => return self.index_failed(&error),
         };
+        // Nothing can be below a file or link that the index knows.
+        if record.as_ref().is_none_or(is_dir_record) {
+            self.unwatch(path);
+            self.tell_below(path);
+        }
+        if stat.is_some() {
+            return;
+        }
         let troubled = self.forget_trouble(path);
         let known = record.is_some_and(|r| !self.is_ignored(path, is_dir_record(&r)));
         if known || troubled {

@@ -175,8 +175,7 @@ impl Shared {
             let result = match written {
                 Ok(()) => Ok(left_core::plan::StageName(name)),
                 Err(e) => {
-                    // What was written of it is of no use; failing to remove it harms nobody.
-                    let _ = self.disk.stage_remove(&name);
+                    self.discard(&name);
                     Err(stage_error(&e))
                 }
             };

@@ -112,23 +112,24 @@ struct Refs {
     list: Vec<SegmentRef>,
     top: TopHasher,
     /// All pages come from one peer, so that we know who lied.
-    from: Option<DeviceId>,
+    from: DeviceId,
     asked: bool,
 }
 
 impl Refs {
-    fn new() -> Self {
+    fn new(from: DeviceId) -> Self {
         Self {
             list: Vec::new(),
             top: TopHasher::new(CHUNKER_ID),
-            from: None,
+            from,
             asked: false,
         }
     }
 }
 
 enum Phase {
-    Refs(Refs),
+    /// `None` until somebody is asked.
+    Refs(Option<Box<Refs>>),
     /// A local worker opens the stage and the base.
     Preparing,
     Segments,
@@ -176,7 +177,7 @@ impl Big {
             walkers: 0,
             verdicts: BTreeMap::new(),
             liar: None,
-            phase: Phase::Refs(Refs::new()),
+            phase: Phase::Refs(None),
             cursor: start,
             done: start,
             ready: BTreeMap::new(),
@@ -224,9 +225,9 @@ impl Big {
     /// The segment list from this peer is given up; the next peer begins anew.
     fn forget_refs_of(&mut self, peer: &DeviceId) {
         if let Phase::Refs(refs) = &mut self.phase
-            && refs.from == Some(*peer)
+            && refs.as_ref().is_some_and(|r| r.from == *peer)
         {
-            *refs = Refs::new();
+            *refs = None;
         }
     }
 
@@ -243,13 +244,15 @@ impl Big {
             return None;
         }
         if let Phase::Refs(refs) = &mut self.phase {
-            if refs.asked || refs.from.is_some_and(|p| p != *peer && peers.alive(&p)) {
+            if let Some(r) = refs
+                && (r.asked || (r.from != *peer && peers.alive(&r.from)))
+            {
                 return None;
             }
-            if refs.from != Some(*peer) {
-                *refs = Refs::new();
-                refs.from = Some(*peer);
-            }
+            let refs = match refs {
+                Some(r) if r.from == *peer => r,
+                other => other.insert(Box::new(Refs::new(*peer))),
+            };
             refs.asked = true;
             return Some((BigTask::Refs(refs.list.len() as u64), REFS_COST));
         }
@@ -297,7 +300,7 @@ impl Big {
 
     /// The page of the segment list that was asked for did not come.
     pub(super) fn refs_lost(&mut self) {
-        if let Phase::Refs(refs) = &mut self.phase {
+        if let Phase::Refs(Some(refs)) = &mut self.phase {
             refs.asked = false;
         }
     }
@@ -310,10 +313,10 @@ impl Big {
         page: impl Iterator<Item = SegmentRef>,
     ) -> Page {
         let size = self.file.size;
-        let Phase::Refs(refs) = &mut self.phase else {
+        let Phase::Refs(Some(refs)) = &mut self.phase else {
             return Page::More;
         };
-        if refs.from != Some(*peer) || refs.list.len() as u64 != from {
+        if refs.from != *peer || refs.list.len() as u64 != from {
             // The answer to a question that was given up.
             return Page::More;
         }

@@ -81,7 +81,7 @@ fn copy(shared: &Shared, item: FetchItem) {
     }
     for path in &item.copies {
         if !lock(&shared.state).items.contains_key(&item.id) {
-            return;
+            break;
         }
         match try_copy(shared, &item, path) {
             Ok(true) => {
@@ -93,8 +93,7 @@ fn copy(shared: &Shared, item: FetchItem) {
             Err(e) => failed = Some(e),
         }
     }
-    // Failing to remove what is of no use harms nobody.
-    let _ = shared.disk.stage_remove(&shared.own_name(item.id));
+    shared.discard(&shared.own_name(item.id));
     if let Some(e) = failed.filter(is_full) {
         return fail(shared, item.id, &e);
     }

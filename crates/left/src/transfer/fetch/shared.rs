@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{SendTimeoutError, Sender};
 use left_core::content::Segment;
 use left_core::plan::{FetchError, FetchItem, OpId, StageName};
 use tracing::warn;
@@ -19,6 +19,9 @@ use crate::transfer::ports::{FetchDisk, ManifestStore};
 
 /// Results wait at most about this long for others to be reported with.
 const REPORT_AFTER: Duration = Duration::from_millis(5);
+
+/// How often a thread that waits for the receiver of results looks whether all is over.
+const SEND_WAIT: Duration = Duration::from_millis(100);
 
 /// Locks; a thread that panicked elsewhere does not take all others down with it.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -96,8 +99,17 @@ impl Shared {
             std::mem::take(&mut results.list)
         };
         if !list.is_empty() {
-            // Nobody listens any more when the fetcher is being dropped.
-            let _ = self.out.send(list);
+            self.send(list);
+        }
+    }
+
+    /// Waits for the receiver, but not when the fetcher is being dropped: then nobody may listen.
+    fn send(&self, mut list: Vec<Outcome>) {
+        while let Err(SendTimeoutError::Timeout(back)) = self.out.send_timeout(list, SEND_WAIT) {
+            if lock(&self.state).closed {
+                return;
+            }
+            list = back;
         }
     }
 
@@ -263,11 +275,18 @@ impl Shared {
         self.wake.notify_all();
     }
 
-    /// Reports an item as staged, unless it ended before.
+    /// Removes a staged file that is of no use.
+    pub(super) fn discard(&self, name: &str) {
+        // One that stays harms nobody: the stage is tidied when nothing is fetched.
+        let _ = self.disk.stage_remove(name);
+    }
+
+    /// Reports an item as staged under its own name, unless it ended before.
     pub(super) fn staged(&self, id: OpId, name: String) {
         let ended = lock(&self.state).items.remove(&id).is_some();
-        if ended {
-            self.report([(id, Ok(StageName(name)))]);
+        match ended {
+            true => self.report([(id, Ok(StageName(name)))]),
+            false => self.discard(&name),
         }
     }
 }

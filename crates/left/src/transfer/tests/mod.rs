@@ -1,1 +1,11 @@
-//! t
+//! Fetching from and serving to each other over socket pairs, on real files.
+
+#![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
+
+mod big;
+mod delta;
+mod hostile;
+mod node;
+mod peers;
+mod small;
+mod speed;

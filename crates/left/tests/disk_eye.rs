@@ -1,0 +1,389 @@
+//! Scan and watch: what is told, in which order, and what is not read.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod disk_support;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::sync::atomic::Ordering;
+
+use disk_support::{MapIndex, Share, Sink, Watched, brief, p};
+use left::disk::{EyeEvent, RootGone};
+use left_core::chunker::content_id;
+use left_core::diff::Seen;
+use left_core::path::RelPath;
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[test]
+fn the_first_scan_tells_all_in_order_and_the_next_nothing() {
+    let s = Share::new();
+    s.mkdir("a/b");
+    s.write("a/b/f", "1");
+    s.write("a.txt", "2");
+    symlink("a", s.at("l")).unwrap();
+    s.write("empty", "");
+    let mut w = Watched::over(&s, MapIndex::default(), Sink::default());
+    let seen = w.scan_done();
+    assert_eq!(
+        brief(&seen),
+        ["+a", "+a/b", "+a/b/f", "+a.txt", "+empty", "+l"]
+    );
+    assert_eq!(w.index.content("a/b/f"), Some(content_id(b"1")));
+    for o in &seen {
+        assert!(s.root.still_holds(o), "{o:?}");
+    }
+    w.eye.scan_all();
+    assert!(w.scan_done().is_empty());
+    let (index, sink) = (w.index.clone(), w.sink.clone());
+    drop(w);
+    let mut w = Watched::over(&s, index, sink);
+    assert!(w.scan_done().is_empty(), "a restart finds nothing new");
+}
+
+#[test]
+fn exactly_the_differences_made_while_nobody_watched() {
+    let s = Share::new();
+    for n in 0..50 {
+        s.mkdir(&format!("d{}", n % 5));
+        s.write(&format!("d{}/f{n}", n % 5), format!("{n}"));
+    }
+    let w = Watched::start(&s);
+    let index = w.index.clone();
+    drop(w);
+    s.write("d0/f5", "changed");
+    fs::set_permissions(s.at("d1"), fs::Permissions::from_mode(0o711)).unwrap();
+    fs::remove_dir_all(s.at("d2")).unwrap();
+    fs::remove_file(s.at("d3/f3")).unwrap();
+    s.write("d3/new", "n");
+    fs::rename(s.at("d4/f4"), s.at("d4/renamed")).unwrap();
+    let mut w = Watched::over(&s, index, Sink::default());
+    let seen = brief(&w.scan_done());
+    let (there, gone): (Vec<_>, Vec<_>) = seen.iter().partition(|o| o.starts_with('+'));
+    assert_eq!(there, ["+d0/f5", "+d1", "+d3/new", "+d4/renamed"]);
+    assert!(
+        seen[..there.len()].iter().all(|o| o.starts_with('+')),
+        "deletions come last"
+    );
+    assert_eq!(gone.len(), 10 + 1 + 1 + 1);
+    let d2 = gone.iter().position(|o| *o == "-d2").unwrap();
+    let inside = gone.iter().position(|o| *o == "-d2/f2").unwrap();
+    assert!(inside < d2, "what is in a folder goes before it");
+}
+
+#[test]
+fn a_renamed_file_or_folder_is_not_read() {
+    let s = Share::new();
+    s.mkdir("old/sub");
+    let big = vec![7u8; 300_000];
+    s.write("old/sub/big", &big);
+    s.write("old/small", "small");
+    let mut w = Watched::start(&s);
+    assert_eq!(w.sink.begun.load(Ordering::SeqCst), 1);
+    let content = w.index.content("old/sub/big").unwrap();
+    fs::rename(s.at("old"), s.at("new")).unwrap();
+    let seen = w.barrier();
+    let got = brief(&seen);
+    assert_eq!(got[..4], ["+new", "+new/small", "+new/sub", "+new/sub/big"]);
+    assert_eq!(got[4..], ["-old/small", "-old/sub/big", "-old/sub", "-old"]);
+    assert_eq!(w.index.content("new/sub/big"), Some(content));
+    assert_eq!(
+        w.sink.begun.load(Ordering::SeqCst),
+        1,
+        "nothing large was read again"
+    );
+    // The watches moved along.
+    s.write("new/sub/fresh", "x");
+    assert_eq!(brief(&w.until_path("new/sub/fresh")), ["+new/sub/fresh"]);
+}
+
+#[test]
+fn a_new_file_in_a_used_inode_is_read_though_size_and_time_agree() {
+    let s = Share::new();
+    s.write("a", "first");
+    let time = fs::metadata(s.at("a")).unwrap().modified().unwrap();
+    let w = Watched::start(&s);
+    let index = w.index.clone();
+    drop(w);
+    fs::remove_file(s.at("a")).unwrap();
+    // Whether the file system gives the inode again or not: the content must be right.
+    s.write("b", "other");
+    fs::File::options()
+        .write(true)
+        .open(s.at("b"))
+        .unwrap()
+        .set_modified(time)
+        .unwrap();
+    let mut w = Watched::over(&s, index, Sink::default());
+    w.scan_done();
+    assert_eq!(w.index.content("b"), Some(content_id(b"other")));
+}
+
+#[test]
+fn hard_links_are_read() {
+    let s = Share::new();
+    s.write("a", "bytes");
+    let mut w = Watched::start(&s);
+    fs::hard_link(s.at("a"), s.at("b")).unwrap();
+    let seen = w.until_path("b");
+    assert!(brief(&seen).contains(&"+b".to_string()));
+    assert_eq!(w.index.content("b"), Some(content_id(b"bytes")));
+    assert_eq!(w.index.content("a"), Some(content_id(b"bytes")));
+}
+
+#[test]
+fn live_changes_are_told_without_asking() {
+    let s = Share::new();
+    s.mkdir("d");
+    let mut w = Watched::start(&s);
+    s.write("d/f", "one");
+    w.until_path("d/f");
+    assert_eq!(w.index.content("d/f"), Some(content_id(b"one")));
+    s.write("d/f", "two");
+    w.until(|_| true);
+    w.barrier();
+    assert_eq!(w.index.content("d/f"), Some(content_id(b"two")));
+    fs::rename(s.at("d/f"), s.at("d/g")).unwrap();
+    assert_eq!(brief(&w.until_path("d/f")), ["+d/g", "-d/f"]);
+    symlink("x", s.at("d/l")).unwrap();
+    w.until_path("d/l");
+    fs::remove_file(s.at("d/g")).unwrap();
+    assert_eq!(brief(&w.until_path("d/g")), ["-d/g"]);
+    fs::create_dir_all(s.at("d/x/y/z")).unwrap();
+    s.write("d/x/y/z/deep", "deep");
+    w.until_path("d/x/y/z/deep");
+    fs::set_permissions(s.at("d/x"), fs::Permissions::from_mode(0o700)).unwrap();
+    w.until_path("d/x");
+    fs::remove_dir_all(s.at("d")).unwrap();
+    w.until_path("d");
+    assert_eq!(w.index.paths(), Vec::<String>::new());
+}
+
+#[test]
+fn a_folder_moved_out_of_the_share_is_gone_and_no_longer_watched() {
+    let s = Share::new();
+    let elsewhere = tempfile::tempdir_in(s.dir.path().parent().unwrap()).unwrap();
+    s.mkdir("d/e");
+    s.write("d/e/f", "1");
+    let mut w = Watched::start(&s);
+    fs::rename(s.at("d"), elsewhere.path().join("d")).unwrap();
+    assert_eq!(brief(&w.until_path("d")), ["-d/e/f", "-d/e", "-d"]);
+    fs::write(elsewhere.path().join("d/e/g"), "outside").unwrap();
+    assert!(w.barrier().is_empty());
+    fs::rename(elsewhere.path().join("d"), s.at("back")).unwrap();
+    w.until_path("back/e/g");
+    assert_eq!(w.index.paths(), ["back", "back/e", "back/e/f", "back/e/g"]);
+}
+
+#[test]
+fn a_file_that_is_still_open_is_told_when_quiet_or_at_a_barrier() {
+    let s = Share::new();
+    let mut w = Watched::start(&s);
+    let mut open = fs::File::create(s.at("f")).unwrap();
+    open.write_all(b"part").unwrap();
+    w.until_path("f");
+    assert_eq!(w.index.content("f"), Some(content_id(b"part")));
+    open.write_all(b" and more").unwrap();
+    w.barrier();
+    assert_eq!(w.index.content("f"), Some(content_id(b"part and more")));
+}
+
+#[test]
+fn a_barrier_waits_for_large_files() {
+    let s = Share::new();
+    let mut w = Watched::start(&s);
+    let big = vec![3u8; 20_000_000];
+    s.write("big", &big);
+    w.barrier();
+    assert_eq!(w.index.content("big"), Some(content_id(&big)));
+    assert_eq!(w.sink.done.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn special_files_and_refused_names_are_told_and_left_alone() {
+    let s = Share::new();
+    let socket = UnixListener::bind(s.at("socket")).unwrap();
+    s.mkdir("sub/.left");
+    s.write("sub/.LEFT", "");
+    s.write("ok", "");
+    let mut w = Watched::start(&s);
+    let named: Vec<String> = w
+        .other
+        .iter()
+        .filter_map(|e| match e {
+            EyeEvent::Problem { what, .. } => Some(what.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(named, ["sub/.LEFT", "sub/.left"]);
+    assert_eq!(w.index.paths(), ["ok", "sub"]);
+    w.eye.rescan(vec![p("socket")]);
+    assert_eq!(brief(&w.until_path("socket")), ["?socket"]);
+    drop(socket);
+    fs::remove_file(s.at("socket")).unwrap();
+    assert_eq!(
+        brief(&w.until_path("socket")),
+        ["-socket"],
+        "its trouble is over"
+    );
+}
+
+#[test]
+fn what_can_not_be_read_is_told_and_nothing_below_is_deleted() {
+    if is_root() {
+        return; // Root may read everything.
+    }
+    let s = Share::new();
+    s.mkdir("d/e");
+    s.write("d/e/f", "1");
+    s.write("g", "2");
+    let mut w = Watched::start(&s);
+    let set = |path: &str, mode| {
+        fs::set_permissions(s.at(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set("d/e", 0);
+    set("g", 0);
+    w.eye.scan_all();
+    let seen = w.scan_done();
+    assert!(brief(&seen).contains(&"?d/e".into()) && brief(&seen).contains(&"?g".into()));
+    assert!(!seen.iter().any(|o| o.seen == Seen::Absent));
+    set("d/e", 0o755);
+    set("g", 0o644);
+    let seen = w.barrier();
+    assert!(brief(&seen).contains(&"+d/e".into()) && brief(&seen).contains(&"+g".into()));
+}
+
+#[test]
+fn ignored_paths_are_not_observed_at_all() {
+    let s = Share::new();
+    s.write(".leftignore", "*.tmp\n/build/\n");
+    s.write("a.tmp", "");
+    s.mkdir("build/x");
+    s.write("kept", "");
+    let mut w = Watched::start(&s);
+    assert_eq!(w.index.paths(), [".leftignore", "kept"]);
+    s.write("b.tmp", "");
+    s.write("build/x/new", "");
+    assert!(w.barrier().is_empty());
+    // A known path that becomes ignored is left alone, also when it goes.
+    s.write(".leftignore", "kept\n");
+    w.until_path("build/x/new");
+    fs::remove_file(s.at("kept")).unwrap();
+    s.write("marker", "");
+    w.until_path("marker");
+    w.barrier();
+    let paths = w.index.paths();
+    assert!(
+        paths.contains(&"kept".into()) && paths.contains(&"a.tmp".into()),
+        "{paths:?}"
+    );
+    fs::remove_file(s.at(".leftignore")).unwrap();
+    w.until_path("kept");
+    assert!(!w.index.paths().contains(&"kept".into()));
+}
+
+#[test]
+fn held_paths_are_put_off() {
+    let s = Share::new();
+    let mut w = Watched::start(&s);
+    let hold = w.eye.hold(vec![p("held")]);
+    s.write("held", "1");
+    s.write("free", "2");
+    assert_eq!(brief(&w.until_path("free")), ["+free"]);
+    w.eye.rescan(vec![p("held")]);
+    s.write("free2", "3");
+    assert_eq!(brief(&w.until_path("free2")), ["+free2"]);
+    drop(hold);
+    assert_eq!(brief(&w.until_path("held")), ["+held"]);
+}
+
+#[test]
+fn a_root_that_vanished_is_no_deletion() {
+    let s = Share::new();
+    s.mkdir("d");
+    s.write("d/f", "1");
+    let mut w = Watched::start(&s);
+    let away = s.dir.path().with_extension("away");
+    fs::rename(s.dir.path(), &away).unwrap();
+    let seen = w.until(|e| matches!(e, EyeEvent::RootGone(RootGone::Vanished(_))));
+    assert!(seen.is_empty());
+    fs::remove_file(away.join("d/f")).unwrap();
+    fs::rename(&away, s.dir.path()).unwrap();
+    let seen = w.until(|e| matches!(e, EyeEvent::ScanDone));
+    assert!(w.other.iter().any(|e| matches!(e, EyeEvent::RootBack)));
+    assert_eq!(brief(&seen), ["-d/f"]);
+}
+
+#[test]
+fn a_root_without_its_marker_is_no_deletion() {
+    let s = Share::new();
+    s.write("f", "1");
+    let mut w = Watched::start(&s);
+    fs::rename(s.at(".left"), s.at("left-was-here")).unwrap();
+    fs::remove_file(s.at("f")).unwrap();
+    w.until(|e| matches!(e, EyeEvent::RootGone(RootGone::MarkerGone(_))));
+    assert_eq!(w.index.paths(), ["f"]);
+    assert!(s.root.check().is_err());
+    fs::rename(s.at("left-was-here"), s.at(".left")).unwrap();
+    assert_eq!(brief(&w.scan_done()), ["-f"]);
+}
+
+#[test]
+fn a_flood_beyond_the_queue_is_found_by_looking() {
+    let s = Share::new();
+    let channel = crossbeam_channel::bounded(1);
+    let mut w = Watched::through(&s, MapIndex::default(), Sink::default(), channel);
+    w.scan_done();
+    // Nobody takes what the eye says, so it soon takes no events either.
+    let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    let limit: usize = limit.trim().parse().unwrap();
+    let files = (limit / 3 + 2_000).min(30_000);
+    for n in 0..files {
+        s.write(&format!("f{n}"), format!("{n}"));
+    }
+    w.barrier();
+    assert_eq!(w.index.paths().len(), files);
+    assert_eq!(w.index.content("f77"), Some(content_id(b"77")));
+}
+
+#[test]
+fn odd_names_are_seen() {
+    use std::os::unix::ffi::OsStrExt;
+    let s = Share::new();
+    let raw = std::ffi::OsStr::from_bytes(b"\xff\xfe\nname");
+    let long = "n".repeat(255);
+    let deep = vec!["d"; 40].join("/");
+    s.mkdir(&deep);
+    let mut w = Watched::start(&s);
+    fs::write(s.dir.path().join(raw), "raw").unwrap();
+    s.write(&long, "long");
+    s.write(&format!("{deep}/x"), "deep");
+    let seen = w.barrier();
+    assert_eq!(seen.len(), 3);
+    let raw = RelPath::new(raw.as_bytes()).unwrap();
+    assert!(seen.iter().any(|o| o.path == raw));
+}
+
+#[test]
+fn what_replaces_a_folder_is_told_with_what_was_in_it() {
+    let s = Share::new();
+    s.mkdir("x/y");
+    s.write("x/y/f", "1");
+    s.write("z", "file");
+    let w = Watched::start(&s);
+    let index = w.index.clone();
+    drop(w);
+    fs::remove_dir_all(s.at("x")).unwrap();
+    s.write("x", "file now");
+    fs::remove_file(s.at("z")).unwrap();
+    s.mkdir("z/in");
+    let mut w = Watched::over(&s, index, Sink::default());
+    assert_eq!(
+        brief(&w.scan_done()),
+        ["+x", "+z", "+z/in", "-x/y/f", "-x/y"]
+    );
+}
