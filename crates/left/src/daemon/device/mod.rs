@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 use left_core::message::{Nonce, Role, ShareId};
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast;
@@ -33,6 +33,8 @@ use address::{advertised, listen_addrs};
 use enter::remove_marker;
 use keeper::{Keeper, starting, waiting};
 
+/// How long `status` waits for shares to say how they are.
+const REFRESH: Duration = Duration::from_millis(300);
 /// Events kept for a slow reader.
 const EVENTS: usize = 4096;
 
@@ -259,6 +261,23 @@ impl Device {
         info
     }
 
+    /// Has every share put its state on its board, as far as it is not busy.
+    fn refresh(&self) {
+        let asked: Vec<_> = lock(&self.shares)
+            .values()
+            .filter_map(|r| {
+                let (reply, done) = bounded(1);
+                r.tx.send(Msg::Publish(reply)).ok()?;
+                Some(done)
+            })
+            .collect();
+        let until = Instant::now() + REFRESH;
+        for done in asked {
+            // A busy share's last state will do.
+            let _ = done.recv_deadline(until);
+        }
+    }
+
     fn ids(&self, dir: Option<&Path>) -> Result<Vec<ShareId>, UserError> {
         match dir {
             Some(dir) => Ok(vec![self.record_of(dir)?.id()]),
@@ -316,6 +335,7 @@ impl Daemon for Device {
     }
 
     fn status(&self) -> Status {
+        self.refresh();
         let shares = lock(&self.shares);
         let mut all: Vec<ShareStatus> = shares
             .values()
