@@ -103,24 +103,22 @@ pub fn best(theirs: &[(DeviceId, Entry)]) -> Option<&Entry> {
         })
 }
 
-/// As a read-only member: our own edits never reach others, so theirs always stands at the path;
-/// what we changed is kept as a conflict copy.
-pub fn reconcile_read_only(ours: Option<&Entry>, theirs: &Entry) -> Decision {
-    match (reconcile(ours, theirs), ours) {
-        (Decision::Await, Some(ours)) => take(
-            Entry {
-                version: ours.version.join(&theirs.version),
-                ..theirs.clone()
-            },
-            true,
-        ),
-        (Decision::Merge(_), Some(ours)) if ours.node != theirs.node => take(
-            Entry {
-                version: ours.version.join(&theirs.version),
-                ..theirs.clone()
-            },
-            both_have_bytes(ours, theirs),
-        ),
-        (decision, _) => decision,
+/// As the read-only member `us`: our own edits never reach others, so theirs always stands at the
+/// path, and what we changed is kept as a conflict copy here. Of what others announced, the winner
+/// stands, exactly as announced: versions are joined and conflict copies made by them.
+pub fn reconcile_read_only(ours: Option<&Entry>, theirs: &Entry, us: DeviceId) -> Decision {
+    let Some(ours) = ours else {
+        return reconcile(None, theirs);
+    };
+    let own = ours.stamp.device == us;
+    match ours.version.relation(&theirs.version) {
+        Relation::After => Decision::Older,
+        Relation::Equal if ours.node == theirs.node => Decision::InSync,
+        _ if ours.node == theirs.node => Decision::Merge(theirs.clone()),
+        Relation::Before => take(theirs.clone(), false),
+        _ if own => take(theirs.clone(), both_have_bytes(ours, theirs)),
+        _ if !wins(ours, theirs) => take(theirs.clone(), false),
+        Relation::Equal => Decision::Older,
+        Relation::Concurrent => Decision::Await,
     }
 }

@@ -26,6 +26,8 @@ pub struct Session {
     pub started: bool,
     /// Our index is told up to here.
     pub sent: u64,
+    /// What we told was our head when the lane came up.
+    opened: u64,
     /// How far we have taken in its index.
     pub taken: Cursor,
     /// It announced that more index follows at once.
@@ -40,16 +42,18 @@ pub struct Session {
 }
 
 impl Session {
-    /// A lane just came up; returns the session and our first message.
+    /// A lane just came up; returns the session and our first message. `head` is how much of our
+    /// index will be told: nothing of a read-only member's, and then none is to be waited for.
     pub fn open(
         peer: DeviceId,
         role: Role,
+        head: u64,
         index: &dyn Index,
     ) -> Result<(Self, Control), IndexError> {
         let known = index.cursor(peer)?;
         let start = Control::Start(Start {
             epoch: index.epoch(),
-            head: index.head(),
+            head,
             known,
             your_counter: index.max_counter(peer)?,
         });
@@ -57,6 +61,7 @@ impl Session {
             role,
             started: false,
             sent: 0,
+            opened: head,
             taken: known,
             more: false,
             progress: None,
@@ -71,9 +76,13 @@ impl Session {
     /// The peer said how far it knows our index. Returns whether what we know of its index is void.
     pub fn start(&mut self, start: &Start, index: &dyn Index) -> bool {
         self.started = true;
+        // What a job of the last session brought in since the lane came up: the peer may have lost
+        // its index since it announced that.
+        self.skips.clear();
         let known = start.known;
-        // A number beyond our head means that our index went back in time: tell all again.
-        self.sent = if known.epoch == index.epoch() && known.seq <= index.head() {
+        // A number beyond the head we told means that our index went back in time: the peer forgets
+        // what it knew when it reads that head, so tell all again.
+        self.sent = if known.epoch == index.epoch() && known.seq <= self.opened {
             known.seq
         } else {
             0
@@ -97,6 +106,11 @@ impl Session {
 
     /// The entry with this number came from this peer itself.
     pub fn skip(&mut self, seq: u64) {
+        if self.skips.len() >= MAX_SKIPS {
+            // Records that changed again before they were told leave their numbers behind.
+            let sent = self.sent;
+            self.skips.retain(|s| *s > sent);
+        }
         if self.skips.len() < MAX_SKIPS {
             self.skips.insert(seq);
         }

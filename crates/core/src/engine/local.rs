@@ -6,9 +6,10 @@ use super::{Effect, Engine, Now, Report};
 use crate::diff::{Change, Observation, Seen, observe};
 use crate::entry::{Entry, Kind, Node, Record};
 use crate::index::{Index, IndexError, Txn};
+use crate::message::Role;
 use crate::path::RelPath;
 use crate::reconcile::Decision;
-use crate::safety::{Pass, Verdict};
+use crate::safety::Verdict;
 
 impl Engine {
     /// Takes in what a look at the disk showed.
@@ -21,6 +22,7 @@ impl Engine {
     ) -> Result<(), IndexError> {
         let author = self.author(now, index);
         let totals = index.totals()?;
+        let files = totals.files + totals.links;
         let mut txn = Txn::default();
         let mut rescan = Vec::new();
         // Inodes that this batch shows at a new path: their old paths were not deleted, but left.
@@ -37,7 +39,7 @@ impl Engine {
             let record = index.get(&path)?;
             self.solved(&path, out);
             if seen == Seen::Absent {
-                if !self.may_delete(now, &path, record.as_ref(), &arrived, totals.files, index)? {
+                if !self.may_delete(now, &path, record.as_ref(), &arrived, files, index)? {
                     continue;
                 }
             } else {
@@ -89,21 +91,21 @@ impl Engine {
         if self.accepting {
             return Ok(true);
         }
-        // Held paths still stand in the index, so the eye may tell of them again.
         if self.guard.holds(path) {
+            // Seen before in this burst: counted once.
             return Ok(false);
         }
-        if record.entry.node.kind() == Kind::File {
+        if record.entry.node.kind() == Kind::Dir {
+            if !self.guard.is_holding() {
+                return Ok(true);
+            }
+            self.guard.hold(path.clone());
+        } else {
             if self.is_moved(path, record, arrived, index)? {
                 return Ok(true);
             }
-            if self.guard.deleted(now.mono_ms, files) == Pass::Now {
-                return Ok(true);
-            }
-        } else if !self.guard.is_holding() {
-            return Ok(true);
+            self.guard.deleted(now.mono_ms, files, path.clone());
         }
-        self.guard.hold(path.clone());
         Ok(false)
     }
 
@@ -208,9 +210,15 @@ impl Engine {
         index: &dyn Index,
         txn: &mut Txn,
     ) -> Result<(), IndexError> {
-        let Some(record) = index.get(path)? else {
+        let Some(mut record) = index.get(path)? else {
             return Ok(());
         };
+        if self.config.role == Role::ReadOnly {
+            // What others say would always win here, again and again.
+            for (_, theirs) in index.theirs(path)? {
+                record.entry.version = record.entry.version.join(&theirs.version);
+            }
+        }
         let Node::Dir { mode } = record.entry.node else {
             return Ok(());
         };

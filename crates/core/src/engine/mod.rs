@@ -34,6 +34,9 @@ pub struct Config {
     pub role: Role,
 }
 
+/// Waiting before paths that wait for others are tried again.
+const LOOK_AGAIN_MS: u64 = 500;
+
 /// One share's engine. Holds only what can be computed again: all that must last is in the index.
 pub struct Engine {
     config: Config,
@@ -139,6 +142,7 @@ impl Engine {
             Event::Resume { accept_deletions } => self.resume(accept_deletions, &mut out),
         }
         self.settle_deletions(now, index, &mut out)?;
+        self.release_barriers(index);
         self.expire_retries(now, &mut out);
         self.pump(now, index, &mut out)?;
         self.tell_peers(now, index, &mut out)?;
@@ -149,9 +153,9 @@ impl Engine {
     /// When [`Event::Tick`] is next useful, in monotonic milliseconds; `None` when idle.
     pub fn next_tick(&self, now: Now) -> Option<u64> {
         let retry = self.retries.values().filter_map(Retry::due).min();
-        let soon = self.guard.is_active() || self.walker.is_waiting();
-        let soon = soon.then(|| now.mono_ms + crate::safety::QUIET_MS / 2);
-        [retry, soon, self.full_until, self.rewalk_at]
+        let soon = self.walker.is_waiting();
+        let soon = soon.then(|| now.mono_ms + LOOK_AGAIN_MS);
+        [retry, soon, self.guard.due(), self.full_until, self.rewalk_at]
             .into_iter()
             .flatten()
             .min()
@@ -204,7 +208,7 @@ impl Engine {
     fn decide(&self, ours: Option<&crate::entry::Entry>, theirs: &crate::entry::Entry) -> Decision {
         match self.config.role {
             Role::ReadWrite => reconcile(ours, theirs),
-            Role::ReadOnly => reconcile_read_only(ours, theirs),
+            Role::ReadOnly => reconcile_read_only(ours, theirs, self.config.device),
         }
     }
 

@@ -13,6 +13,9 @@ use crate::version::DeviceId;
 /// wrong, and far from the largest counter.
 const MAX_AHEAD_MS: u64 = 10 * 366 * 86_400_000;
 
+/// Entries versioned again in one transaction.
+const REISSUE_PAGE: usize = 1000;
+
 impl Engine {
     pub(super) fn peer_up(
         &mut self,
@@ -21,14 +24,17 @@ impl Engine {
         index: &dyn Index,
         out: &mut Vec<Effect>,
     ) -> Result<(), IndexError> {
-        let (session, message) = Session::open(peer, role, index)?;
+        let (session, message) = Session::open(peer, role, self.announced_head(index), index)?;
         self.sessions.insert(peer, session);
         out.push(Effect::Send { peer, message });
         Ok(())
     }
 
     pub(super) fn peer_down(&mut self, peer: DeviceId) {
-        self.sessions.remove(&peer);
+        if self.sessions.remove(&peer).is_some_and(|s| s.more) {
+            // Deletions waited for the rest of its index, which does not come now.
+            self.walker.again();
+        }
         self.forget_barriers(peer);
     }
 
@@ -85,13 +91,45 @@ impl Engine {
             txn.cursors.push((peer, session.taken));
         }
         let counter = start.your_counter;
-        if counter > index.counter_floor() && counter <= now.wall_ms.saturating_add(MAX_AHEAD_MS) {
+        let reissue =
+            counter > index.counter_floor() && counter <= now.wall_ms.saturating_add(MAX_AHEAD_MS);
+        if reissue {
             txn.counter_floor = Some(counter);
         }
         // What nobody had may be had now.
         self.retries.clear();
         self.walker.again();
-        self.commit(txn, &[], index)
+        self.commit(txn, &[], index)?;
+        if reissue {
+            self.reissue(now, index)?;
+        }
+        Ok(())
+    }
+
+    /// The peer knows of counters of ours that we do not: our index was lost, and what was versioned
+    /// since, with a clock set back, looks older than what we announced in the former life though
+    /// it is newer. Gives all our own edits a version after it.
+    fn reissue(&mut self, now: Now, index: &mut dyn Index) -> Result<(), IndexError> {
+        let author = self.author(now, index);
+        // What is put gets numbers beyond the head of now.
+        let (mut from, head) = (0, index.head());
+        while from < head {
+            let rows = index.changes_since(from, REISSUE_PAGE)?;
+            let mut txn = Txn::default();
+            from = rows.last().map_or(head, |(seq, ..)| *seq);
+            for (_, path, mut record) in rows.into_iter().filter(|(seq, ..)| *seq <= head) {
+                let version = &record.entry.version;
+                let old = version.counter(author.device) <= author.floor;
+                let ours = record.entry.stamp.device == author.device;
+                if ours && old && !self.busy.contains_key(&path) {
+                    record.entry.version =
+                        version.bump(author.device, author.now_ms, author.floor);
+                    txn.put.push((path, record));
+                }
+            }
+            self.commit(txn, &[], index)?;
+        }
+        Ok(())
     }
 
     fn index_batch(

@@ -17,6 +17,8 @@ const RETRY_MAX_MS: u64 = 60_000;
 const FULL_MS: u64 = 5000;
 /// Failures remembered one by one; beyond it all needs are walked again after a while.
 const MAX_RETRIES: usize = 10_000;
+/// Records read at a time below a folder that went away.
+const BURY_PAGE: usize = 256;
 /// From this many failures in a row on, people are told.
 const TELL_AFTER: u32 = 4;
 
@@ -99,7 +101,7 @@ impl Engine {
                 continue;
             };
             match result {
-                Ok(done) => self.op_done(job, done, index, &mut txn, &mut from, out)?,
+                Ok(done) => self.op_done(now, job, done, index, &mut txn, &mut from, out)?,
                 Err(error) => {
                     let path = job.path.clone();
                     // What is decided now must see what was done before.
@@ -114,6 +116,7 @@ impl Engine {
 
     fn op_done(
         &mut self,
+        now: Now,
         job: Job,
         done: OpDone,
         index: &dyn Index,
@@ -128,9 +131,23 @@ impl Engine {
             }));
             // The copy comes before the path, so that nobody hears that the edit lost without
             // hearing where it is kept.
-            let entry = self.settle(&copy, copy_entry(&ours.entry), index, txn)?;
+            let mut entry = copy_entry(&ours.entry);
+            if let Some(old) = index.get(&copy)? {
+                // The name was known for something else.
+                entry.version = entry.version.join(&old.entry.version);
+                if entry.version == old.entry.version {
+                    let author = self.author(now, index);
+                    entry = edit(Some(&old), entry.node, None, &author).entry;
+                }
+            }
+            let entry = self.settle(&copy, entry, index, txn)?;
             let stat = Some(stat);
             put(txn, from, copy, Record { entry, stat }, vec![]);
+        }
+        if job.ours.as_ref().map(|r| r.entry.node.kind()) == Some(Kind::Dir)
+            && job.target.node.kind() != Kind::Dir
+        {
+            self.bury_below(now, &job.path, index, txn, from)?;
         }
         if let Some((old, _, gone)) = job.moved {
             let entry = self.settle(&old, gone, index, txn)?;
@@ -160,6 +177,34 @@ impl Engine {
         Ok(())
     }
 
+    /// A folder went away, so it was empty: whatever our index still has below it was deleted here
+    /// though nobody has looked yet. It is told before the folder, for a peer that hears of the
+    /// folder's deletion alone would keep the folder because of what is in it.
+    fn bury_below(
+        &mut self,
+        now: Now,
+        dir: &RelPath,
+        index: &dyn Index,
+        txn: &mut Txn,
+        from: &mut Vec<Vec<crate::version::DeviceId>>,
+    ) -> Result<(), IndexError> {
+        let author = self.author(now, index);
+        let mut left = index.live_below(dir, None, BURY_PAGE)?;
+        while let Some((last, _)) = left.last().cloned() {
+            for (path, record) in left.into_iter().rev() {
+                if self.busy.contains_key(&path) || txn.put.iter().any(|(p, _)| *p == path) {
+                    continue;
+                }
+                self.guard.unhold(&path);
+                let gone = edit(Some(&record), Node::Tombstone, None, &author).entry;
+                let entry = self.settle(&path, gone, index, txn)?;
+                put(txn, from, path, Record { entry, stat: None }, vec![]);
+            }
+            left = index.live_below(dir, Some(&last), BURY_PAGE)?;
+        }
+        Ok(())
+    }
+
     fn op_failed(
         &mut self,
         now: Now,
@@ -180,7 +225,10 @@ impl Engine {
             }
             OpError::NotEmpty => {
                 let attempts = self.retries.get(path).map_or(0, |r| r.attempts);
-                if attempts == 0 && index.live_below(path, None, 1)?.is_empty() {
+                if self.is_draining(path, index)? {
+                    // A deletion below did not go as expected and is decided again.
+                    self.retry(now, path, None, out);
+                } else if attempts == 0 && index.live_below(path, None, 1)?.is_empty() {
                     // Something new may stand there that was not looked at yet.
                     out.push(Effect::Rescan(vec![path.clone()]));
                     self.retry(now, path, None, out);

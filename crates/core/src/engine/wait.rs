@@ -15,6 +15,8 @@ pub(super) struct Waits {
     /// Our own disk's barriers: for whom.
     local: BTreeMap<u64, Asker>,
     waits: Vec<Wait>,
+    /// Peers' barriers that are done but for deletions that are held.
+    held: Vec<(DeviceId, u64)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +62,8 @@ impl Engine {
     pub(super) fn peer_barrier(&mut self, peer: DeviceId, theirs: u64, out: &mut Vec<Effect>) {
         let asked = self.waits.local.values();
         let same = |a: &&Asker| matches!(a, Asker::Peer(p, _) if *p == peer);
-        if asked.filter(same).count() >= MAX_PEER_BARRIERS {
+        let held = self.waits.held.iter().filter(|(p, _)| *p == peer).count();
+        if held + asked.filter(same).count() >= MAX_PEER_BARRIERS {
             return;
         }
         self.waits.next_token += 1;
@@ -78,11 +81,22 @@ impl Engine {
                 }
             }
             Some(Asker::Peer(peer, theirs)) => {
-                if let Some(session) = self.sessions.get_mut(&peer) {
-                    session.barriers.push((index.head(), theirs));
-                }
+                self.waits.held.push((peer, theirs));
+                self.release_barriers(index);
             }
             None => {}
+        }
+    }
+
+    /// Answers barriers, unless deletions seen before are still to be told.
+    pub(super) fn release_barriers(&mut self, index: &dyn Index) {
+        if self.guard.is_holding() {
+            return;
+        }
+        for (peer, theirs) in std::mem::take(&mut self.waits.held) {
+            if let Some(session) = self.sessions.get_mut(&peer) {
+                session.barriers.push((index.head(), theirs));
+            }
         }
     }
 
@@ -95,8 +109,13 @@ impl Engine {
         }
     }
 
-    /// A peer that is gone is waited for no longer.
+    /// A peer that is gone is waited for no longer, and its own barriers are void: it may give
+    /// their tokens out again when it comes back.
     pub(super) fn forget_barriers(&mut self, peer: DeviceId) {
+        self.waits
+            .local
+            .retain(|_, asker| !matches!(asker, Asker::Peer(p, _) if *p == peer));
+        self.waits.held.retain(|(p, _)| *p != peer);
         for wait in &mut self.waits.waits {
             wait.peers.remove(&peer);
         }

@@ -5,14 +5,16 @@
 //! stored: it can start again at any time.
 
 use super::{Effect, Engine, Now};
-use crate::conflict::copy_path;
+use crate::conflict::{copy_entry, copy_path};
 use crate::content::{ContentId, WHOLE_MAX};
 use crate::diff::edit;
 use crate::entry::{Entry, Kind, Node, Record};
 use crate::index::{Index, IndexError, Need, Txn, Walk};
+use crate::message::Role;
 use crate::path::RelPath;
 use crate::plan::{Expect, FetchItem, Op, OpId};
 use crate::reconcile::{Decision, best};
+use crate::version::Relation;
 
 /// Operations and fetches under way at most.
 const MAX_JOBS: usize = 4096;
@@ -177,8 +179,7 @@ impl Engine {
             self.walker.again();
             return Ok(());
         }
-        let fresh = self.take_fresh();
-        self.start_paths(now, &fresh, index, out)?;
+        self.start_fresh(now, index, out)?;
         while self.jobs.len() < MAX_JOBS {
             let Some((walk, from)) = self.walker.at.clone() else {
                 break;
@@ -201,7 +202,26 @@ impl Engine {
                 *from = Some(last);
             }
         }
-        self.pump_big(now, index, out)
+        self.pump_big(now, index, out)?;
+        self.start_fresh(now, index, out)
+    }
+
+    /// Starts paths that just became needed. Settling what one peer announced may bring to light
+    /// what another did, so this goes on until nothing new turns up: each round drops at least one
+    /// announcement or makes its path busy, or leaves the path to wait.
+    fn start_fresh(
+        &mut self,
+        now: Now,
+        index: &mut dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        loop {
+            let fresh = self.take_fresh();
+            if fresh.is_empty() {
+                return Ok(());
+            }
+            self.start_paths(now, &fresh, index, out)?;
+        }
     }
 
     fn pump_big(
@@ -211,6 +231,9 @@ impl Engine {
         out: &mut Vec<Effect>,
     ) -> Result<(), IndexError> {
         while self.contents.len() < MAX_BIG {
+            if self.walker.big.is_none() && std::mem::take(&mut self.walker.big_again) {
+                self.walker.big = Some(None);
+            }
             let Some(from) = self.walker.big.clone() else {
                 break;
             };
@@ -386,13 +409,20 @@ impl Engine {
         ours: &Entry,
         index: &dyn Index,
     ) -> Result<Option<RelPath>, IndexError> {
+        if self.config.role == Role::ReadOnly && ours.stamp.device != self.config.device {
+            // Others hold these bytes too, and make the copy; ours would reach nobody.
+            return Ok(None);
+        }
         let Some(copy) = copy_path(path, ours.stamp) else {
             return Ok(None);
         };
-        let taken = index
-            .get(&copy)?
-            .is_some_and(|r| !r.entry.node.is_live() || r.entry.node.same_bytes(&ours.node));
-        Ok((!taken).then_some(copy))
+        // Whoever changed or deleted the copy knew of it.
+        let kept = copy_entry(ours);
+        let known = index.get(&copy)?.is_some_and(|r| {
+            r.entry.node.same_bytes(&kept.node)
+                || kept.version.relation(&r.entry.version) == Relation::Before
+        });
+        Ok((!known).then_some(copy))
     }
 
     fn start_live(
@@ -457,7 +487,7 @@ impl Engine {
     }
 
     /// A folder that is to be replaced still has children whose deletion is under way or needed.
-    fn is_draining(&self, path: &RelPath, index: &dyn Index) -> Result<bool, IndexError> {
+    pub(super) fn is_draining(&self, path: &RelPath, index: &dyn Index) -> Result<bool, IndexError> {
         let live = !index.live_below(path, None, 1)?.is_empty();
         Ok(live && (index.needs_below(path)? || self.busy.keys().any(|p| p.is_below(path))))
     }

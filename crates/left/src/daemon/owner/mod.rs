@@ -310,7 +310,10 @@ impl Owner {
                 self.problem(what, reason);
                 Ok(())
             }
-            EyeEvent::RootGone(gone) => self.handle(Event::RootGone(gone.to_string())),
+            EyeEvent::RootGone(gone) => self.handle(Event::RootGone(format!(
+                "{gone}. Put the folder back (or mount its disk) and left goes on by itself; \
+                 nothing was deleted at others. If it is not wanted any more: `left leave DIR`"
+            ))),
             EyeEvent::RootBack => self.handle(Event::Resume {
                 accept_deletions: false,
             }),

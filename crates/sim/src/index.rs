@@ -1,0 +1,294 @@
+//! An index in maps that follows the contract of [`left_core::index`], and checks what the engine
+//! commits.
+
+use std::collections::BTreeMap;
+
+use left_core::content::ContentId;
+use left_core::entry::{Entry, Kind, Mtime, Record};
+use left_core::index::{Cursor, Epoch, Index, IndexError, Need, Totals, Txn, Walk};
+use left_core::path::RelPath;
+use left_core::version::{DeviceId, Relation};
+
+/// See the module's text. Commits are durable when they return.
+#[derive(Debug, Clone)]
+pub struct FakeIndex {
+    device: DeviceId,
+    epoch: Epoch,
+    head: u64,
+    floor: u64,
+    ours: BTreeMap<RelPath, (u64, Record)>,
+    by_seq: BTreeMap<u64, RelPath>,
+    theirs: BTreeMap<RelPath, BTreeMap<DeviceId, Entry>>,
+    cursors: BTreeMap<DeviceId, Cursor>,
+    tops: BTreeMap<DeviceId, u64>,
+    /// What is ours reaches nobody, so its versions need not go forward.
+    pub read_only: bool,
+    /// The next commit fails: no room.
+    pub fail_next: bool,
+    /// What was committed that should not have been.
+    pub violations: Vec<String>,
+}
+
+impl FakeIndex {
+    /// An empty index of this device in this life.
+    pub fn new(device: DeviceId, epoch: Epoch) -> Self {
+        Self {
+            device,
+            epoch,
+            head: 0,
+            floor: 0,
+            ours: BTreeMap::new(),
+            by_seq: BTreeMap::new(),
+            theirs: BTreeMap::new(),
+            cursors: BTreeMap::new(),
+            tops: BTreeMap::new(),
+            read_only: false,
+            fail_next: false,
+            violations: Vec::new(),
+        }
+    }
+
+    /// All live records, in order.
+    pub fn live(&self) -> impl Iterator<Item = (&RelPath, &Record)> {
+        self.ours
+            .iter()
+            .map(|(p, (_, r))| (p, r))
+            .filter(|(_, r)| r.entry.node.is_live())
+    }
+
+    /// All that is not settled, for messages about failures.
+    pub fn unsettled(&self) -> &BTreeMap<RelPath, BTreeMap<DeviceId, Entry>> {
+        &self.theirs
+    }
+
+    /// Our entry of a path.
+    pub fn entry(&self, path: &RelPath) -> Option<&Entry> {
+        self.ours.get(path).map(|(_, r)| &r.entry)
+    }
+
+    fn saw(&mut self, entry: &Entry) {
+        let stamp = (entry.stamp.device, entry.stamp.counter);
+        for (d, c) in entry.version.pairs().iter().copied().chain([stamp]) {
+            let top = self.tops.entry(d).or_default();
+            *top = c.max(*top);
+        }
+        let own = self.tops.get(&self.device).copied().unwrap_or(0);
+        self.floor = self.floor.max(own);
+    }
+
+    fn put(&mut self, path: RelPath, record: Record) {
+        if record.entry.version.pairs().is_empty() {
+            let text = format!("{path}: an entry without a version was committed");
+            self.violations.push(text);
+        }
+        if record.entry.node.is_live() != record.stat.is_some() {
+            let text = format!("{path}: stat does not fit {:?}", record.entry.node);
+            self.violations.push(text);
+        }
+        self.saw(&record.entry);
+        self.head += 1;
+        if let Some((seq, old)) = self.ours.get(&path) {
+            let relation = old.entry.version.relation(&record.entry.version);
+            // A version that is given out twice happens to devices that lost their index.
+            let again = relation == Relation::Equal && old.entry.node != record.entry.node;
+            if relation != Relation::Before && !again && !self.read_only {
+                self.violations.push(format!(
+                    "{path}: our version goes {relation:?} from {:?} to {:?}",
+                    old.entry, record.entry
+                ));
+            }
+            self.by_seq.remove(seq);
+        }
+        self.by_seq.insert(self.head, path.clone());
+        self.ours.insert(path, (self.head, record));
+    }
+
+    fn need(&self, path: &RelPath) -> Need {
+        let theirs = self.theirs.get(path);
+        Need {
+            path: path.clone(),
+            theirs: theirs
+                .into_iter()
+                .flatten()
+                .map(|(d, e)| (*d, e.clone()))
+                .collect(),
+        }
+    }
+}
+
+impl Index for FakeIndex {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn head(&self) -> u64 {
+        self.head
+    }
+
+    fn counter_floor(&self) -> u64 {
+        self.floor
+    }
+
+    fn max_counter(&self, device: DeviceId) -> Result<u64, IndexError> {
+        Ok(self.tops.get(&device).copied().unwrap_or(0))
+    }
+
+    fn get(&self, path: &RelPath) -> Result<Option<Record>, IndexError> {
+        Ok(self.ours.get(path).map(|(_, r)| r.clone()))
+    }
+
+    fn live_below(
+        &self,
+        dir: &RelPath,
+        after: Option<&RelPath>,
+        limit: usize,
+    ) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        Ok(self
+            .ours
+            .range(dir.clone()..)
+            .skip(usize::from(self.ours.contains_key(dir)))
+            .take_while(|(p, _)| p.is_below(dir))
+            .filter(|(p, (_, r))| after.is_none_or(|a| *p > a) && r.entry.node.is_live())
+            .take(limit)
+            .map(|(p, (_, r))| (p.clone(), r.clone()))
+            .collect())
+    }
+
+    fn by_content(
+        &self,
+        content: &ContentId,
+        limit: usize,
+    ) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        Ok(self
+            .live()
+            .filter(|(_, r)| r.entry.node.content() == Some(*content))
+            .take(limit)
+            .map(|(p, r)| (p.clone(), r.clone()))
+            .collect())
+    }
+
+    fn by_inode(
+        &self,
+        ino: u64,
+        size: u64,
+        mtime: Mtime,
+    ) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        Ok(self
+            .live()
+            .filter(|(_, r)| {
+                r.entry.node.kind() == Kind::File
+                    && r.stat
+                        .is_some_and(|s| s.ino == ino && s.size == size && s.mtime == mtime)
+            })
+            .map(|(p, r)| (p.clone(), r.clone()))
+            .collect())
+    }
+
+    fn changes_since(
+        &self,
+        seq: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, RelPath, Record)>, IndexError> {
+        Ok(self
+            .by_seq
+            .range(seq + 1..)
+            .take(limit)
+            .filter_map(|(s, p)| Some((*s, p.clone(), self.ours.get(p)?.1.clone())))
+            .collect())
+    }
+
+    fn cursor(&self, peer: DeviceId) -> Result<Cursor, IndexError> {
+        Ok(self.cursors.get(&peer).copied().unwrap_or_default())
+    }
+
+    fn theirs(&self, path: &RelPath) -> Result<Vec<(DeviceId, Entry)>, IndexError> {
+        Ok(self.need(path).theirs)
+    }
+
+    fn needs(
+        &self,
+        walk: Walk,
+        from: Option<&RelPath>,
+        limit: usize,
+    ) -> Result<Vec<Need>, IndexError> {
+        let up = self.theirs.keys();
+        let paths: Vec<&RelPath> = match walk {
+            Walk::Up => up
+                .filter(|p| from.is_none_or(|f| *p > f))
+                .take(limit)
+                .collect(),
+            Walk::Down => up
+                .rev()
+                .filter(|p| from.is_none_or(|f| *p < f))
+                .take(limit)
+                .collect(),
+        };
+        Ok(paths.into_iter().map(|p| self.need(p)).collect())
+    }
+
+    fn needs_below(&self, dir: &RelPath) -> Result<bool, IndexError> {
+        Ok(self.theirs.keys().any(|p| p.is_below(dir)))
+    }
+
+    fn totals(&self) -> Result<Totals, IndexError> {
+        let mut totals = Totals {
+            need_files: self.theirs.len() as u64,
+            ..Totals::default()
+        };
+        for (_, record) in self.live() {
+            match record.entry.node.kind() {
+                Kind::File => totals.files += 1,
+                Kind::Dir => totals.dirs += 1,
+                Kind::Symlink => totals.links += 1,
+                Kind::Tombstone => {}
+            }
+            totals.bytes += record.entry.node.size();
+        }
+        for theirs in self.theirs.values() {
+            let last = theirs.values().max_by_key(|e| (e.stamp, e.node.size()));
+            totals.need_bytes += last.map_or(0, |e| e.node.size());
+        }
+        Ok(totals)
+    }
+
+    fn commit(&mut self, txn: Txn) -> Result<u64, IndexError> {
+        if std::mem::take(&mut self.fail_next) {
+            return Err(IndexError::Full("no room for the index".to_owned()));
+        }
+        let mut paths: Vec<&RelPath> = txn.put.iter().map(|(p, _)| p).collect();
+        paths.sort();
+        if let Some(twice) = paths.windows(2).find(|w| w[0] == w[1]) {
+            let text = format!("{}: stands twice in one transaction", twice[0]);
+            self.violations.push(text);
+        }
+        for peer in &txn.forget {
+            self.theirs.values_mut().for_each(|t| {
+                t.remove(peer);
+            });
+            self.cursors.remove(peer);
+        }
+        for (peer, path) in &txn.theirs_del {
+            if let Some(theirs) = self.theirs.get_mut(path) {
+                theirs.remove(peer);
+            }
+        }
+        for (peer, path, entry) in txn.theirs_put {
+            self.saw(&entry);
+            self.theirs.entry(path).or_default().insert(peer, entry);
+        }
+        self.theirs.retain(|_, theirs| !theirs.is_empty());
+        for (path, record) in txn.put {
+            self.put(path, record);
+        }
+        for (path, stat) in txn.touch {
+            if let Some((_, record)) = self.ours.get_mut(&path)
+                && record.entry.node.is_live()
+            {
+                record.stat = Some(stat);
+            }
+        }
+        self.cursors.extend(txn.cursors);
+        self.floor = self.floor.max(txn.counter_floor.unwrap_or(0));
+        Ok(self.head)
+    }
+}

@@ -1,0 +1,390 @@
+//! What happens on one device beside its engine: the scanner, the transfers and the applier.
+
+use left_core::diff::Observation;
+use left_core::engine::{Event, Report};
+use left_core::message::Role;
+use left_core::path::RelPath;
+use left_core::plan::{FetchError, FetchItem, Op, OpDone, OpError, OpId};
+
+use crate::apply::apply;
+use crate::disk::Bytes;
+use crate::edits::User;
+use crate::scan::{differences, gone, holds, present};
+use crate::world::{Local, World};
+
+impl World {
+    pub(crate) fn local(&mut self, device: usize, what: Local) {
+        match what {
+            Local::Tick(at) => {
+                if self.devices[device].tick_at == Some(at) {
+                    self.devices[device].tick_at = None;
+                    self.step(device, Event::Tick);
+                }
+            }
+            Local::Scan => self.scan(device),
+            Local::HandIn { seen, last } => self.hand_in(device, seen, last),
+            Local::FullScan(from) => self.full_scan_piece(device, from),
+            Local::ScanDone => {
+                self.step(device, Event::ScanDone);
+                self.scan_over(device);
+            }
+            Local::Fetched(item) => self.fetch_ends(device, &item),
+            Local::ApplyNext => self.apply_next(device),
+            Local::Applied(results) => self.step(device, Event::Applied(results)),
+            Local::Resume => self.step(
+                device,
+                Event::Resume {
+                    accept_deletions: true,
+                },
+            ),
+        }
+    }
+
+    /// Paths to be looked at soon.
+    pub fn hint(&mut self, device: usize, paths: Vec<RelPath>, after_us: u64) {
+        let d = &mut self.devices[device];
+        if d.engine.is_none() || paths.is_empty() {
+            return;
+        }
+        d.dirty.extend(paths);
+        if !d.scan_planned {
+            d.scan_planned = true;
+            self.plan_on(device, after_us, Local::Scan);
+        }
+    }
+
+    fn scan(&mut self, device: usize) {
+        let d = &mut self.devices[device];
+        d.scan_planned = false;
+        d.scans += 1;
+        let mut found: Vec<Observation> = Vec::new();
+        for path in std::mem::take(&mut d.dirty) {
+            found.extend(differences(&d.disk, &d.index, &path));
+        }
+        // What is there before what is gone, so that renames are seen as such.
+        let (there, gone): (Vec<_>, Vec<_>) = found
+            .into_iter()
+            .partition(|o| o.seen != left_core::diff::Seen::Absent);
+        let mut all = there;
+        all.extend(gone);
+        let mut after = self.delay(0, 10);
+        let slow = self.rng.percent(10);
+        while !all.is_empty() {
+            let n = match self.rng.percent(70) {
+                true => all.len(),
+                false => self.rng.between(1, all.len() as u64) as usize,
+            };
+            let seen: Vec<Observation> = all.drain(..n).collect();
+            let last = all.is_empty();
+            self.plan_on(device, after, Local::HandIn { seen, last });
+            after += self.delay(0, if slow { 1500 } else { 10 }) + 1;
+            if last {
+                return;
+            }
+        }
+        self.scan_over(device);
+    }
+
+    fn hand_in(&mut self, device: usize, seen: Vec<Observation>, last: bool) {
+        let (mut again, mut busy) = (Vec::new(), Vec::new());
+        let mut kept = Vec::new();
+        for observation in seen {
+            let d = &self.devices[device];
+            let engine = d.engine.as_ref();
+            if !holds(&d.disk, &observation) {
+                again.push(observation.path);
+            } else if engine.is_some_and(|e| e.is_path_busy(&observation.path))
+                && self.rng.percent(50)
+            {
+                busy.push(observation.path);
+            } else {
+                kept.push(observation);
+            }
+        }
+        self.hint(device, again, 2000);
+        self.hint(device, busy, 200_000);
+        if !kept.is_empty() {
+            self.step(device, Event::Observed(kept));
+        }
+        if last {
+            self.scan_over(device);
+        }
+    }
+
+    /// Looks at the whole tree, piece by piece.
+    pub fn full_scan(&mut self, device: usize, after_us: u64) {
+        self.devices[device].scans += 1;
+        self.plan_on(device, after_us, Local::FullScan(None));
+    }
+
+    fn full_scan_piece(&mut self, device: usize, from: Option<RelPath>) {
+        let n = self.rng.between(1, 12) as usize;
+        let d = &self.devices[device];
+        let paths: Vec<RelPath> = d
+            .disk
+            .tree()
+            .keys()
+            .filter(|p| from.as_ref().is_none_or(|f| *p > f))
+            .take(n)
+            .cloned()
+            .collect();
+        let seen: Vec<Observation> = match paths.is_empty() {
+            false => {
+                let look = |p| present(&d.disk, &d.index, p);
+                paths.iter().filter_map(look).collect()
+            }
+            true => gone(&d.disk, &d.index, None),
+        };
+        let at = (self.now_us + self.delay(0, 10)).max(self.devices[device].handed_at + 1);
+        self.devices[device].handed_at = at;
+        let after = at - self.now_us;
+        if !seen.is_empty() {
+            self.plan_on(device, after, Local::HandIn { seen, last: false });
+        }
+        match paths.last() {
+            Some(last) => {
+                let next = self.delay(0, 5);
+                self.plan_on(device, next, Local::FullScan(Some(last.clone())));
+            }
+            None => self.plan_on(device, after + 1, Local::ScanDone),
+        }
+    }
+
+    fn scan_over(&mut self, device: usize) {
+        // A crash in between has set the count back.
+        let d = &mut self.devices[device];
+        d.scans = d.scans.saturating_sub(1);
+        self.answer_barriers(device);
+    }
+
+    /// Answers barriers when nothing is left to be looked at.
+    pub(crate) fn answer_barriers(&mut self, device: usize) {
+        let d = &mut self.devices[device];
+        if d.scans > 0 || d.scan_planned || !d.dirty.is_empty() {
+            return;
+        }
+        for token in std::mem::take(&mut d.barriers) {
+            self.step(device, Event::BarrierDone(token));
+        }
+    }
+
+    /// Starts to bring contents.
+    pub(crate) fn fetch(&mut self, device: usize, items: Vec<FetchItem>) {
+        for item in items {
+            let after = match item.size {
+                0..=1000 => self.delay(0, 40),
+                _ => self.delay(0, 900),
+            };
+            self.plan_on(device, after, Local::Fetched(Box::new(item)));
+        }
+    }
+
+    fn fetch_ends(&mut self, device: usize, item: &FetchItem) {
+        let result = match self.fetch_fault(device, item) {
+            Some(error) => Err(error),
+            None => match self.find(device, item) {
+                Some(bytes) => Ok(self.devices[device].disk.stage(bytes)),
+                None => Err(FetchError::Gone),
+            },
+        };
+        self.step(device, Event::Fetched(vec![(item.id, result)]));
+    }
+
+    fn fetch_fault(&mut self, device: usize, item: &FetchItem) -> Option<FetchError> {
+        if self.devices[device].disk.full {
+            return Some(FetchError::Full);
+        }
+        if !self.faults.fetch || !self.rng.percent(10) {
+            return None;
+        }
+        self.stats.fault("fetch fails");
+        Some(match self.rng.below(3) {
+            0 => FetchError::Gone,
+            1 => FetchError::Io("read error".to_owned()),
+            _ => match item.peers.first() {
+                Some(peer) => FetchError::Corrupt(*peer),
+                None => FetchError::Gone,
+            },
+        })
+    }
+
+    /// The bytes wanted, from a copy here or a peer that has them now.
+    fn find(&self, device: usize, item: &FetchItem) -> Option<Bytes> {
+        if item.size == 0 {
+            return Some(Bytes::EMPTY);
+        }
+        let disk = &self.devices[device].disk;
+        let copies = item.copies.iter().filter_map(|p| disk.get(p)?.bytes());
+        let peers = item
+            .peers
+            .iter()
+            .filter_map(|p| self.number(*p))
+            .filter(|p| self.can_fetch(device, *p))
+            .flat_map(|p| self.devices[p].disk.tree().values())
+            .filter_map(|o| o.bytes());
+        copies
+            .chain(peers)
+            .find(|b| b.id() == item.content && b.size == item.size)
+    }
+
+    /// Operations are done one after another, batch after batch.
+    pub(crate) fn apply_later(&mut self, device: usize, batch: Vec<(OpId, Op)>) {
+        let d = &mut self.devices[device];
+        d.batches += 1;
+        let idle = d.ops.is_empty();
+        let number = d.batches;
+        d.ops
+            .extend(batch.into_iter().map(|(id, op)| (number, id, op)));
+        if idle {
+            let after = self.delay(0, 5);
+            self.plan_on(device, after, Local::ApplyNext);
+        }
+    }
+
+    fn apply_next(&mut self, device: usize) {
+        let Some((batch, id, op)) = self.devices[device].ops.front().cloned() else {
+            return;
+        };
+        self.edit_before(device, &op);
+        let wall = self.wall(device);
+        let d = &mut self.devices[device];
+        d.ops.pop_front();
+        let result = apply(&mut d.disk, &op, wall);
+        self.note(&format!("{device} did {op:?}: {result:?}"));
+        self.count(&op, &result);
+        if self.rng.percent(30) {
+            // The watcher sees our own changes too.
+            let after = self.delay(0, 20);
+            self.hint(device, vec![op.path().clone()], after);
+        }
+        let d = &mut self.devices[device];
+        d.results.push((id, result));
+        let next = d.ops.front().map(|(b, ..)| *b);
+        if next != Some(batch) {
+            let results = std::mem::take(&mut d.results);
+            // Results come in the order of the batches.
+            let at = (self.now_us + self.delay(0, 20)).max(self.devices[device].applied_at + 1);
+            self.devices[device].applied_at = at;
+            self.plan_on(device, at - self.now_us, Local::Applied(results));
+        }
+        if next.is_some() {
+            let after = self.delay(0, 3);
+            self.plan_on(device, after, Local::ApplyNext);
+        }
+    }
+
+    /// The race of promise 4: a user edits the path right before the operation.
+    fn edit_before(&mut self, device: usize, op: &Op) {
+        let read_only = self.devices[device].role == Role::ReadOnly;
+        if !self.faults.race || read_only || !self.rng.percent(4) {
+            return;
+        }
+        self.stats.fault("edit before operation");
+        let mut rng = self.rng.clone();
+        let target = match op {
+            Op::Move { from, .. } if rng.percent(50) => from.clone(),
+            _ => op.path().clone(),
+        };
+        self.rng.next_u64();
+        let said = self.with_user(device, &mut rng, |user| match user.disk.get(&target) {
+            None => {
+                let bytes = user.written.fresh(user.rng, false);
+                // A user who makes up the name of a conflict copy before it comes is too odd.
+                let copy = target.to_string().contains(".conflict-");
+                if user.disk.has_parent(&target) && !copy {
+                    user.write(&target, bytes);
+                }
+                format!("race: create {target}")
+            }
+            Some(object) => match (object.bytes(), user.rng.percent(60)) {
+                (Some(_), true) => {
+                    let bytes = user.written.fresh(user.rng, false);
+                    user.write(&target, bytes);
+                    format!("race: overwrite {target} {}", bytes.name)
+                }
+                (None, true) => {
+                    let inside = target.join(b"late").expect("a short name");
+                    let bytes = user.written.fresh(user.rng, false);
+                    if user.disk.has_parent(&inside) {
+                        user.write(&inside, bytes);
+                    }
+                    format!("race: create {inside}")
+                }
+                _ => {
+                    user.remove(&target);
+                    format!("race: delete {target}")
+                }
+            },
+        });
+        self.note(&format!("{device} {said}"));
+    }
+
+    /// Lets a user edit; then the watcher hints at it.
+    pub fn with_user<T>(
+        &mut self,
+        device: usize,
+        rng: &mut crate::rng::Rng,
+        edit: impl FnOnce(&mut User<'_>) -> T,
+    ) -> T {
+        let wall_ms = self.wall(device);
+        let d = &mut self.devices[device];
+        let mut user = User {
+            device,
+            disk: &mut d.disk,
+            written: &mut self.written,
+            rng,
+            wall_ms,
+            hints: Vec::new(),
+            lost: Vec::new(),
+        };
+        let out = edit(&mut user);
+        let (hints, lost) = (user.hints, user.lost);
+        for bytes in lost {
+            if !self.devices.iter().any(|d| d.disk.holds(bytes)) {
+                self.written.destroyed.insert(bytes);
+            }
+        }
+        let after = self.delay(0, 30);
+        self.hint(device, hints, after);
+        out
+    }
+
+    fn count(&mut self, op: &Op, result: &Result<OpDone, OpError>) {
+        let op = match op {
+            Op::Place { loser: Some(_), .. } => "place with copy",
+            Op::Place { .. } => "place",
+            Op::SetMeta { .. } => "set meta",
+            Op::Remove { .. } => "remove",
+            Op::Move { .. } => "move",
+        };
+        let result = match result {
+            Ok(_) => "ok",
+            Err(OpError::Unexpected) => "unexpected",
+            Err(OpError::NotEmpty) => "not empty",
+            Err(OpError::NoParent) => "no parent",
+            Err(OpError::NotStaged) => "not staged",
+            Err(OpError::Full) => "full",
+            Err(OpError::Io(_)) => "io",
+        };
+        let key = format!("{op}: {result}");
+        *self.stats.ops.entry(key).or_default() += 1;
+    }
+
+    pub(crate) fn report(&mut self, device: usize, report: &Report) {
+        let kind = match report {
+            Report::Received { .. } => "received",
+            Report::Deleted { .. } => "deleted",
+            Report::Conflict { .. } => "conflict",
+            Report::Problem { .. } => "problem",
+            Report::Solved { .. } => "solved",
+            Report::Alarm { .. } => "alarm",
+            Report::AlarmOver => "alarm over",
+            Report::Full(_) => "full",
+        };
+        *self.stats.reports.entry(kind).or_default() += 1;
+        if matches!(report, Report::Alarm { .. }) {
+            let after = self.delay(500, 3000);
+            self.plan_on(device, after, Local::Resume);
+        }
+    }
+}

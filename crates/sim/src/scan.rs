@@ -1,0 +1,71 @@
+//! What a scanner finds: where the disk differs from the index.
+
+use left_core::diff::{Look, Observation, Seen, look_at_file};
+use left_core::entry::{Kind, Record};
+use left_core::index::Index;
+use left_core::path::RelPath;
+
+use crate::disk::{FakeDisk, Object};
+use crate::index::FakeIndex;
+
+/// Differences at `path` and below: what is there (parents first), then what is gone (children
+/// first).
+pub fn differences(disk: &FakeDisk, index: &FakeIndex, path: &RelPath) -> Vec<Observation> {
+    let mut found: Vec<Observation> = std::iter::once(path.clone())
+        .chain(disk.below(path))
+        .filter_map(|p| present(disk, index, &p))
+        .collect();
+    found.extend(gone(disk, index, Some(path)));
+    found
+}
+
+/// What stands at `path`, if it differs from the index.
+pub fn present(disk: &FakeDisk, index: &FakeIndex, path: &RelPath) -> Option<Observation> {
+    let object = disk.get(path)?;
+    let record = index.get(path).ok().flatten();
+    differs(object, record.as_ref()).then(|| Observation {
+        path: path.clone(),
+        seen: disk.look(path),
+    })
+}
+
+/// Records of what no longer stands at or below `path` (of the whole tree for `None`).
+pub fn gone(disk: &FakeDisk, index: &FakeIndex, path: Option<&RelPath>) -> Vec<Observation> {
+    let mut gone: Vec<Observation> = index
+        .live()
+        .map(|(p, _)| p)
+        .filter(|p| path.is_none_or(|dir| *p == dir || p.is_below(dir)))
+        .filter(|p| disk.get(p).is_none())
+        .map(|p| Observation {
+            path: p.clone(),
+            seen: Seen::Absent,
+        })
+        .collect();
+    gone.reverse();
+    gone
+}
+
+fn differs(object: &Object, record: Option<&Record>) -> bool {
+    let stat = object.stat();
+    let Some(record) = record else { return true };
+    match object.kind() {
+        Kind::File => look_at_file(Some(record), &stat) == Look::Read,
+        kind => {
+            kind != record.entry.node.kind()
+                || record.stat.is_none_or(|old| {
+                    old.ino != stat.ino
+                        || old.mode != stat.mode
+                        || (kind == Kind::Symlink && old != stat)
+                })
+        }
+    }
+}
+
+/// Whether what was seen is still so, right before it is handed on.
+pub fn holds(disk: &FakeDisk, observation: &Observation) -> bool {
+    match (&observation.seen, disk.look(&observation.path)) {
+        // A folder's times follow from what is put into it.
+        (Seen::Dir(old), Seen::Dir(new)) => old.ino == new.ino && old.mode == new.mode,
+        (old, new) => *old == new,
+    }
+}
