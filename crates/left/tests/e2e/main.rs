@@ -6,6 +6,7 @@
 mod common;
 
 mod conflicts;
+mod daily;
 mod kinds;
 mod many;
 mod pairing;

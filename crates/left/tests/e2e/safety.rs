@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::process::Command;
 
 use left::store::IndexDb;
 use left_core::index::{Index, Txn};
@@ -12,7 +11,7 @@ use left_core::version::DeviceId;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 use crate::common::{
-    Device, World, assert_same, assert_tree, fill, overwrite, settle, snapshot, until, write,
+    Device, Small, World, assert_same, assert_tree, fill, overwrite, settle, snapshot, until, write,
 };
 
 /// Two devices with `files` small files.
@@ -288,30 +287,6 @@ fn forge_ctime(device: &Device, name: &str, path: &Path) {
         ..Txn::default()
     };
     index.commit(txn).unwrap();
-}
-
-/// A small file system of its own, if this test may mount one.
-struct Small(std::path::PathBuf);
-
-impl Small {
-    fn mount(at: &Path, size: &str) -> Option<Self> {
-        fs::create_dir_all(at).unwrap();
-        let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "left-e2e"])
-            .arg(at);
-        mount.stderr(std::process::Stdio::null());
-        mount
-            .status()
-            .is_ok_and(|s| s.success())
-            .then(|| Self(at.to_path_buf()))
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 #[test]
