@@ -44,6 +44,7 @@ impl Engine {
                 }
             } else {
                 self.guard.unhold(&path);
+                self.meant.remove(&path);
             }
             match observe(record.as_ref(), &seen, &author) {
                 Change::None => {}
@@ -88,7 +89,7 @@ impl Engine {
             // Looked at again when the user has decided.
             return Ok(false);
         }
-        if self.accepting {
+        if self.accepting || self.meant.contains(path) {
             return Ok(true);
         }
         if self.guard.holds(path) {
@@ -150,14 +151,9 @@ impl Engine {
     }
 
     /// Ends a burst of deletions, by announcing it or by raising the alarm.
-    pub(super) fn settle_deletions(
-        &mut self,
-        now: Now,
-        index: &mut dyn Index,
-        out: &mut Vec<Effect>,
-    ) -> Result<(), IndexError> {
+    pub(super) fn settle_deletions(&mut self, now: Now, out: &mut Vec<Effect>) {
         let Some((verdict, held)) = self.guard.settle(now.mono_ms) else {
-            return Ok(());
+            return;
         };
         match verdict {
             Verdict::Alarm { gone, of } => self.raise_alarm(
@@ -168,25 +164,14 @@ impl Engine {
                 ),
                 out,
             ),
+            // Looked at once more: something may stand there again, and a folder that looks as our
+            // record says is not told of by itself.
             Verdict::Meant => {
-                let author = self.author(now, index);
-                let mut txn = Txn::default();
-                for path in held {
-                    if self.busy.contains_key(&path) {
-                        self.look_again.insert(path);
-                        continue;
-                    }
-                    let record = index.get(&path)?;
-                    if let Change::Edit(mut new) = observe(record.as_ref(), &Seen::Absent, &author)
-                    {
-                        new.entry = self.settle(&path, new.entry, index, &mut txn)?;
-                        txn.put.push((path, new));
-                    }
-                }
-                self.commit(txn, &[], index)?;
+                out.push(Effect::Rescan(held.iter().cloned().collect()));
+                self.meant.extend(held);
+                self.own_barrier(out);
             }
         }
-        Ok(())
     }
 
     /// The user looked into the alarm.

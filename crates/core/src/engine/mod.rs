@@ -60,6 +60,8 @@ pub struct Engine {
     look_again: BTreeSet<RelPath>,
     problems: BTreeSet<RelPath>,
     guard: DeletionGuard,
+    /// Deletions that were held and are meant: announced if a last look shows them.
+    meant: BTreeSet<RelPath>,
     alarm: Option<String>,
     paused: bool,
     /// Until when nothing is fetched because the disk is full.
@@ -91,6 +93,7 @@ impl Engine {
             look_again: BTreeSet::new(),
             problems: BTreeSet::new(),
             guard: DeletionGuard::default(),
+            meant: BTreeSet::new(),
             alarm: None,
             paused: false,
             full_until: None,
@@ -141,7 +144,7 @@ impl Engine {
             Event::RootGone(reason) => self.raise_alarm(reason, &mut out),
             Event::Resume { accept_deletions } => self.resume(accept_deletions, &mut out),
         }
-        self.settle_deletions(now, index, &mut out)?;
+        self.settle_deletions(now, &mut out);
         self.release_barriers(index);
         self.expire_retries(now, &mut out);
         self.pump(now, index, &mut out)?;
@@ -155,10 +158,16 @@ impl Engine {
         let retry = self.retries.values().filter_map(Retry::due).min();
         let soon = self.walker.is_waiting();
         let soon = soon.then(|| now.mono_ms + LOOK_AGAIN_MS);
-        [retry, soon, self.guard.due(), self.full_until, self.rewalk_at]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            retry,
+            soon,
+            self.guard.due(),
+            self.full_until,
+            self.rewalk_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// What people see.
@@ -220,8 +229,13 @@ impl Engine {
         }
     }
 
+    /// Deletions were seen that are still to be judged or announced.
+    fn is_deleting(&self) -> bool {
+        self.guard.is_holding() || !self.meant.is_empty()
+    }
+
     fn is_busy(&self, need_files: u64) -> bool {
-        !self.scanned || !self.jobs.is_empty() || need_files > 0 || self.guard.is_holding()
+        !self.scanned || !self.jobs.is_empty() || need_files > 0 || self.is_deleting()
     }
 
     /// Sends what each peer has not been told yet.

@@ -196,6 +196,7 @@ impl Engine {
                     continue;
                 }
                 self.guard.unhold(&path);
+                self.meant.remove(&path);
                 let gone = edit(Some(&record), Node::Tombstone, None, &author).entry;
                 let entry = self.settle(&path, gone, index, txn)?;
                 put(txn, from, path, Record { entry, stat: None }, vec![]);

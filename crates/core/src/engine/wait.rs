@@ -23,6 +23,8 @@ pub(super) struct Waits {
 enum Asker {
     Us,
     Peer(DeviceId, u64),
+    /// The engine, for a last look at what is deleted.
+    Deletions,
 }
 
 #[derive(Debug)]
@@ -84,13 +86,28 @@ impl Engine {
                 self.waits.held.push((peer, theirs));
                 self.release_barriers(index);
             }
+            Some(Asker::Deletions) => {
+                let mut all = self.waits.local.values();
+                if !all.any(|a| matches!(a, Asker::Deletions)) {
+                    // What was not seen to be gone stands there again.
+                    self.meant.clear();
+                }
+            }
             None => {}
         }
     }
 
+    /// Has the disk looked at once more for deletions that are meant.
+    pub(super) fn own_barrier(&mut self, out: &mut Vec<Effect>) {
+        self.waits.next_token += 1;
+        let token = self.waits.next_token;
+        self.waits.local.insert(token, Asker::Deletions);
+        out.push(Effect::Barrier(token));
+    }
+
     /// Answers barriers, unless deletions seen before are still to be told.
     pub(super) fn release_barriers(&mut self, index: &dyn Index) {
-        if self.guard.is_holding() {
+        if self.is_deleting() {
             return;
         }
         for (peer, theirs) in std::mem::take(&mut self.waits.held) {
