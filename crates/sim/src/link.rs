@@ -62,7 +62,10 @@ impl World {
 
     /// Lets connections be made, or breaks and prevents them.
     pub fn block(&mut self, link: usize, blocked: bool) {
-        self.note(&format!("link {:?} blocked: {blocked}", self.links[link].ends));
+        self.note(&format!(
+            "link {:?} blocked: {blocked}",
+            self.links[link].ends
+        ));
         self.links[link].blocked = blocked;
         if blocked {
             self.break_link(link);
@@ -131,7 +134,14 @@ impl World {
         }
         if matches!(message, Control::Index(_)) {
             let after = self.delay(0, 30);
-            self.plan(after, Happening::SendReady { link, side: from, life });
+            self.plan(
+                after,
+                Happening::SendReady {
+                    link,
+                    side: from,
+                    life,
+                },
+            );
         }
         let jitter = self.rng.below(3000);
         let l = &mut self.links[link];

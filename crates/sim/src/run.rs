@@ -357,7 +357,9 @@ fn deletions(world: &mut World, rng: &mut Rng) {
     heal(world);
     world.run(REST, "after deletions");
     check::same_trees(world);
-    let left = paths.iter().find(|p| world.devices[0].disk.get(p).is_some());
+    let left = paths
+        .iter()
+        .find(|p| world.devices[0].disk.get(p).is_some());
     if let Some(path) = left
         && world.failure.is_none()
     {

@@ -381,7 +381,9 @@ impl World {
         match effect {
             Effect::Send { peer, message } => self.send(device, peer, message),
             Effect::Disconnect { peer, reason } => {
-                self.fail(format!("{device} refused {peer:?}, an honest peer: {reason}"));
+                self.fail(format!(
+                    "{device} refused {peer:?}, an honest peer: {reason}"
+                ));
             }
             Effect::Fetch(items) => self.fetch(device, items),
             Effect::Apply(batch) => self.apply_later(device, batch),

@@ -155,10 +155,16 @@ impl Engine {
         let retry = self.retries.values().filter_map(Retry::due).min();
         let soon = self.walker.is_waiting();
         let soon = soon.then(|| now.mono_ms + LOOK_AGAIN_MS);
-        [retry, soon, self.guard.due(), self.full_until, self.rewalk_at]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            retry,
+            soon,
+            self.guard.due(),
+            self.full_until,
+            self.rewalk_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// What people see.

@@ -70,8 +70,12 @@ impl Engine {
                 self.peer_barrier_done(peer, token);
                 Ok(())
             }
-            // The lane's and the daemon's business.
-            Control::Members(_) | Control::Ping | Control::Pong | Control::Bye(_) => Ok(()),
+            // The lane's and the daemon's business; offers are not used yet.
+            Control::Offer(_)
+            | Control::Members(_)
+            | Control::Ping
+            | Control::Pong
+            | Control::Bye(_) => Ok(()),
         }
     }
 
@@ -122,8 +126,7 @@ impl Engine {
                 let old = version.counter(author.device) <= author.floor;
                 let ours = record.entry.stamp.device == author.device;
                 if ours && old && !self.busy.contains_key(&path) {
-                    record.entry.version =
-                        version.bump(author.device, author.now_ms, author.floor);
+                    record.entry.version = version.bump(author.device, author.now_ms, author.floor);
                     txn.put.push((path, record));
                 }
             }
