@@ -6,8 +6,12 @@
 mod common;
 
 mod conflicts;
+mod daily;
 mod kinds;
 mod many;
 mod pairing;
 mod plan;
 mod refusals;
+mod safety;
+mod torn;
+mod weight;

@@ -2,11 +2,13 @@
 
 mod device;
 mod files;
+mod small;
 mod tree;
 
 pub use device::{Device, World, left, until};
 pub use files::{bytes, fill, overwrite, write};
-pub use tree::{assert_same, snapshot};
+pub use small::Small;
+pub use tree::{assert_same, assert_tree, snapshot};
 
 /// Waits on every device, twice around, so that what one passes on to the next has arrived too;
 /// then all folders must be equal.

@@ -73,24 +73,34 @@ fn hash(path: &Path) -> blake3::Hash {
 }
 
 /// Special files aside, both folders hold the same.
+#[track_caller]
 pub fn assert_same(a: &Path, b: &Path) {
-    let (ours, theirs) = (comparable(a), comparable(b));
-    let mut paths: Vec<_> = ours.keys().chain(theirs.keys()).collect();
+    compare(&comparable(a), &comparable(b), b);
+}
+
+/// A folder holds what was seen before.
+#[track_caller]
+pub fn assert_tree(wanted: &Tree, dir: &Path) {
+    compare(wanted, &snapshot(dir), dir);
+}
+
+#[track_caller]
+fn compare(wanted: &Tree, found: &Tree, dir: &Path) {
+    let mut paths: Vec<_> = wanted.keys().chain(found.keys()).collect();
     paths.sort();
     paths.dedup();
     let differing: Vec<String> = paths
         .into_iter()
-        .filter(|p| ours.get(*p) != theirs.get(*p))
+        .filter(|p| wanted.get(*p) != found.get(*p))
         .map(|p| {
             let name = p.escape_ascii();
-            format!("{name}: {:?} against {:?}", ours.get(p), theirs.get(p))
+            format!("{name}: {:?} against {:?}", wanted.get(p), found.get(p))
         })
         .collect();
     assert!(
         differing.is_empty(),
-        "{} and {} differ in {} paths:\n{}",
-        a.display(),
-        b.display(),
+        "{} differs in {} paths:\n{}",
+        dir.display(),
         differing.len(),
         differing[..differing.len().min(20)].join("\n")
     );
