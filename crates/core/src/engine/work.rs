@@ -484,6 +484,21 @@ impl Engine {
         Ok(live && (index.needs_below(path)? || self.busy.keys().any(|p| p.is_below(path))))
     }
 
+    /// As a read-only member: all that our index has below a folder is others' and for them to
+    /// delete.
+    pub(super) fn is_theirs_below(
+        &self,
+        path: &RelPath,
+        index: &dyn Index,
+    ) -> Result<bool, IndexError> {
+        if self.config.role != Role::ReadOnly {
+            return Ok(false);
+        }
+        let some = index.live_below(path, None, PAGE)?;
+        let own = |r: &Record| r.entry.stamp.device == self.config.device;
+        Ok(!some.is_empty() && !some.iter().any(|(_, r)| own(r)))
+    }
+
     /// A file of ours with the content wanted, which itself is to be deleted.
     fn rename_source(
         &self,
@@ -653,6 +668,11 @@ impl Engine {
             };
             self.start(now, &need, Which::Any, index, batch)?;
             return Ok(self.busy.contains_key(&parent));
+        }
+        let theirs = record.as_ref().map(|r| r.entry.stamp.device) != Some(self.config.device);
+        if self.config.role == Role::ReadOnly && theirs {
+            // Those whose edits count make the folder again, or take back what is in it.
+            return Ok(false);
         }
         if !self.parent_ready(now, &parent, index, batch)? {
             return Ok(false);
