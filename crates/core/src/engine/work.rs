@@ -151,6 +151,16 @@ struct Batch {
     ops: Vec<(OpId, Op)>,
 }
 
+impl Batch {
+    /// Our record of a path as it will be when the page's transaction is committed.
+    fn record(&self, path: &RelPath, index: &dyn Index) -> Result<Option<Record>, IndexError> {
+        match self.txn.put.iter().find(|(p, _)| p == path) {
+            Some((_, record)) => Ok(Some(record.clone())),
+            None => index.get(path),
+        }
+    }
+}
+
 /// Which needs a walk is about.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Which {
@@ -319,7 +329,7 @@ impl Engine {
         let Some(theirs) = best(&need.theirs) else {
             return Ok(());
         };
-        let ours = index.get(path)?;
+        let ours = batch.record(path, index)?;
         let (target, conflict) = match self.decide(ours.as_ref().map(|r| &r.entry), theirs) {
             Decision::Take { target, conflict } => (target, conflict),
             decision => {
@@ -383,14 +393,18 @@ impl Engine {
             _ => old.clone(),
         };
         let Some(entry) = entry else { return Ok(()) };
+        // See `index_batch` on why ours is told again to who waits for it.
+        let awaited = need
+            .theirs
+            .iter()
+            .any(|(_, e)| self.decide(old.as_ref(), e) == Decision::Await);
         let new = self.settle(path, entry, index, &mut batch.txn)?;
-        if Some(&new) != old.as_ref() {
+        if awaited || Some(&new) != old.as_ref() {
             batch
                 .txn
                 .put
                 .push((path.clone(), Record { entry: new, stat }));
         }
-        debug_assert!(!need.theirs.is_empty());
         Ok(())
     }
 
@@ -646,7 +660,7 @@ impl Engine {
             let target = self.jobs.get(id).map(|j| j.target.node.kind());
             return Ok(target == Some(Kind::Dir));
         }
-        let record = index.get(&parent)?;
+        let record = batch.record(&parent, index)?;
         if record
             .as_ref()
             .is_some_and(|r| r.entry.node.kind() == Kind::Dir)
