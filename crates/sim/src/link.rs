@@ -85,7 +85,8 @@ impl World {
         for side in 0..2 {
             if self.links[link].up[side] {
                 let after = self.delay(0, 300);
-                self.plan(after, Happening::LinkDown { link, side });
+                let life = self.links[link].life;
+                self.plan(after, Happening::LinkDown { link, side, life });
             }
         }
         self.try_link(link);
@@ -172,8 +173,8 @@ impl World {
                     self.step(device, Event::PeerUp { peer, role });
                 }
             }
-            Happening::LinkDown { link, side } => {
-                if self.links[link].up[side] {
+            Happening::LinkDown { link, side, life } => {
+                if self.links[link].life == life && self.links[link].up[side] {
                     self.links[link].up[side] = false;
                     let (device, peer) = self.sides(link, side);
                     let peer = self.devices[peer].id;

@@ -279,9 +279,9 @@ fn finish(world: &mut World, seed: u64) {
     world.note("heal");
     heal(world);
     world.run(REST, "after healing");
+    check::idle(world);
     check::same_trees(world);
     check::bytes_kept(world);
-    check::idle(world);
     waits(world);
     again(world);
     let mut rng = Rng::part(seed, 4);
@@ -356,6 +356,7 @@ fn deletions(world: &mut World, rng: &mut Rng) {
     }
     heal(world);
     world.run(REST, "after deletions");
+    check::idle(world);
     check::same_trees(world);
     let left = paths
         .iter()

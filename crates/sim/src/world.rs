@@ -31,7 +31,7 @@ pub enum Happening {
     /// One side of a link learns that it is up.
     LinkUp { link: usize, side: usize, life: u64 },
     /// One side of a link learns that it is down.
-    LinkDown { link: usize, side: usize },
+    LinkDown { link: usize, side: usize, life: u64 },
     /// A message arrives at a side.
     Deliver {
         /// Which link.

@@ -179,7 +179,15 @@ impl Engine {
                         let stat = ours.and_then(|r| r.stat);
                         txn.put.push((path.clone(), Record { entry, stat }));
                     }
-                    Decision::InSync | Decision::Older | Decision::Await => {}
+                    Decision::Await => {
+                        // The peer settles this when it hears of ours. It may have heard already
+                        // and let it go, because what it had then won: tell it again.
+                        if let Some(ours) = ours {
+                            from.push(vec![]);
+                            txn.put.push((path.clone(), ours));
+                        }
+                    }
+                    Decision::InSync | Decision::Older => {}
                 }
                 if needing {
                     txn.theirs_del.push((peer, path));
