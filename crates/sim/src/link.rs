@@ -62,7 +62,10 @@ impl World {
 
     /// Lets connections be made, or breaks and prevents them.
     pub fn block(&mut self, link: usize, blocked: bool) {
-        self.note(&format!("link {:?} blocked: {blocked}", self.links[link].ends));
+        self.note(&format!(
+            "link {:?} blocked: {blocked}",
+            self.links[link].ends
+        ));
         self.links[link].blocked = blocked;
         if blocked {
             self.break_link(link);
@@ -82,7 +85,8 @@ impl World {
         for side in 0..2 {
             if self.links[link].up[side] {
                 let after = self.delay(0, 300);
-                self.plan(after, Happening::LinkDown { link, side });
+                let life = self.links[link].life;
+                self.plan(after, Happening::LinkDown { link, side, life });
             }
         }
         self.try_link(link);
@@ -131,7 +135,14 @@ impl World {
         }
         if matches!(message, Control::Index(_)) {
             let after = self.delay(0, 30);
-            self.plan(after, Happening::SendReady { link, side: from, life });
+            self.plan(
+                after,
+                Happening::SendReady {
+                    link,
+                    side: from,
+                    life,
+                },
+            );
         }
         let jitter = self.rng.below(3000);
         let l = &mut self.links[link];
@@ -162,8 +173,8 @@ impl World {
                     self.step(device, Event::PeerUp { peer, role });
                 }
             }
-            Happening::LinkDown { link, side } => {
-                if self.links[link].up[side] {
+            Happening::LinkDown { link, side, life } => {
+                if self.links[link].life == life && self.links[link].up[side] {
                     self.links[link].up[side] = false;
                     let (device, peer) = self.sides(link, side);
                     let peer = self.devices[peer].id;

@@ -58,9 +58,16 @@ impl World {
         d.scan_planned = false;
         d.scans += 1;
         let mut found: Vec<Observation> = Vec::new();
+        let mut busy = Vec::new();
         for path in std::mem::take(&mut d.dirty) {
             found.extend(differences(&d.disk, &d.index, &path));
+            if d.engine.as_ref().is_some_and(|e| e.is_path_busy(&path)) {
+                // The index does not know yet what was done there, so that a look may find no
+                // difference where there is one.
+                busy.push(path);
+            }
         }
+        self.hint(device, busy, 100_000);
         // What is there before what is gone, so that renames are seen as such.
         let (there, gone): (Vec<_>, Vec<_>) = found
             .into_iter()

@@ -279,9 +279,9 @@ fn finish(world: &mut World, seed: u64) {
     world.note("heal");
     heal(world);
     world.run(REST, "after healing");
+    check::idle(world);
     check::same_trees(world);
     check::bytes_kept(world);
-    check::idle(world);
     waits(world);
     again(world);
     let mut rng = Rng::part(seed, 4);
@@ -356,8 +356,11 @@ fn deletions(world: &mut World, rng: &mut Rng) {
     }
     heal(world);
     world.run(REST, "after deletions");
+    check::idle(world);
     check::same_trees(world);
-    let left = paths.iter().find(|p| world.devices[0].disk.get(p).is_some());
+    let left = paths
+        .iter()
+        .find(|p| world.devices[0].disk.get(p).is_some());
     if let Some(path) = left
         && world.failure.is_none()
     {

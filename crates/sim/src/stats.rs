@@ -131,11 +131,19 @@ fn branch(ours: Option<&Entry>, theirs: &Entry) -> &'static str {
             if ours.node.is_live() { 8 } else { 15 }
         }
         (Relation::Concurrent, Decision::Merge(_)) => {
-            if both_live { 11 } else { 10 }
+            if both_live {
+                11
+            } else {
+                10
+            }
         }
         (Relation::Concurrent, Decision::Take { conflict: true, .. }) => 12,
         (Relation::Concurrent, _) => {
-            if both_live { 14 } else { 13 }
+            if both_live {
+                14
+            } else {
+                13
+            }
         }
     };
     BRANCHES[at]

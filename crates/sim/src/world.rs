@@ -31,7 +31,7 @@ pub enum Happening {
     /// One side of a link learns that it is up.
     LinkUp { link: usize, side: usize, life: u64 },
     /// One side of a link learns that it is down.
-    LinkDown { link: usize, side: usize },
+    LinkDown { link: usize, side: usize, life: u64 },
     /// A message arrives at a side.
     Deliver {
         /// Which link.
@@ -381,7 +381,9 @@ impl World {
         match effect {
             Effect::Send { peer, message } => self.send(device, peer, message),
             Effect::Disconnect { peer, reason } => {
-                self.fail(format!("{device} refused {peer:?}, an honest peer: {reason}"));
+                self.fail(format!(
+                    "{device} refused {peer:?}, an honest peer: {reason}"
+                ));
             }
             Effect::Fetch(items) => self.fetch(device, items),
             Effect::Apply(batch) => self.apply_later(device, batch),

@@ -38,6 +38,15 @@ impl Engine {
             }
             let record = index.get(&path)?;
             self.solved(&path, out);
+            let was_dir = record
+                .as_ref()
+                .is_some_and(|r| r.entry.node.kind() == Kind::Dir);
+            if was_dir && !matches!(seen, Seen::Dir(_)) {
+                // What operations under way put below went with it, and nothing will tell of that:
+                // our index does not know of it yet.
+                let below = self.busy.keys().filter(|p| p.is_below(&path));
+                self.look_again.extend(below.cloned());
+            }
             if seen == Seen::Absent {
                 if !self.may_delete(now, &path, record.as_ref(), &arrived, files, index)? {
                     continue;

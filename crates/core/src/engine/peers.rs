@@ -70,8 +70,12 @@ impl Engine {
                 self.peer_barrier_done(peer, token);
                 Ok(())
             }
-            // The lane's and the daemon's business.
-            Control::Members(_) | Control::Ping | Control::Pong | Control::Bye(_) => Ok(()),
+            // The lane's and the daemon's business; offers are not used yet.
+            Control::Offer(_)
+            | Control::Members(_)
+            | Control::Ping
+            | Control::Pong
+            | Control::Bye(_) => Ok(()),
         }
     }
 
@@ -122,8 +126,7 @@ impl Engine {
                 let old = version.counter(author.device) <= author.floor;
                 let ours = record.entry.stamp.device == author.device;
                 if ours && old && !self.busy.contains_key(&path) {
-                    record.entry.version =
-                        version.bump(author.device, author.now_ms, author.floor);
+                    record.entry.version = version.bump(author.device, author.now_ms, author.floor);
                     txn.put.push((path, record));
                 }
             }
@@ -176,7 +179,15 @@ impl Engine {
                         let stat = ours.and_then(|r| r.stat);
                         txn.put.push((path.clone(), Record { entry, stat }));
                     }
-                    Decision::InSync | Decision::Older | Decision::Await => {}
+                    Decision::Await => {
+                        // The peer settles this when it hears of ours. It may have heard already
+                        // and let it go, because what it had then won: tell it again.
+                        if let Some(ours) = ours {
+                            from.push(vec![]);
+                            txn.put.push((path.clone(), ours));
+                        }
+                    }
+                    Decision::InSync | Decision::Older => {}
                 }
                 if needing {
                     txn.theirs_del.push((peer, path));

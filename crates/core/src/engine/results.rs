@@ -19,6 +19,8 @@ const FULL_MS: u64 = 5000;
 const MAX_RETRIES: usize = 10_000;
 /// Records read at a time below a folder that went away.
 const BURY_PAGE: usize = 256;
+/// From this many failures in a row on, a folder that a peer deleted is kept for what is in it.
+const KEEP_AFTER: u32 = 4;
 /// From this many failures in a row on, people are told.
 const TELL_AFTER: u32 = 4;
 
@@ -172,6 +174,13 @@ impl Engine {
         }));
         self.solved(&job.path, out);
         self.retries.remove(&job.path);
+        if !entry.node.is_live()
+            && let Some(parent) = job.path.parent()
+            && self.retries.remove(&parent).is_some()
+        {
+            // It may be empty now.
+            self.fresh.push(parent);
+        }
         let stat = done.stat;
         put(txn, from, job.path, Record { entry, stat }, echo);
         Ok(())
@@ -224,22 +233,7 @@ impl Engine {
                             where a peer's file belongs; move it away";
                 self.retry(now, path, Some(told.to_owned()), out);
             }
-            OpError::NotEmpty => {
-                let attempts = self.retries.get(path).map_or(0, |r| r.attempts);
-                if self.is_draining(path, index)? {
-                    // A deletion below did not go as expected and is decided again.
-                    self.retry(now, path, None, out);
-                } else if attempts == 0 && index.live_below(path, None, 1)?.is_empty() {
-                    // Something new may stand there that was not looked at yet.
-                    out.push(Effect::Rescan(vec![path.clone()]));
-                    self.retry(now, path, None, out);
-                } else {
-                    let mut txn = Txn::default();
-                    self.retries.remove(path);
-                    self.keep_dir(now, path, index, &mut txn)?;
-                    self.commit(txn, &[], index)?;
-                }
-            }
+            OpError::NotEmpty => self.not_empty(now, path, index, out)?,
             OpError::NoParent => {
                 self.parent_gone(now, path, index, out)?;
                 self.retry(now, path, None, out);
@@ -249,6 +243,41 @@ impl Engine {
             OpError::Io(reason) => self.retry(now, path, Some(reason), out),
         }
         Ok(())
+    }
+
+    /// A folder that is to go holds something.
+    fn not_empty(
+        &mut self,
+        now: Now,
+        path: &RelPath,
+        index: &mut dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        let attempts = self.retries.get(path).map_or(0, |r| r.attempts);
+        let known = !index.live_below(path, None, 1)?.is_empty();
+        let wait = if known {
+            // Deletions below that did not go as expected are decided again; others may be on their
+            // way, for a folder's deletion can be told before that of what was in it. And whoever
+            // deleted the folder makes it again when it hears of something new in it.
+            attempts < KEEP_AFTER
+                || self.is_draining(path, index)?
+                || self.index_incoming()
+                || self.is_theirs_below(path, index)?
+        } else {
+            // Something new may stand there that was not looked at yet.
+            attempts == 0
+        };
+        if wait {
+            if !known {
+                out.push(Effect::Rescan(vec![path.clone()]));
+            }
+            self.retry(now, path, None, out);
+            return Ok(());
+        }
+        let mut txn = Txn::default();
+        self.retries.remove(path);
+        self.keep_dir(now, path, index, &mut txn)?;
+        self.commit(txn, &[], index)
     }
 
     /// An operation did not find the folder it belongs in, though our index says that it is there:

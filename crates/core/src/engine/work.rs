@@ -153,6 +153,16 @@ struct Batch {
     ops: Vec<(OpId, Op)>,
 }
 
+impl Batch {
+    /// Our record of a path as it will be when the page's transaction is committed.
+    fn record(&self, path: &RelPath, index: &dyn Index) -> Result<Option<Record>, IndexError> {
+        match self.txn.put.iter().find(|(p, _)| p == path) {
+            Some((_, record)) => Ok(Some(record.clone())),
+            None => index.get(path),
+        }
+    }
+}
+
 /// Which needs a walk is about.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Which {
@@ -321,7 +331,7 @@ impl Engine {
         let Some(theirs) = best(&need.theirs) else {
             return Ok(());
         };
-        let ours = index.get(path)?;
+        let ours = batch.record(path, index)?;
         let (target, conflict) = match self.decide(ours.as_ref().map(|r| &r.entry), theirs) {
             Decision::Take { target, conflict } => (target, conflict),
             decision => {
@@ -391,14 +401,18 @@ impl Engine {
             _ => old.clone(),
         };
         let Some(entry) = entry else { return Ok(()) };
+        // See `index_batch` on why ours is told again to who waits for it.
+        let awaited = need
+            .theirs
+            .iter()
+            .any(|(_, e)| self.decide(old.as_ref(), e) == Decision::Await);
         let new = self.settle(path, entry, index, &mut batch.txn)?;
-        if Some(&new) != old.as_ref() {
+        if awaited || Some(&new) != old.as_ref() {
             batch
                 .txn
                 .put
                 .push((path.clone(), Record { entry: new, stat }));
         }
-        debug_assert!(!need.theirs.is_empty());
         Ok(())
     }
 
@@ -487,9 +501,28 @@ impl Engine {
     }
 
     /// A folder that is to be replaced still has children whose deletion is under way or needed.
-    pub(super) fn is_draining(&self, path: &RelPath, index: &dyn Index) -> Result<bool, IndexError> {
+    pub(super) fn is_draining(
+        &self,
+        path: &RelPath,
+        index: &dyn Index,
+    ) -> Result<bool, IndexError> {
         let live = !index.live_below(path, None, 1)?.is_empty();
         Ok(live && (index.needs_below(path)? || self.busy.keys().any(|p| p.is_below(path))))
+    }
+
+    /// As a read-only member: all that our index has below a folder is others' and for them to
+    /// delete.
+    pub(super) fn is_theirs_below(
+        &self,
+        path: &RelPath,
+        index: &dyn Index,
+    ) -> Result<bool, IndexError> {
+        if self.config.role != Role::ReadOnly {
+            return Ok(false);
+        }
+        let some = index.live_below(path, None, PAGE)?;
+        let own = |r: &Record| r.entry.stamp.device == self.config.device;
+        Ok(!some.is_empty() && !some.iter().any(|(_, r)| own(r)))
     }
 
     /// A file of ours with the content wanted, which itself is to be deleted.
@@ -642,7 +675,7 @@ impl Engine {
             let target = self.jobs.get(id).map(|j| j.target.node.kind());
             return Ok(target == Some(Kind::Dir));
         }
-        let record = index.get(&parent)?;
+        let record = batch.record(&parent, index)?;
         if record
             .as_ref()
             .is_some_and(|r| r.entry.node.kind() == Kind::Dir)
@@ -664,6 +697,11 @@ impl Engine {
             };
             self.start(now, &need, Which::Any, index, batch)?;
             return Ok(self.busy.contains_key(&parent));
+        }
+        let theirs = record.as_ref().map(|r| r.entry.stamp.device) != Some(self.config.device);
+        if self.config.role == Role::ReadOnly && theirs {
+            // Those whose edits count make the folder again, or take back what is in it.
+            return Ok(false);
         }
         if !self.parent_ready(now, &parent, index, batch)? {
             return Ok(false);
