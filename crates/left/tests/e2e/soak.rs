@@ -176,10 +176,13 @@ fn everybody_edits_and_processes_die() {
     rounds("two", 6, true);
 }
 
-/// More of it, by name.
+/// More of it, by name. `LEFT_SOAK=SEED` runs that seed alone; `LEFT_TEST_KEEP=1` keeps the folders.
 #[test]
 #[ignore = "minutes"]
 fn long() {
+    if let Ok(seed) = std::env::var("LEFT_SOAK") {
+        return rounds(&seed, 10, true);
+    }
     for n in 0..20 {
         rounds(&format!("long {n}"), 10, n % 2 == 1);
     }

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// The longest anything may take. Only a failure takes so long.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A place for one test's devices.
 pub struct World {
@@ -24,7 +24,9 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("left-e2e-").tempdir();
+        let keep = std::env::var_os("LEFT_TEST_KEEP").is_some();
+        let mut dir = tempfile::Builder::new();
+        let dir = dir.prefix("left-e2e-").disable_cleanup(keep).tempdir();
         Self { dir: dir.unwrap() }
     }
 
@@ -237,7 +239,7 @@ impl Device {
 
     /// `left wait`: returns when the share and its connected peers are identical.
     pub fn wait(&self) {
-        let out = self.run(&["wait", "--timeout", "90s"]);
+        let out = self.run(&["wait", "--timeout", "60s"]);
         assert!(
             out.status.success(),
             "{} waits in vain: {}\n{}\n{}",
