@@ -111,11 +111,7 @@ fn check(disk: &FakeDisk, path: &RelPath, expect: &Expect) -> Result<(), OpError
     }
 }
 
-fn done(
-    disk: &FakeDisk,
-    path: &RelPath,
-    loser: Option<(RelPath, FileStat)>,
-) -> OpDone {
+fn done(disk: &FakeDisk, path: &RelPath, loser: Option<(RelPath, FileStat)>) -> OpDone {
     OpDone {
         stat: disk.get(path).map(Object::stat),
         loser,

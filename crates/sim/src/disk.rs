@@ -90,7 +90,10 @@ impl Object {
     pub fn shown(&self) -> String {
         match &self.thing {
             Thing::Dir => format!("dir {:o}", self.mode),
-            Thing::File(b) => format!("file {:o} {:?} {}:{}", self.mode, self.mtime, b.name, b.size),
+            Thing::File(b) => format!(
+                "file {:o} {:?} {}:{}",
+                self.mode, self.mtime, b.name, b.size
+            ),
             Thing::Symlink(target) => {
                 format!("link {:?} {}", self.mtime, String::from_utf8_lossy(target))
             }
@@ -144,7 +147,10 @@ impl FakeDisk {
 
     /// Whether bytes are in a file of the tree or in history.
     pub fn holds(&self, bytes: Bytes) -> bool {
-        let mut all = self.tree.values().chain(self.history.iter().map(|(_, o)| o));
+        let mut all = self
+            .tree
+            .values()
+            .chain(self.history.iter().map(|(_, o)| o));
         all.any(|o| o.bytes() == Some(bytes))
     }
 

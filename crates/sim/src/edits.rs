@@ -45,7 +45,9 @@ impl Written {
 
     fn wrote(&mut self, device: usize, path: &RelPath, bytes: Bytes) {
         if bytes.name > COMMON {
-            self.all.entry(bytes).or_insert_with(|| (device, path.clone()));
+            self.all
+                .entry(bytes)
+                .or_insert_with(|| (device, path.clone()));
         }
     }
 }
@@ -69,8 +71,20 @@ pub struct User<'a> {
 }
 
 const NAMES: [&[u8]; 14] = [
-    b"a", b"b", b"c", b"A", b"x.txt", b"y.tar.gz", b".h", b"dir", b"d2", b"a.b", b"\xc3\xbc",
-    b"\xff\xfe", b"a\x01", b" ",
+    b"a",
+    b"b",
+    b"c",
+    b"A",
+    b"x.txt",
+    b"y.tar.gz",
+    b".h",
+    b"dir",
+    b"d2",
+    b"a.b",
+    b"\xc3\xbc",
+    b"\xff\xfe",
+    b"a\x01",
+    b" ",
 ];
 const FILE_MODES: [u32; 4] = [0o644, 0o600, 0o755, 0o444];
 const DIR_MODES: [u32; 3] = [0o755, 0o700, 0o775];
@@ -151,7 +165,11 @@ impl User<'_> {
         if self.disk.get(path).is_some() || !self.disk.has_parent(path) {
             return;
         }
-        let modes: &[u32] = if thing == Thing::Dir { &DIR_MODES } else { &FILE_MODES };
+        let modes: &[u32] = if thing == Thing::Dir {
+            &DIR_MODES
+        } else {
+            &FILE_MODES
+        };
         let mode = modes[self.rng.index(modes.len())];
         if let Thing::File(bytes) = &thing {
             self.written.wrote(self.device, path, *bytes);

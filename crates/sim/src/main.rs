@@ -75,7 +75,10 @@ fn main() -> ExitCode {
         total.add(&outcome.stats);
         if let Some(failure) = outcome.failure {
             failed += 1;
-            println!("seed {seed} FAILED: {failure}\n  again: {}", params.command());
+            println!(
+                "seed {seed} FAILED: {failure}\n  again: {}",
+                params.command()
+            );
             if !args.no_shrink && !args.verbose {
                 let small = shrink(&params, 300);
                 let why = run(&small, false).failure.unwrap_or_default();

@@ -69,7 +69,7 @@ pub struct Outcome {
 }
 
 /// Happenings within which a healed world must come to rest.
-const REST: u64 = 60_000;
+pub const REST: u64 = 60_000;
 
 /// Does one run.
 pub fn run(params: &Params, print: bool) -> Outcome {
@@ -358,7 +358,9 @@ fn deletions(world: &mut World, rng: &mut Rng) {
     world.run(REST, "after deletions");
     check::idle(world);
     check::same_trees(world);
-    let left = paths.iter().find(|p| world.devices[0].disk.get(p).is_some());
+    let left = paths
+        .iter()
+        .find(|p| world.devices[0].disk.get(p).is_some());
     if let Some(path) = left
         && world.failure.is_none()
     {

@@ -26,6 +26,8 @@ pub struct Stats {
     pub decisions: BTreeMap<&'static str, u64>,
     /// Reports by kind.
     pub reports: BTreeMap<&'static str, u64>,
+    /// Contents that came from a peer, not from a copy.
+    pub fetched: u64,
     /// Fetches and operations asked for, and entries sent.
     pub work: u64,
 }
@@ -131,11 +133,19 @@ fn branch(ours: Option<&Entry>, theirs: &Entry) -> &'static str {
             if ours.node.is_live() { 8 } else { 15 }
         }
         (Relation::Concurrent, Decision::Merge(_)) => {
-            if both_live { 11 } else { 10 }
+            if both_live {
+                11
+            } else {
+                10
+            }
         }
         (Relation::Concurrent, Decision::Take { conflict: true, .. }) => 12,
         (Relation::Concurrent, _) => {
-            if both_live { 14 } else { 13 }
+            if both_live {
+                14
+            } else {
+                13
+            }
         }
     };
     BRANCHES[at]

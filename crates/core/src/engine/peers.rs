@@ -122,8 +122,7 @@ impl Engine {
                 let old = version.counter(author.device) <= author.floor;
                 let ours = record.entry.stamp.device == author.device;
                 if ours && old && !self.busy.contains_key(&path) {
-                    record.entry.version =
-                        version.bump(author.device, author.now_ms, author.floor);
+                    record.entry.version = version.bump(author.device, author.now_ms, author.floor);
                     txn.put.push((path, record));
                 }
             }

@@ -493,7 +493,11 @@ impl Engine {
     }
 
     /// A folder that is to be replaced still has children whose deletion is under way or needed.
-    pub(super) fn is_draining(&self, path: &RelPath, index: &dyn Index) -> Result<bool, IndexError> {
+    pub(super) fn is_draining(
+        &self,
+        path: &RelPath,
+        index: &dyn Index,
+    ) -> Result<bool, IndexError> {
         let live = !index.live_below(path, None, 1)?.is_empty();
         Ok(live && (index.needs_below(path)? || self.busy.keys().any(|p| p.is_below(path))))
     }
