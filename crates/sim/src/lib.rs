@@ -13,6 +13,7 @@ pub mod local;
 pub mod rng;
 pub mod run;
 pub mod scan;
+pub mod scenario;
 pub mod shrink;
 pub mod stats;
 pub mod world;

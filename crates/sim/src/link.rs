@@ -4,7 +4,7 @@ use left_core::engine::Event;
 use left_core::message::Control;
 use left_core::version::DeviceId;
 
-use crate::world::{Happening, World};
+use crate::world::{Happening, Side, World};
 
 /// A possible connection between two devices.
 #[derive(Debug, Clone)]
@@ -86,7 +86,7 @@ impl World {
             if self.links[link].up[side] {
                 let after = self.delay(0, 300);
                 let life = self.links[link].life;
-                self.plan(after, Happening::LinkDown { link, side, life });
+                self.plan(after, Happening::LinkDown(Side { link, side, life }));
             }
         }
         self.try_link(link);
@@ -137,11 +137,11 @@ impl World {
             let after = self.delay(0, 30);
             self.plan(
                 after,
-                Happening::SendReady {
+                Happening::SendReady(Side {
                     link,
                     side: from,
                     life,
-                },
+                }),
             );
         }
         let jitter = self.rng.below(3000);
@@ -149,23 +149,15 @@ impl World {
         let at = (self.now_us + l.latency_us + jitter).max(l.arrives[side] + 1);
         l.arrives[side] = at;
         let after = at - self.now_us;
-        let message = Box::new(message);
-        self.plan(
-            after,
-            Happening::Deliver {
-                link,
-                side,
-                life,
-                message,
-            },
-        );
+        let to = Side { link, side, life };
+        self.plan(after, Happening::Deliver(to, Box::new(message)));
     }
 
     /// Something happens on a link.
     pub(crate) fn link_happens(&mut self, what: Happening) {
         match what {
             Happening::Connect(link) => self.connect(link),
-            Happening::LinkUp { link, side, life } => {
+            Happening::LinkUp(Side { link, side, life }) => {
                 if self.links[link].life == life && self.links[link].connected {
                     self.links[link].up[side] = true;
                     let (device, peer) = self.sides(link, side);
@@ -173,7 +165,7 @@ impl World {
                     self.step(device, Event::PeerUp { peer, role });
                 }
             }
-            Happening::LinkDown { link, side, life } => {
+            Happening::LinkDown(Side { link, side, life }) => {
                 if self.links[link].life == life && self.links[link].up[side] {
                     self.links[link].up[side] = false;
                     let (device, peer) = self.sides(link, side);
@@ -181,17 +173,12 @@ impl World {
                     self.step(device, Event::PeerDown { peer });
                 }
             }
-            Happening::Deliver {
-                link,
-                side,
-                life,
-                message,
-            } => {
+            Happening::Deliver(Side { link, side, life }, message) => {
                 if self.links[link].life == life && self.links[link].up[side] {
                     self.deliver(link, side, *message);
                 }
             }
-            Happening::SendReady { link, side, life } => {
+            Happening::SendReady(Side { link, side, life }) => {
                 if self.links[link].life == life && self.links[link].up[side] {
                     let (device, peer) = self.sides(link, side);
                     let peer = self.devices[peer].id;
@@ -229,7 +216,7 @@ impl World {
             let l = &mut self.links[link];
             // Nothing arrives before the lane is up there.
             l.arrives[side] = self.now_us + after;
-            self.plan(after, Happening::LinkUp { link, side, life });
+            self.plan(after, Happening::LinkUp(Side { link, side, life }));
         }
     }
 

@@ -216,22 +216,26 @@ impl World {
     }
 
     /// The bytes wanted, from a copy here or a peer that has them now.
-    fn find(&self, device: usize, item: &FetchItem) -> Option<Bytes> {
+    fn find(&mut self, device: usize, item: &FetchItem) -> Option<Bytes> {
         if item.size == 0 {
             return Some(Bytes::EMPTY);
         }
         let disk = &self.devices[device].disk;
-        let copies = item.copies.iter().filter_map(|p| disk.get(p)?.bytes());
-        let peers = item
+        let wanted = |b: &Bytes| b.id() == item.content && b.size == item.size;
+        let mut copies = item.copies.iter().filter_map(|p| disk.get(p)?.bytes());
+        if let Some(copy) = copies.find(wanted) {
+            return Some(copy);
+        }
+        let found = item
             .peers
             .iter()
             .filter_map(|p| self.number(*p))
             .filter(|p| self.can_fetch(device, *p))
             .flat_map(|p| self.devices[p].disk.tree().values())
-            .filter_map(|o| o.bytes());
-        copies
-            .chain(peers)
-            .find(|b| b.id() == item.content && b.size == item.size)
+            .filter_map(|o| o.bytes())
+            .find(wanted);
+        self.stats.fetched += u64::from(found.is_some());
+        found
     }
 
     /// Operations are done one after another, batch after batch.

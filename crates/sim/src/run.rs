@@ -69,7 +69,7 @@ pub struct Outcome {
 }
 
 /// Happenings within which a healed world must come to rest.
-const REST: u64 = 60_000;
+pub const REST: u64 = 60_000;
 
 /// Does one run.
 pub fn run(params: &Params, print: bool) -> Outcome {

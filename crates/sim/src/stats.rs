@@ -26,6 +26,8 @@ pub struct Stats {
     pub decisions: BTreeMap<&'static str, u64>,
     /// Reports by kind.
     pub reports: BTreeMap<&'static str, u64>,
+    /// Contents that came from a peer, not from a copy.
+    pub fetched: u64,
     /// Fetches and operations asked for, and entries sent.
     pub work: u64,
 }

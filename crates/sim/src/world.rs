@@ -29,22 +29,13 @@ pub enum Happening {
     /// Both ends may try to connect.
     Connect(usize),
     /// One side of a link learns that it is up.
-    LinkUp { link: usize, side: usize, life: u64 },
+    LinkUp(Side),
     /// One side of a link learns that it is down.
-    LinkDown { link: usize, side: usize, life: u64 },
+    LinkDown(Side),
     /// A message arrives at a side.
-    Deliver {
-        /// Which link.
-        link: usize,
-        /// Which side it arrives at.
-        side: usize,
-        /// Which life of the link it was sent in.
-        life: u64,
-        /// What.
-        message: Box<Control>,
-    },
+    Deliver(Side, Box<Control>),
     /// The outgoing queue of a side took an Index message.
-    SendReady { link: usize, side: usize, life: u64 },
+    SendReady(Side),
     /// An event for one device's part of the world.
     Device {
         /// Which.
@@ -58,6 +49,17 @@ pub enum Happening {
     Start(usize),
 }
 
+/// One side of a link.
+#[derive(Debug, Clone, Copy)]
+pub struct Side {
+    /// Which link.
+    pub link: usize,
+    /// 0 or 1.
+    pub side: usize,
+    /// Which life of the link is meant.
+    pub life: u64,
+}
+
 /// What happens on one device.
 #[derive(Debug, Clone)]
 pub enum Local {
@@ -65,8 +67,13 @@ pub enum Local {
     Tick(u64),
     /// Look at what the watcher hinted at.
     Scan,
-    /// Hand on what was seen; `last` of its scan.
-    HandIn { seen: Vec<Observation>, last: bool },
+    /// Hand on what was seen.
+    HandIn {
+        /// What.
+        seen: Vec<Observation>,
+        /// This is the last of a scan.
+        last: bool,
+    },
     /// The next piece of a scan of the whole tree.
     FullScan(Option<RelPath>),
     /// The whole tree was looked at.

@@ -11,6 +11,9 @@ use crate::path::RelPath;
 use crate::reconcile::Decision;
 use crate::safety::Verdict;
 
+/// Paths below a folder that went away which are looked at once more.
+const MAX_BELOW: usize = 1000;
+
 impl Engine {
     /// Takes in what a look at the disk showed.
     pub(super) fn observed(
@@ -27,6 +30,7 @@ impl Engine {
         let mut rescan = Vec::new();
         // Inodes that this batch shows at a new path: their old paths were not deleted, but left.
         let mut arrived = HashSet::new();
+        let mut gone_dirs = Vec::new();
         for Observation { path, seen } in latest(seen) {
             if self.busy.contains_key(&path) {
                 self.look_again.insert(path);
@@ -46,6 +50,7 @@ impl Engine {
                 // our index does not know of it yet.
                 let below = self.busy.keys().filter(|p| p.is_below(&path));
                 self.look_again.extend(below.cloned());
+                gone_dirs.push(path.clone());
             }
             if seen == Seen::Absent {
                 if !self.may_delete(now, &path, record.as_ref(), &arrived, files, index)? {
@@ -75,10 +80,16 @@ impl Engine {
                 rescan.push(path);
             }
         }
+        self.commit(txn, &[], index)?;
+        for dir in gone_dirs {
+            // What our index learnt of since the look that showed the folder gone.
+            let below = index.live_below(&dir, None, MAX_BELOW)?;
+            rescan.extend(below.into_iter().map(|(p, _)| p));
+        }
         if !rescan.is_empty() {
             out.push(Effect::Rescan(rescan));
         }
-        self.commit(txn, &[], index)
+        Ok(())
     }
 
     /// Whether the absence of `path` is to be announced now.

@@ -388,6 +388,10 @@ impl Engine {
         if !again.is_empty() {
             out.push(Effect::Rescan(again));
         }
+        // What peers announced of the other paths meanwhile was put off.
+        self.fresh
+            .extend(job.moved.iter().map(|(from, ..)| from.clone()));
+        self.fresh.extend(job.loser.clone());
         let waiting = self.walker.take_waiting();
         self.fresh.extend(waiting);
         Some(job)

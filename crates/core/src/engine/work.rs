@@ -22,6 +22,10 @@ const MAX_JOBS: usize = 4096;
 const MAX_BIG: usize = 8;
 /// Needs read at a time.
 const PAGE: usize = 256;
+/// How long a new file that looks like half a rename waits for the other half.
+const HOPE_MS: u64 = 100;
+/// Files that wait for it at once.
+const MAX_HOPES: usize = 5000;
 /// Files with the content wanted that are considered.
 const MAX_COPIES: usize = 8;
 
@@ -494,7 +498,7 @@ impl Engine {
                     self.begin(job, op, batch);
                     return Ok(());
                 }
-                self.start_fetch(job, need, index, batch)?;
+                self.start_fetch(now, job, need, index, batch)?;
             }
         }
         Ok(())
@@ -555,6 +559,7 @@ impl Engine {
 
     fn start_fetch(
         &mut self,
+        now: Now,
         mut job: Job,
         need: &Need,
         index: &dyn Index,
@@ -586,6 +591,9 @@ impl Engine {
                 .filter(|p| !self.busy.contains_key(p))
                 .collect(),
         };
+        if !copies.is_empty() && self.hope_for_rename(now, &job.path, content) {
+            return Ok(());
+        }
         let announced = need
             .theirs
             .iter()
@@ -611,6 +619,37 @@ impl Engine {
             peers,
         });
         Ok(())
+    }
+
+    /// A new file with bytes that we have at another path looks like a rename of which the deletion
+    /// is not told yet: left alone for a moment, once. Returns whether to wait.
+    fn hope_for_rename(&mut self, now: Now, path: &RelPath, content: ContentId) -> bool {
+        if self.retries.contains_key(path) || self.retries.len() >= MAX_HOPES {
+            // Waited already, or something went wrong here.
+            if let Some(paths) = self.hopes.get_mut(&content) {
+                paths.retain(|p| p != path);
+                if paths.is_empty() {
+                    self.hopes.remove(&content);
+                }
+            }
+            return false;
+        }
+        let at = Some(now.mono_ms + HOPE_MS);
+        self.retries.insert(path.clone(), Retry { at, attempts: 0 });
+        self.hopes.entry(content).or_default().push(path.clone());
+        true
+    }
+
+    /// A peer deleted a file of ours: new files with its bytes need not wait any longer.
+    pub(super) fn hope_fulfilled(&mut self, ours: Option<&Record>) {
+        let content = ours.and_then(|r| r.entry.node.content());
+        for path in content
+            .and_then(|c| self.hopes.remove(&c))
+            .unwrap_or_default()
+        {
+            self.retries.remove(&path);
+            self.fresh.push(path);
+        }
     }
 
     /// Replaces damaged files by what connected peers have. Nothing is announced: the entry stays.

@@ -1,0 +1,279 @@
+//! Small cases, exhausted by hand.
+
+use std::collections::BTreeMap;
+
+use left_core::message::Role;
+use left_sim::disk::Thing;
+use left_sim::scenario::{Scenario, bytes, path};
+
+/// What one user does to the file `p`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Nothing,
+    Edit,
+    Delete,
+    Rename,
+    Folder,
+    Chmod,
+    Link,
+}
+
+const ACTS: [Act; 7] = [
+    Act::Nothing,
+    Act::Edit,
+    Act::Delete,
+    Act::Rename,
+    Act::Folder,
+    Act::Chmod,
+    Act::Link,
+];
+
+/// Does `act` on a device; new files get these bytes.
+fn act(s: &mut Scenario, device: usize, act: Act, name: u64) {
+    let p = path("p");
+    s.edit(device, |user| match act {
+        Act::Nothing => {}
+        Act::Edit => user.write(&p, bytes(name)),
+        Act::Delete => user.remove(&p),
+        Act::Rename => {
+            let wall = user.wall_ms;
+            user.hints.extend([p.clone(), path("q")]);
+            user.disk.rename(&p, &path("q"), wall);
+        }
+        Act::Folder => {
+            user.remove(&p);
+            user.make(&p, Thing::Dir);
+            user.write(&path("p/in"), bytes(name));
+        }
+        Act::Chmod => {
+            let wall = user.wall_ms;
+            user.hints.push(p.clone());
+            user.disk.set_meta(&p, Some(0o400), None, wall);
+        }
+        Act::Link => {
+            user.remove(&p);
+            user.make(&p, Thing::Symlink(b"somewhere".to_vec()));
+        }
+    });
+}
+
+/// What must stand there after `first` on one device and, later but unaware of it, `second` on the
+/// other. File 1 was there before.
+fn expected(first: Act, second: Act) -> BTreeMap<String, String> {
+    let mut tree = BTreeMap::new();
+    let mut put = |name: &str, what: &str| {
+        tree.insert(name.to_owned(), what.to_owned());
+    };
+    let acts = [(first, "file 2"), (second, "file 3")];
+    if acts.iter().any(|(a, _)| *a == Act::Rename) {
+        put("q", "file 1");
+    }
+    // What each wants to see at `p`; `None` is a deletion.
+    let wish = |(act, new): (Act, &'static str)| match act {
+        Act::Nothing => None,
+        Act::Edit => Some(Some(new)),
+        Act::Delete | Act::Rename => Some(None),
+        Act::Folder => Some(Some("dir")),
+        Act::Chmod => Some(Some("file 1")),
+        Act::Link => Some(Some("link")),
+    };
+    for (act, new) in acts {
+        if act == Act::Folder {
+            put("p/in", new);
+        }
+    }
+    match acts.map(wish) {
+        [None, None] => put("p", "file 1"),
+        [Some(one), None] | [None, Some(one)] => one.into_iter().for_each(|w| put("p", w)),
+        [Some(None), Some(None)] => {}
+        [Some(Some(live)), Some(None)] | [Some(None), Some(Some(live))] => put("p", live),
+        [Some(Some(a)), Some(Some(b))] => {
+            let (winner, loser) = if a == "dir" { (a, b) } else { (b, a) };
+            put("p", winner);
+            if winner != loser {
+                put("p!", loser);
+            }
+        }
+    }
+    tree
+}
+
+#[test]
+fn two_devices_do_anything_to_one_path() {
+    for first in ACTS {
+        for second in ACTS {
+            for swapped in [false, true] {
+                let (a, b) = if swapped { (1, 0) } else { (0, 1) };
+                let mut s = Scenario::new(2);
+                s.write(0, "p", 1);
+                s.settle();
+                s.apart();
+                act(&mut s, a, first, 2);
+                act(&mut s, b, second, 3);
+                s.together();
+                let mut want = expected(first, second);
+                if (first, second) == (Act::Folder, Act::Folder) {
+                    // Two files of one name in the two folders.
+                    want.insert("p/in!".to_owned(), "file 2".to_owned());
+                }
+                assert_eq!(s.tree(), want, "{first:?} on {a}, then {second:?} on {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn three_devices_edit_at_once() {
+    let mut s = Scenario::new(3);
+    s.write(0, "p", 1);
+    s.settle();
+    s.apart();
+    for device in [1, 2, 0] {
+        s.write(device, "p", 2 + device as u64);
+    }
+    s.together();
+    let files: Vec<u64> = s.world.devices[1]
+        .disk
+        .tree()
+        .values()
+        .filter_map(|o| o.bytes())
+        .map(|b| b.name - 1000)
+        .collect();
+    // The last one stays; the two others are kept.
+    assert_eq!(s.tree()["p"], "file 2");
+    assert_eq!(files.len(), 3);
+    assert!(files.contains(&3) && files.contains(&4));
+}
+
+#[test]
+fn folder_deleted_here_child_added_there() {
+    let mut s = Scenario::new(2);
+    s.mkdir(0, "d");
+    s.write(0, "d/old", 1);
+    s.settle();
+    s.apart();
+    s.remove(0, "d");
+    s.write(1, "d/new", 2);
+    s.together();
+    let tree = s.tree();
+    assert_eq!(tree.keys().collect::<Vec<_>>(), ["d", "d/new"]);
+}
+
+#[test]
+fn folder_deleted_here_child_edited_there() {
+    let mut s = Scenario::new(3);
+    s.mkdir(0, "d");
+    s.write(0, "d/old", 1);
+    s.write(0, "d/other", 2);
+    s.settle();
+    s.apart();
+    s.remove(2, "d");
+    s.write(1, "d/old", 3);
+    s.together();
+    assert_eq!(s.tree()["d/old"], "file 3");
+    assert_eq!(s.tree().len(), 2);
+}
+
+#[test]
+fn folder_becomes_file_here_child_edited_there() {
+    let mut s = Scenario::new(2);
+    s.mkdir(0, "d");
+    s.write(0, "d/a", 1);
+    s.settle();
+    s.apart();
+    s.remove(0, "d");
+    s.write(0, "d", 2);
+    s.write(1, "d/a", 3);
+    s.together();
+    let tree = s.tree();
+    assert_eq!((&*tree["d"], &*tree["d/a"]), ("dir", "file 3"));
+    assert_eq!(tree["d!"], "file 2");
+}
+
+#[test]
+fn equal_bytes_are_no_conflict() {
+    let mut s = Scenario::new(3);
+    s.apart();
+    for device in 0..3 {
+        s.write(device, "p", 1);
+    }
+    s.together();
+    assert_eq!(s.tree().len(), 1);
+    assert_eq!(s.world.stats.reports.get("conflict"), None);
+    assert_eq!(s.world.stats.ops.get("place: ok"), None);
+}
+
+#[test]
+fn folder_rename_moves_no_content() {
+    let mut s = Scenario::new(2);
+    s.mkdir(0, "d");
+    s.mkdir(0, "d/e");
+    for i in 0..20 {
+        s.write(0, &format!("d/e/f{i}"), i);
+    }
+    s.settle();
+    let before = s.world.stats.fetched;
+    s.edit(0, |user| {
+        let wall = user.wall_ms;
+        user.hints.extend([path("d"), path("n")]);
+        user.disk.rename(&path("d"), &path("n"), wall);
+    });
+    s.settle();
+    // What is not moved, because its deletion was seen later, is copied.
+    assert!(s.world.stats.ops["move: ok"] > 0);
+    assert_eq!(s.world.stats.fetched, before);
+}
+
+/// Seed 2017: what a winner dropped must be heard again when the winner is replaced.
+#[test]
+fn a_dropped_loser_wins_over_what_comes_later() {
+    let mut s = Scenario::new(2);
+    s.apart();
+    // Device 0 is far ahead, so its file wins over any later file of device 1.
+    s.world.devices[0].skew_ms = 80 * 86_400_000;
+    s.write(0, "p", 1);
+    s.mkdir(1, "p");
+    s.world.run(10_000, "apart");
+    s.world.devices[0].disk.full = true;
+    for link in 0..s.world.links.len() {
+        s.world.block(link, false);
+    }
+    for _ in 0..200 {
+        s.world.happen();
+    }
+    s.remove(1, "p");
+    s.write(1, "p", 2);
+    for _ in 0..200 {
+        s.world.happen();
+    }
+    s.world.devices[0].disk.full = false;
+    s.settle();
+    assert_eq!(s.tree()["p"], "file 1");
+    assert_eq!(s.tree()["p!"], "file 2");
+}
+
+/// A read-only member takes everything, and its own edits reach nobody.
+#[test]
+fn a_reader_follows() {
+    let mut s = Scenario::with_roles(&[Role::ReadWrite, Role::ReadWrite, Role::ReadOnly]);
+    s.mkdir(0, "d");
+    s.write(0, "d/a", 1);
+    s.write(1, "b", 2);
+    s.settle();
+    s.remove(1, "d");
+    s.settle();
+    assert_eq!(s.tree().len(), 1);
+    // A member with an index announces nothing; deletions must not wait for it (once they did).
+    assert!(s.world.devices[2].disk.tree().len() == 1);
+    s.write(2, "b", 3);
+    s.world.run(10_000, "a reader's edit");
+    assert_eq!(
+        s.world.devices[0].disk.tree()[&path("b")].bytes(),
+        Some(bytes(2))
+    );
+    s.write(0, "b", 4);
+    s.world.run(10_000, "over a reader's edit");
+    let reader = &s.world.devices[2].disk;
+    assert_eq!(reader.tree()[&path("b")].bytes(), Some(bytes(4)));
+    assert!(reader.tree().values().any(|o| o.bytes() == Some(bytes(3))));
+}
