@@ -1,11 +1,12 @@
 //! Core types of all that travels, and their bounded decoding. Wire types stay in here.
 
 mod index;
+mod offer;
 mod proto;
 mod scan;
 mod wire;
 
-use crate::content::{ContentId, SEGMENT_MAX_CHUNKS};
+use crate::content::{ContentId, SEGMENT_MAX_CHUNKS, SegmentRef};
 use crate::entry::{Entry, Node};
 use crate::index::{Cursor, Epoch};
 use crate::path::RelPath;
@@ -21,6 +22,8 @@ pub const MAX_MESSAGE: usize = 1 << 20;
 pub const MAX_HELLO: usize = 16 * 1024;
 /// Most entries of one Index message.
 pub const MAX_INDEX_ENTRIES: usize = 4096;
+/// Most segments of one Offer message.
+pub const MAX_OFFER_SEGMENTS: usize = 16_384;
 /// Most device ids that the entries of one Index message name.
 pub const MAX_INDEX_DEVICES: usize = MAX_INDEX_ENTRIES + MAX_DEVICES;
 /// Most members of a share.
@@ -221,6 +224,8 @@ pub enum Control {
     Pong,
     /// The sender closes, and why.
     Bye(String),
+    /// Segments of a file that is still being read. This version neither sends nor uses it.
+    Offer(Offer),
 }
 
 /// See [`Control::Start`].
@@ -260,6 +265,21 @@ pub struct Progress {
     pub need_files: u64,
     /// Bytes the sender still needs.
     pub need_bytes: u64,
+}
+
+/// See [`Control::Offer`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Offer {
+    /// Random; stands for the content id in Wants until that is known.
+    pub id: ContentId,
+    /// Of which path.
+    pub path: RelPath,
+    /// Position of the first segment told here.
+    pub from: u64,
+    /// The next segments, at most [`MAX_OFFER_SEGMENTS`].
+    pub segments: Vec<SegmentRef>,
+    /// The file is read to its end: its content id.
+    pub content: Option<ContentId>,
 }
 
 /// A member of the share.

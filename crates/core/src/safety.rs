@@ -1,28 +1,22 @@
 //! Is this many deletions meant? (DESIGN promise 7.)
 //!
 //! A script, a wrong `rm`, an unmounted disk or a restored snapshot can make most of a share vanish
-//! in one go. Deletions that come in small number pass at once; from a share's noticeable part on
-//! they are held until the burst is over, and then judged as a whole.
+//! in one go. So every deletion is held until its burst is over, which then is judged as a whole: a
+//! moment for a few, longer where many come.
 
 use std::collections::BTreeSet;
 
 use crate::path::RelPath;
 
-/// A burst of deletions is over when none came for this long.
+/// A burst of many deletions is over when none came for this long.
 pub const QUIET_MS: u64 = 1000;
+/// A burst of few is over when none came for this long: more than what the disk's watcher takes to
+/// tell of all that one command did.
+pub const SHORT_QUIET_MS: u64 = 150;
 /// Shares with at least this many files are "large".
 const LARGE: u64 = 200;
-/// Fewer deletions than this are never held.
+/// Fewer deletions than this are never suspicious.
 const FEW: u64 = 3;
-
-/// What to do with a file's deletion seen on disk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Pass {
-    /// Announce it.
-    Now,
-    /// Hold it back until the burst is over.
-    Hold,
-}
 
 /// The verdict over a burst that is over.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,7 +32,8 @@ pub enum Verdict {
     },
 }
 
-/// Watches deletions of files (folders follow them and are not counted; renames are no deletions).
+/// Watches deletions of files and links (folders follow them and are not counted; renames are no
+/// deletions).
 #[derive(Debug, Default)]
 pub struct DeletionGuard {
     /// Files in the share when the burst began.
@@ -50,24 +45,15 @@ pub struct DeletionGuard {
 }
 
 impl DeletionGuard {
-    /// Counts the deletion of a file in a share that has `files` live files now (this one
+    /// Counts and keeps the deletion of a file in a share that has `files` live files now (this one
     /// included).
-    pub fn deleted(&mut self, now_ms: u64, files: u64) -> Pass {
+    pub fn deleted(&mut self, now_ms: u64, files: u64, path: RelPath) {
         if self.count == 0 {
             self.before = files;
         }
         self.count += 1;
         self.last_ms = now_ms;
-        if !self.held.is_empty() || self.is_noticeable() {
-            Pass::Hold
-        } else {
-            Pass::Now
-        }
-    }
-
-    fn is_noticeable(&self) -> bool {
-        let part = if self.before >= LARGE { 10 } else { 2 };
-        self.count >= FEW && self.count * part >= self.before
+        self.hold(path);
     }
 
     /// Keeps a path until the burst is over.
@@ -85,9 +71,14 @@ impl DeletionGuard {
         self.held.remove(path);
     }
 
-    /// Whether a burst is going on.
-    pub fn is_active(&self) -> bool {
-        self.count > 0
+    /// When the burst that goes on is over if nothing more comes.
+    pub fn due(&self) -> Option<u64> {
+        let quiet = match self.count {
+            0 => return None,
+            1..FEW => SHORT_QUIET_MS,
+            _ => QUIET_MS,
+        };
+        Some(self.last_ms + quiet)
     }
 
     /// Whether paths are held.
@@ -97,8 +88,8 @@ impl DeletionGuard {
 
     /// When the burst is over, its verdict and what was held.
     pub fn settle(&mut self, now_ms: u64) -> Option<(Verdict, BTreeSet<RelPath>)> {
-        // A clock set back ends the burst as well: the difference saturates only downwards.
-        if self.count == 0 || (now_ms >= self.last_ms && now_ms - self.last_ms < QUIET_MS) {
+        // A clock set back ends the burst as well.
+        if now_ms < self.due()? && now_ms >= self.last_ms {
             return None;
         }
         let (gone, of) = (self.count, self.before);
@@ -119,39 +110,39 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn burst(files: u64, gone: u64) -> (u64, Verdict) {
+    fn burst(files: u64, gone: u64) -> Verdict {
         let mut g = DeletionGuard::default();
-        let mut passed = 0;
         for i in 0..gone {
-            // What passed is no longer live; what is held still counts as live.
-            match g.deleted(5, files - passed.min(i)) {
-                Pass::Now => passed += 1,
-                Pass::Hold => g.hold(RelPath::new(format!("f{i}")).unwrap()),
-            }
+            g.deleted(5, files, RelPath::new(format!("f{i}")).unwrap());
         }
-        assert_eq!(g.settle(5 + QUIET_MS - 1), None);
-        let (verdict, held) = g.settle(5 + QUIET_MS).unwrap();
-        assert_eq!(held.len() as u64, gone - passed);
-        (passed, verdict)
+        let due = g.due().unwrap();
+        assert_eq!(g.settle(due - 1), None);
+        let (verdict, held) = g.settle(due).unwrap();
+        assert_eq!(held.len() as u64, gone);
+        assert!(g.due().is_none() && !g.is_holding());
+        verdict
     }
 
     #[test]
     fn verdicts() {
-        assert_eq!(burst(1, 1), (1, Verdict::Meant));
-        assert_eq!(burst(2, 2), (2, Verdict::Meant));
-        assert_eq!(burst(3, 3).1, Verdict::Alarm { gone: 3, of: 3 });
-        assert_eq!(burst(10, 9).1, Verdict::Meant);
-        assert_eq!(burst(10, 10).1, Verdict::Alarm { gone: 10, of: 10 });
-        assert_eq!(burst(10_000, 7000), (999, Verdict::Meant));
-        assert_eq!(
-            burst(10_000, 9000),
-            (
-                999,
-                Verdict::Alarm {
-                    gone: 9000,
-                    of: 10_000
-                }
-            )
-        );
+        let alarm = |gone, of| Verdict::Alarm { gone, of };
+        assert_eq!(burst(1, 1), Verdict::Meant);
+        assert_eq!(burst(2, 2), Verdict::Meant);
+        assert_eq!(burst(3, 3), alarm(3, 3));
+        assert_eq!(burst(10, 9), Verdict::Meant);
+        assert_eq!(burst(10, 10), alarm(10, 10));
+        assert_eq!(burst(10_000, 7000), Verdict::Meant);
+        assert_eq!(burst(10_000, 9000), alarm(9000, 10_000));
+    }
+
+    #[test]
+    fn few_wait_only_a_moment() {
+        let mut g = DeletionGuard::default();
+        let path = |n: &str| RelPath::new(n).unwrap();
+        g.deleted(1000, 50, path("a"));
+        g.deleted(1010, 50, path("b"));
+        assert_eq!(g.due(), Some(1010 + SHORT_QUIET_MS));
+        g.deleted(1020, 50, path("c"));
+        assert_eq!(g.due(), Some(1020 + QUIET_MS));
     }
 }

@@ -94,7 +94,8 @@ impl Session {
                 seq: 0,
             };
         }
-        self.more = start.head > self.taken.seq;
+        // A read-only member never tells of its index.
+        self.more = self.role == Role::ReadWrite && start.head > self.taken.seq;
         void
     }
 

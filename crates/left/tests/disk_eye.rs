@@ -346,6 +346,11 @@ fn a_flood_beyond_the_queue_is_found_by_looking() {
         s.write(&format!("f{n}"), format!("{n}"));
     }
     w.barrier();
+    let scans = w.other.iter().filter(|e| matches!(e, EyeEvent::ScanDone));
+    assert!(
+        scans.count() >= 2,
+        "the queue overflowed, so all was looked at again"
+    );
     assert_eq!(w.index.paths().len(), files);
     assert_eq!(w.index.content("f77"), Some(content_id(b"77")));
 }

@@ -35,6 +35,15 @@ fn kept(s: &Share) -> Vec<Vec<u8>> {
     all
 }
 
+/// Ends the user's loop also when a check fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Runs `user` in a loop while `ops` makes and applies operations from what it sees now.
 fn race(s: &Share, user: impl Fn(usize) + Sync, mut op: impl FnMut(usize, Expect) -> Op) -> usize {
     let done = AtomicBool::new(false);
@@ -47,6 +56,7 @@ fn race(s: &Share, user: impl Fn(usize) + Sync, mut op: impl FnMut(usize, Expect
                 n += 1;
             }
         });
+        let _ends = Ends(&done);
         for n in 0..ROUNDS {
             let expect = match s.root.look(&p("f")) {
                 Ok(Some(Found::File(stat, _))) => Expect::Present(Kind::File, stat),
@@ -59,7 +69,6 @@ fn race(s: &Share, user: impl Fn(usize) + Sync, mut op: impl FnMut(usize, Expect
                 check_record(s, &op, &done);
             }
         }
-        done.store(true, Ordering::Relaxed);
     });
     applied
 }
@@ -240,6 +249,7 @@ fn a_link_swapped_in_for_a_folder_never_leads_outside() {
                 let _ = fs::rename(s.at("x"), s.at("d"));
             }
         });
+        let _ends = Ends(&done);
         for n in 0..ROUNDS {
             let expect = |path: &str| match s.root.look(&p(path)) {
                 Ok(Some(Found::File(stat, _))) => Expect::Present(Kind::File, stat),
@@ -265,7 +275,6 @@ fn a_link_swapped_in_for_a_folder_never_leads_outside() {
                 assert_ne!(text, "outside");
             }
         }
-        done.store(true, Ordering::Relaxed);
     });
     let names: Vec<_> = fs::read_dir(outside.path())
         .unwrap()

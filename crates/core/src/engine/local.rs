@@ -9,7 +9,7 @@ use crate::index::{Index, IndexError, Txn};
 use crate::message::Role;
 use crate::path::RelPath;
 use crate::reconcile::Decision;
-use crate::safety::{Pass, Verdict};
+use crate::safety::Verdict;
 
 /// Paths below a folder that went away which are looked at once more.
 const MAX_BELOW: usize = 1000;
@@ -25,6 +25,7 @@ impl Engine {
     ) -> Result<(), IndexError> {
         let author = self.author(now, index);
         let totals = index.totals()?;
+        let files = totals.files + totals.links;
         let mut txn = Txn::default();
         let mut rescan = Vec::new();
         // Inodes that this batch shows at a new path: their old paths were not deleted, but left.
@@ -40,6 +41,7 @@ impl Engine {
                 continue;
             }
             let record = index.get(&path)?;
+            self.solved(&path, out);
             let was_dir = record
                 .as_ref()
                 .is_some_and(|r| r.entry.node.kind() == Kind::Dir);
@@ -51,12 +53,12 @@ impl Engine {
                 gone_dirs.push(path.clone());
             }
             if seen == Seen::Absent {
-                if !self.may_delete(now, &path, record.as_ref(), &arrived, totals.files, index)? {
+                if !self.may_delete(now, &path, record.as_ref(), &arrived, files, index)? {
                     continue;
                 }
             } else {
                 self.guard.unhold(&path);
-                self.solved(&path, out);
+                self.meant.remove(&path);
             }
             match observe(record.as_ref(), &seen, &author) {
                 Change::None => {}
@@ -107,24 +109,24 @@ impl Engine {
             // Looked at again when the user has decided.
             return Ok(false);
         }
-        if self.accepting {
+        if self.accepting || self.meant.contains(path) {
             return Ok(true);
         }
         if self.guard.holds(path) {
             // Seen before in this burst: counted once.
             return Ok(false);
         }
-        if record.entry.node.kind() == Kind::File {
+        if record.entry.node.kind() == Kind::Dir {
+            if !self.guard.is_holding() {
+                return Ok(true);
+            }
+            self.guard.hold(path.clone());
+        } else {
             if self.is_moved(path, record, arrived, index)? {
                 return Ok(true);
             }
-            if self.guard.deleted(now.mono_ms, files) == Pass::Now {
-                return Ok(true);
-            }
-        } else if !self.guard.is_holding() {
-            return Ok(true);
+            self.guard.deleted(now.mono_ms, files, path.clone());
         }
-        self.guard.hold(path.clone());
         Ok(false)
     }
 
@@ -169,14 +171,9 @@ impl Engine {
     }
 
     /// Ends a burst of deletions, by announcing it or by raising the alarm.
-    pub(super) fn settle_deletions(
-        &mut self,
-        now: Now,
-        index: &mut dyn Index,
-        out: &mut Vec<Effect>,
-    ) -> Result<(), IndexError> {
+    pub(super) fn settle_deletions(&mut self, now: Now, out: &mut Vec<Effect>) {
         let Some((verdict, held)) = self.guard.settle(now.mono_ms) else {
-            return Ok(());
+            return;
         };
         match verdict {
             Verdict::Alarm { gone, of } => self.raise_alarm(
@@ -187,25 +184,14 @@ impl Engine {
                 ),
                 out,
             ),
+            // Looked at once more: something may stand there again, and a folder that looks as our
+            // record says is not told of by itself.
             Verdict::Meant => {
-                let author = self.author(now, index);
-                let mut txn = Txn::default();
-                for path in held {
-                    if self.busy.contains_key(&path) {
-                        self.look_again.insert(path);
-                        continue;
-                    }
-                    let record = index.get(&path)?;
-                    if let Change::Edit(mut new) = observe(record.as_ref(), &Seen::Absent, &author)
-                    {
-                        new.entry = self.settle(&path, new.entry, index, &mut txn)?;
-                        txn.put.push((path, new));
-                    }
-                }
-                self.commit(txn, &[], index)?;
+                out.push(Effect::Rescan(held.iter().cloned().collect()));
+                self.meant.extend(held);
+                self.own_barrier(out);
             }
         }
-        Ok(())
     }
 
     /// The user looked into the alarm.

@@ -34,6 +34,9 @@ pub struct Config {
     pub role: Role,
 }
 
+/// Waiting before paths that wait for others are tried again.
+const LOOK_AGAIN_MS: u64 = 500;
+
 /// One share's engine. Holds only what can be computed again: all that must last is in the index.
 pub struct Engine {
     config: Config,
@@ -44,6 +47,8 @@ pub struct Engine {
     busy: HashMap<RelPath, OpId>,
     /// Big contents under way.
     contents: BTreeSet<crate::content::ContentId>,
+    /// Files that fetches under way copy from, with how many do: not deleted meanwhile.
+    sources: HashMap<RelPath, usize>,
     next_op: u64,
     walker: Walker,
     retries: BTreeMap<RelPath, Retry>,
@@ -55,6 +60,8 @@ pub struct Engine {
     look_again: BTreeSet<RelPath>,
     problems: BTreeSet<RelPath>,
     guard: DeletionGuard,
+    /// Deletions that were held and are meant: announced if a last look shows them.
+    meant: BTreeSet<RelPath>,
     alarm: Option<String>,
     paused: bool,
     /// Until when nothing is fetched because the disk is full.
@@ -77,6 +84,7 @@ impl Engine {
             jobs: HashMap::new(),
             busy: HashMap::new(),
             contents: BTreeSet::new(),
+            sources: HashMap::new(),
             next_op: 1,
             walker: Walker::from_start(),
             retries: BTreeMap::new(),
@@ -85,6 +93,7 @@ impl Engine {
             look_again: BTreeSet::new(),
             problems: BTreeSet::new(),
             guard: DeletionGuard::default(),
+            meant: BTreeSet::new(),
             alarm: None,
             paused: false,
             full_until: None,
@@ -135,7 +144,8 @@ impl Engine {
             Event::RootGone(reason) => self.raise_alarm(reason, &mut out),
             Event::Resume { accept_deletions } => self.resume(accept_deletions, &mut out),
         }
-        self.settle_deletions(now, index, &mut out)?;
+        self.settle_deletions(now, &mut out);
+        self.release_barriers(index);
         self.expire_retries(now, &mut out);
         self.pump(now, index, &mut out)?;
         self.tell_peers(now, index, &mut out)?;
@@ -146,12 +156,18 @@ impl Engine {
     /// When [`Event::Tick`] is next useful, in monotonic milliseconds; `None` when idle.
     pub fn next_tick(&self, now: Now) -> Option<u64> {
         let retry = self.retries.values().filter_map(Retry::due).min();
-        let soon = self.guard.is_active() || self.walker.is_waiting();
-        let soon = soon.then(|| now.mono_ms + crate::safety::QUIET_MS / 2);
-        [retry, soon, self.full_until, self.rewalk_at]
-            .into_iter()
-            .flatten()
-            .min()
+        let soon = self.walker.is_waiting();
+        let soon = soon.then(|| now.mono_ms + LOOK_AGAIN_MS);
+        [
+            retry,
+            soon,
+            self.guard.due(),
+            self.full_until,
+            self.rewalk_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// What people see.
@@ -213,8 +229,13 @@ impl Engine {
         }
     }
 
+    /// Deletions were seen that are still to be judged or announced.
+    fn is_deleting(&self) -> bool {
+        self.guard.is_holding() || !self.meant.is_empty()
+    }
+
     fn is_busy(&self, need_files: u64) -> bool {
-        !self.scanned || !self.jobs.is_empty() || need_files > 0 || self.guard.is_holding()
+        !self.scanned || !self.jobs.is_empty() || need_files > 0 || self.is_deleting()
     }
 
     /// Sends what each peer has not been told yet.

@@ -70,8 +70,12 @@ impl Engine {
                 self.peer_barrier_done(peer, token);
                 Ok(())
             }
-            // The lane's and the daemon's business.
-            Control::Members(_) | Control::Ping | Control::Pong | Control::Bye(_) => Ok(()),
+            // The lane's and the daemon's business; offers are not used yet.
+            Control::Offer(_)
+            | Control::Members(_)
+            | Control::Ping
+            | Control::Pong
+            | Control::Bye(_) => Ok(()),
         }
     }
 

@@ -205,6 +205,7 @@ impl Engine {
                     continue;
                 }
                 self.guard.unhold(&path);
+                self.meant.remove(&path);
                 let gone = edit(Some(&record), Node::Tombstone, None, &author).entry;
                 let entry = self.settle(&path, gone, index, txn)?;
                 put(txn, from, path, Record { entry, stat: None }, vec![]);
@@ -363,6 +364,14 @@ impl Engine {
         let job = self.jobs.remove(&id)?;
         if let Some(content) = job.fetching {
             self.contents.remove(&content);
+        }
+        for copy in &job.copies {
+            if let Some(count) = self.sources.get_mut(copy) {
+                *count -= 1;
+                if *count == 0 {
+                    self.sources.remove(copy);
+                }
+            }
         }
         let mut again = Vec::new();
         let paths = std::iter::once(&job.path)

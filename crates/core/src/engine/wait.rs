@@ -15,12 +15,16 @@ pub(super) struct Waits {
     /// Our own disk's barriers: for whom.
     local: BTreeMap<u64, Asker>,
     waits: Vec<Wait>,
+    /// Peers' barriers that are done but for deletions that are held.
+    held: Vec<(DeviceId, u64)>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Asker {
     Us,
     Peer(DeviceId, u64),
+    /// The engine, for a last look at what is deleted.
+    Deletions,
 }
 
 #[derive(Debug)]
@@ -60,7 +64,8 @@ impl Engine {
     pub(super) fn peer_barrier(&mut self, peer: DeviceId, theirs: u64, out: &mut Vec<Effect>) {
         let asked = self.waits.local.values();
         let same = |a: &&Asker| matches!(a, Asker::Peer(p, _) if *p == peer);
-        if asked.filter(same).count() >= MAX_PEER_BARRIERS {
+        let held = self.waits.held.iter().filter(|(p, _)| *p == peer).count();
+        if held + asked.filter(same).count() >= MAX_PEER_BARRIERS {
             return;
         }
         self.waits.next_token += 1;
@@ -78,11 +83,37 @@ impl Engine {
                 }
             }
             Some(Asker::Peer(peer, theirs)) => {
-                if let Some(session) = self.sessions.get_mut(&peer) {
-                    session.barriers.push((index.head(), theirs));
+                self.waits.held.push((peer, theirs));
+                self.release_barriers(index);
+            }
+            Some(Asker::Deletions) => {
+                let mut all = self.waits.local.values();
+                if !all.any(|a| matches!(a, Asker::Deletions)) {
+                    // What was not seen to be gone stands there again.
+                    self.meant.clear();
                 }
             }
             None => {}
+        }
+    }
+
+    /// Has the disk looked at once more for deletions that are meant.
+    pub(super) fn own_barrier(&mut self, out: &mut Vec<Effect>) {
+        self.waits.next_token += 1;
+        let token = self.waits.next_token;
+        self.waits.local.insert(token, Asker::Deletions);
+        out.push(Effect::Barrier(token));
+    }
+
+    /// Answers barriers, unless deletions seen before are still to be told.
+    pub(super) fn release_barriers(&mut self, index: &dyn Index) {
+        if self.is_deleting() {
+            return;
+        }
+        for (peer, theirs) in std::mem::take(&mut self.waits.held) {
+            if let Some(session) = self.sessions.get_mut(&peer) {
+                session.barriers.push((index.head(), theirs));
+            }
         }
     }
 
@@ -101,6 +132,7 @@ impl Engine {
         self.waits
             .local
             .retain(|_, asker| !matches!(asker, Asker::Peer(p, _) if *p == peer));
+        self.waits.held.retain(|(p, _)| *p != peer);
         for wait in &mut self.waits.waits {
             wait.peers.remove(&peer);
         }

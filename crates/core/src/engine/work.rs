@@ -40,6 +40,8 @@ pub(super) struct Job {
     pub moved: Option<(RelPath, Record, Entry)>,
     /// The big content this job fetches.
     pub fetching: Option<ContentId>,
+    /// Files of ours that the fetch reads.
+    pub copies: Vec<RelPath>,
 }
 
 impl Job {
@@ -367,8 +369,14 @@ impl Engine {
             loser,
             moved: None,
             fetching: None,
+            copies: Vec::new(),
         };
         if !job.target.node.is_live() {
+            if self.sources.contains_key(path) {
+                // Its bytes are just being copied to their new place.
+                self.walker.defer(path);
+                return Ok(());
+            }
             let expect = job.expect();
             let path = path.clone();
             self.begin(job, Op::Remove { path, expect }, batch);
@@ -528,7 +536,8 @@ impl Engine {
             return Ok(None);
         };
         for (from, record) in index.by_content(&content, MAX_COPIES)? {
-            if from == *path || self.busy.contains_key(&from) {
+            let in_use = self.busy.contains_key(&from) || self.sources.contains_key(&from);
+            if from == *path || in_use {
                 continue;
             }
             let theirs = index.theirs(&from)?;
@@ -590,6 +599,7 @@ impl Engine {
             let content = r.entry.node.content()?;
             Some((job.path.clone(), content))
         });
+        job.copies.clone_from(&copies);
         let id = self.claim(job);
         batch.fetch.push(FetchItem {
             id,
@@ -631,6 +641,7 @@ impl Engine {
                 loser: None,
                 moved: None,
                 fetching,
+                copies: Vec::new(),
             });
             fetch.push(FetchItem {
                 id,
@@ -724,6 +735,7 @@ impl Engine {
             loser,
             moved: None,
             fetching: None,
+            copies: Vec::new(),
         };
         self.begin(job, op, batch);
         Ok(true)
@@ -751,6 +763,9 @@ impl Engine {
             self.busy.insert(copy.clone(), id);
         }
         self.contents.extend(job.fetching);
+        for copy in &job.copies {
+            *self.sources.entry(copy.clone()).or_default() += 1;
+        }
         self.jobs.insert(id, job);
         id
     }

@@ -207,6 +207,7 @@ impl Control {
             Control::Bye(reason) => Body::Bye(proto::Bye {
                 reason: cut_reason(reason),
             }),
+            Control::Offer(offer) => Body::Offer(super::offer::to_wire(offer)),
         };
         proto::Control { body: Some(body) }.encode_to_vec()
     }
@@ -237,6 +238,7 @@ impl Control {
                 Body::Ping(_) => Control::Ping,
                 Body::Pong(_) => Control::Pong,
                 Body::Bye(b) => Control::Bye(cut_reason(&b.reason)),
+                Body::Offer(o) => Control::Offer(super::offer::from_wire(o)?),
             },
         )
     }

@@ -1,11 +1,11 @@
 //! Arbitrary messages within their limits.
 
-use left_core::content::{ContentId, MAX_FILE_SIZE};
+use left_core::content::{ContentId, MAX_FILE_SIZE, SegmentId, SegmentRef};
 use left_core::entry::{Entry, MODE_MASK, Mtime, Node, Stamp};
 use left_core::index::Cursor;
 use left_core::message::{
-    Control, Hello, HelloReply, IndexBatch, LaneHello, Member, Progress, Refused, RefusedCode,
-    Role, ShareId, Start, TicketProof, Want, Welcome, What,
+    Control, Hello, HelloReply, IndexBatch, LaneHello, Member, Offer, Progress, Refused,
+    RefusedCode, Role, ShareId, Start, TicketProof, Want, Welcome, What,
 };
 use left_core::path::RelPath;
 use left_core::version::{DeviceId, MAX_COUNTER, Version};
@@ -42,6 +42,27 @@ fn addresses() -> impl Strategy<Value = Vec<String>> {
 
 fn features() -> impl Strategy<Value = Vec<String>> {
     vec("[a-z]{0,20}", 0..5)
+}
+
+fn offer() -> impl Strategy<Value = Offer> {
+    let segment = (1..=MAX_FILE_SIZE, any::<[u8; 32]>()).prop_map(|(len, id)| SegmentRef {
+        len,
+        id: SegmentId(id),
+    });
+    let parts = (
+        content(),
+        path(),
+        any::<u64>(),
+        vec(segment, 0..20),
+        option::of(content()),
+    );
+    parts.prop_map(|(id, path, from, segments, content)| Offer {
+        id,
+        path,
+        from,
+        segments,
+        content,
+    })
 }
 
 pub fn hello() -> impl Strategy<Value = Hello> {
@@ -217,6 +238,7 @@ pub fn control() -> impl Strategy<Value = Control> {
         batch().prop_map(Control::Index),
         progress.prop_map(Control::Progress),
         vec(member, 0..8).prop_map(Control::Members),
+        offer().prop_map(Control::Offer),
         any::<u64>().prop_map(Control::Barrier),
         any::<u64>().prop_map(Control::BarrierDone),
         Just(Control::Ping),

@@ -1,6 +1,6 @@
 //! The log: quiet unless asked for, on stderr.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
 
@@ -29,6 +29,7 @@ pub(super) fn init(verbose: u8) {
     // A second call in one process (tests) keeps the first log.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(|| Stderr)
         .with_target(verbose > 1)
         .try_init();

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
+use left_core::conflict::is_copy;
 use left_core::content::{ContentId, Segment, SegmentRef};
 use left_core::entry::{FileStat, Mtime, Record};
 use left_core::index::IndexError;
@@ -337,6 +338,9 @@ pub(super) fn spawn_server(lane: DataLane, source: Arc<Source>, tx: Sender<Msg>)
     }
 }
 
+/// A batch for the applier.
+pub(super) type Ops = Vec<(OpId, Op)>;
+
 /// The one thread that changes this share's folder: batches in order, each durable before its
 /// results are told. Ends when the sender is dropped.
 pub(super) fn spawn_applier(
@@ -345,8 +349,8 @@ pub(super) fn spawn_applier(
     history: History,
     keep: Duration,
     tx: Sender<Msg>,
-) -> io::Result<(Sender<Vec<(OpId, Op)>>, JoinHandle<()>)> {
-    let (ops_tx, ops_rx) = unbounded::<Vec<(OpId, Op)>>();
+) -> io::Result<(Sender<Ops>, JoinHandle<()>)> {
+    let (ops_tx, ops_rx) = unbounded::<Ops>();
     let thread = std::thread::Builder::new().name("left-apply".into());
     let spawned = thread.spawn(move || {
         if let Err(error) = history.prune(&root, keep) {
@@ -392,7 +396,7 @@ pub(super) fn spawn_conflict_search(index: IndexReader, tx: Sender<Msg>) {
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             let copies = page.into_iter().map(|(path, _)| path);
-            found.extend(copies.filter(|p| left_core::conflict::is_copy(p)));
+            found.extend(copies.filter(is_copy));
             found.truncate(MAX_CONFLICTS);
         }
         if !found.is_empty() {

@@ -52,6 +52,8 @@ pub(super) enum Msg {
     Conflicts(Vec<RelPath>),
     /// Tell when this share and all connected peers have the same.
     Wait(Sender<()>),
+    /// Put the state as it is now where `status` finds it, then answer.
+    Publish(Sender<()>),
     /// Hold still, or go on.
     Pause(bool),
     /// The user looked into an alarm.

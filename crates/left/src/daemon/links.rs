@@ -49,7 +49,7 @@ pub(super) struct Link {
 
 impl Link {
     /// Bytes received and sent on data lanes.
-    pub(super) fn bytes(&self) -> (u64, u64) {
+    fn bytes(&self) -> (u64, u64) {
         self.counters.iter().fold((0, 0), |(i, o), c| {
             (
                 i + c.received.load(Ordering::Relaxed),
@@ -88,6 +88,8 @@ pub(super) struct Links {
     up: HashMap<DeviceId, Link>,
     dials: HashMap<DeviceId, Dial>,
     early: Vec<DataLane>,
+    /// Bytes received and sent over lanes that are no more.
+    past: HashMap<DeviceId, (u64, u64)>,
 }
 
 /// What a new control lane changed.
@@ -113,11 +115,19 @@ impl Links {
             up: HashMap::new(),
             dials: HashMap::new(),
             early: Vec::new(),
+            past: HashMap::new(),
         }
     }
 
     pub(super) fn link(&self, peer: DeviceId) -> Option<&Link> {
         self.up.get(&peer)
+    }
+
+    /// Bytes received from and sent to a device on data lanes since the start.
+    pub(super) fn bytes(&self, peer: DeviceId) -> (u64, u64) {
+        let past = self.past.get(&peer).copied().unwrap_or_default();
+        let now = self.up.get(&peer).map(Link::bytes).unwrap_or_default();
+        (past.0 + now.0, past.1 + now.1)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&DeviceId, &mut Link)> {
@@ -345,6 +355,9 @@ impl Links {
         let Some(link) = self.up.remove(&peer) else {
             return false;
         };
+        let (input, output) = link.bytes();
+        let past = self.past.entry(peer).or_default();
+        *past = (past.0 + input, past.1 + output);
         link.sender.close(why);
         for closer in &link.closers {
             closer.shutdown();

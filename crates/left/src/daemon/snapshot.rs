@@ -32,6 +32,12 @@ impl Board {
         inner.1.is_none_or(|at| at.elapsed() >= EVERY)
     }
 
+    /// The next state is due at once.
+    pub(super) fn hurry(&self) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.1 = None;
+    }
+
     pub(super) fn publish(&self, status: ShareStatus) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         *inner = (Some(status), Some(Instant::now()));
@@ -109,7 +115,7 @@ fn peer(parts: &Parts<'_>, member: &crate::home::MemberRecord) -> PeerStatus {
     let link = parts.links.link(member.device);
     let seen = parts.state.peers.iter().find(|p| p.device == member.device);
     let progress = seen.and_then(|p| p.progress).unwrap_or_default();
-    let bytes = link.map(|l| l.bytes()).unwrap_or_default();
+    let bytes = parts.links.bytes(member.device);
     let address = match link {
         Some(link) => link.info.remote.to_string(),
         None => member.addresses.first().cloned().unwrap_or_default(),

@@ -151,7 +151,8 @@ async fn open(stream: TcpStream, remote: SocketAddr, slot: Slot, shared: &Shared
             let peer = proven.peer;
             if shared.log.take(Instant::now()) {
                 let code = refused.code;
-                tracing::warn!(%remote, %peer, ?code, reason = ?refused.reason, "refused a device");
+                // The gate has said why, where it matters.
+                tracing::debug!(%remote, %peer, ?code, reason = ?refused.reason, "refused a device");
             }
             linger(&mut stream, REFUSAL_LINGER).await;
         }

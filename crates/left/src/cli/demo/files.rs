@@ -117,8 +117,9 @@ pub(super) fn tree(root: &Path) -> Result<Vec<(PathBuf, [i64; 4])>, UserError> {
                 meta.mtime_nsec(),
             ];
             if meta.is_dir() {
-                // A folder's size is the file system's affair.
-                facts[0] = 0;
+                // A folder's size is the file system's affair, and its mtime says when something was
+                // last put into it on that machine.
+                facts = [0, facts[1], 0, 0];
                 todo.push(path.clone());
             }
             found.push((

@@ -27,8 +27,10 @@ use super::root::{ParentDir, Root};
 use super::stage::Stage;
 use super::sys::{self, Stat};
 
-/// Threads that set and sync staged files; a journal commits what they sync at once together.
-const SYNC_THREADS: usize = 8;
+/// Most threads that set and sync staged files. They only wait: a journal commits what is synced at
+/// once together. 2,000 files of 4 KiB on ext4 took 3.7 s with 1 thread, 0.6 s with 8, 0.2 s with 32;
+/// `syncfs` 0.1 s, but 1.2 s while others wrote to the same disk.
+const SYNC_THREADS: usize = 32;
 
 /// Does all of `ops` in order, as one batch that is durable when this returns. A failed operation does
 /// not stop the others. The answer has every id once, in order.

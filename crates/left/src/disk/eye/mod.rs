@@ -9,6 +9,7 @@ mod judge;
 mod pool;
 mod run;
 mod sweep;
+mod tell;
 
 use std::collections::HashMap;
 use std::io;

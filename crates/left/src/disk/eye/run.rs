@@ -1,17 +1,16 @@
 //! The eye's thread: waits, takes hints and commands, and gives each kind of work its turn.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender};
 use left_core::content::ContentId;
-use left_core::diff::{Observation, Seen};
+use left_core::diff::Observation;
 use left_core::entry::FileStat;
-use left_core::ignore::{IGNORE_FILE, Ignore};
-use left_core::index::IndexError;
+use left_core::ignore::Ignore;
 use left_core::path::RelPath;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -23,24 +22,16 @@ use super::{Command, EyeEvent, Holds, ManifestSink, ScanIndex, lock};
 use crate::disk::root::{Root, RootGone};
 use crate::disk::watch::{Signal, Watcher, When};
 
-/// Most observations of one event.
-const MAX_BATCH: usize = 512;
 /// Longest time an observation waits for others.
-const MAX_WAIT: Duration = Duration::from_millis(50);
+pub(super) const MAX_WAIT: Duration = Duration::from_millis(50);
 /// After events, inotify is left alone so long: a file written without pause costs no more than that.
 const BREATH: Duration = Duration::from_millis(2);
 /// How often a missing root is looked for, and ...
 const ROOT_POLL: Duration = Duration::from_secs(1);
 /// ... how often the tree is walked when it can not be watched.
-const BLIND_SCAN: Duration = Duration::from_secs(60);
-/// How often progress is told.
-const ACTIVITY: Duration = Duration::from_millis(250);
+pub(super) const BLIND_SCAN: Duration = Duration::from_secs(60);
 /// Observations whose reading is remembered, so that a second hint costs nothing.
 pub(super) const MAX_RECENT: usize = 4096;
-/// Refused names that are remembered as told.
-const MAX_BAD_NAMES: usize = 1000;
-/// Longest `.leftignore`.
-const MAX_IGNORE: u64 = 1024 * 1024;
 
 pub(super) struct Parts {
     pub(super) root: Arc<Root>,
@@ -55,7 +46,7 @@ pub(super) struct Parts {
 }
 
 /// Something to be said when the work before it is done.
-struct Promise {
+pub(super) struct Promise {
     event: EyeEvent,
     /// Sweeps with a lower number must be done, then ...
     sweep: u64,
@@ -68,34 +59,34 @@ pub(super) struct Eye {
     pub(super) root: Arc<Root>,
     pub(super) index: Box<dyn ScanIndex + Send>,
     pub(super) manifests: Arc<dyn ManifestSink>,
-    out: Sender<EyeEvent>,
-    inbox: Receiver<Command>,
-    wake: Arc<OwnedFd>,
-    stop: Arc<AtomicBool>,
-    holds: Holds,
+    pub(super) out: Sender<EyeEvent>,
+    pub(super) inbox: Receiver<Command>,
+    pub(super) wake: Arc<OwnedFd>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) holds: Holds,
     pub(super) pool: HashPool,
-    watcher: Option<Watcher>,
+    pub(super) watcher: Option<Watcher>,
     /// Not every folder is watched.
-    blind: bool,
-    next_blind: Option<Instant>,
-    quiet_until: Option<Instant>,
-    ignore: Ignore,
-    ignore_text: Vec<u8>,
+    pub(super) blind: bool,
+    pub(super) next_blind: Option<Instant>,
+    pub(super) quiet_until: Option<Instant>,
+    pub(super) ignore: Ignore,
+    pub(super) ignore_text: Vec<u8>,
     pub(super) hints: Hints,
     pub(super) sweeps: VecDeque<Sweep>,
-    next_sweep: u64,
-    promises: Vec<Promise>,
-    batch: Vec<Observation>,
-    batch_since: Option<Instant>,
+    pub(super) next_sweep: u64,
+    pub(super) promises: Vec<Promise>,
+    pub(super) batch: Vec<Observation>,
+    pub(super) batch_since: Option<Instant>,
     /// Paths reported as unreadable: told when they are well again.
     pub(super) trouble: BTreeSet<RelPath>,
-    bad_names: HashSet<String>,
+    pub(super) bad_names: HashSet<String>,
     pub(super) recent: HashMap<RelPath, (FileStat, ContentId)>,
     /// The root is gone; when to look for it again.
-    gone: Option<Instant>,
-    index_broken: bool,
+    pub(super) gone: Option<Instant>,
+    pub(super) index_broken: bool,
     pub(super) looked: u64,
-    told: Instant,
+    pub(super) told: Instant,
 }
 
 impl Eye {
@@ -206,7 +197,7 @@ impl Eye {
     }
 
     /// Has the whole tree looked at, then says `event`.
-    fn scan_all(&mut self, event: EyeEvent) {
+    pub(super) fn scan_all(&mut self, event: EyeEvent) {
         let waiting = self.sweeps.iter().find(|s| s.is_fresh_full()).map(|s| s.id);
         let id = waiting.unwrap_or_else(|| {
             let mut sweep = Sweep::all();
@@ -437,189 +428,5 @@ impl Eye {
 
     pub(super) fn is_held(&self, path: &RelPath) -> bool {
         lock(&self.holds).contains_key(path)
-    }
-
-    pub(super) fn is_ignored(&self, path: &RelPath, is_dir: bool) -> bool {
-        !self.ignore_text.is_empty() && self.ignore.is_ignored(path, is_dir)
-    }
-
-    pub(super) fn ignores_file_at(&self, path: &RelPath) -> bool {
-        path.as_bytes() == IGNORE_FILE
-    }
-
-    /// Reads `.leftignore` again; new rules mean a look at everything.
-    pub(super) fn reload_ignore(&mut self) {
-        let text = match RelPath::new(IGNORE_FILE).map(|p| self.root.open_file(&p)) {
-            Ok(Ok((file, _))) => {
-                let mut text = Vec::new();
-                match std::io::Read::read_to_end(
-                    &mut std::io::Read::take(file, MAX_IGNORE),
-                    &mut text,
-                ) {
-                    Ok(_) => text,
-                    // Rules that can not be read now stay as they were.
-                    Err(_) => return,
-                }
-            }
-            Ok(Err(e)) if crate::disk::sys::io_absent(&e) => Vec::new(),
-            _ => return,
-        };
-        if text == self.ignore_text {
-            return;
-        }
-        let (ignore, errors) = Ignore::parse(&text);
-        self.ignore = ignore;
-        self.ignore_text = text;
-        for line in errors {
-            self.problem(".leftignore".into(), format!("not a pattern: {line}"));
-        }
-        if let Some(watcher) = &mut self.watcher {
-            let ignore = &self.ignore;
-            watcher.drop_where(|p| ignore.is_ignored(p, true));
-        }
-        self.scan_all(EyeEvent::ScanDone);
-    }
-
-    /// Whether a folder should be watched and is not.
-    pub(super) fn misses_watch(&self, path: &RelPath) -> bool {
-        !self.blind && self.watcher.as_ref().is_some_and(|w| !w.is_watched(path))
-    }
-
-    pub(super) fn watch(&mut self, path: Option<&RelPath>, dir: BorrowedFd<'_>) {
-        let Some(watcher) = &mut self.watcher else {
-            return;
-        };
-        match watcher.add(path, dir) {
-            Ok(()) => {}
-            Err(Errno::NOSPC | Errno::NOMEM) => self.go_blind(
-                "the system's limit of watched folders is reached: raise fs.inotify.max_user_watches \
-                 (sysctl); until then the share is looked through once a minute",
-            ),
-            // Gone already, or not readable: the walk finds out.
-            Err(e) => tracing::debug!(error = %std::io::Error::from(e), "a folder can not be watched"),
-        }
-    }
-
-    pub(super) fn unwatch(&mut self, path: &RelPath) {
-        if let Some(watcher) = &mut self.watcher {
-            watcher.drop_below(path);
-        }
-    }
-
-    fn go_blind(&mut self, reason: &str) {
-        if !self.blind {
-            self.blind = true;
-            self.next_blind = Some(Instant::now() + BLIND_SCAN);
-            self.send(EyeEvent::WatchLimit {
-                reason: reason.into(),
-            });
-        }
-    }
-
-    /// Paths in trouble directly in a folder.
-    pub(super) fn trouble_in<'a>(
-        &'a self,
-        dir: Option<&'a RelPath>,
-    ) -> impl Iterator<Item = &'a RelPath> {
-        let below = match dir {
-            Some(dir) => self.trouble.range(dir.clone()..),
-            None => self.trouble.range::<RelPath, _>(..),
-        };
-        below
-            .take_while(move |p| dir.is_none_or(|dir| *p == dir || p.is_below(dir)))
-            .filter(move |p| p.parent().as_ref() == dir)
-    }
-
-    /// Forgets the trouble of a path that is gone and of all below; returns whether it had any itself.
-    pub(super) fn forget_trouble(&mut self, path: &RelPath) -> bool {
-        let gone: Vec<RelPath> = self
-            .trouble
-            .range(path.clone()..)
-            .take_while(|p| *p == path || p.is_below(path))
-            .cloned()
-            .collect();
-        gone.iter().for_each(|p| {
-            self.trouble.remove(p);
-        });
-        gone.first() == Some(path)
-    }
-
-    pub(super) fn bad_name(&mut self, dir: Option<&RelPath>, name: &[u8]) {
-        let place = dir.map(|d| format!("{d}/")).unwrap_or_default();
-        let what = format!("{place}{}", name.escape_ascii());
-        if self.bad_names.len() < MAX_BAD_NAMES && self.bad_names.insert(what.clone()) {
-            let reason = match left_core::path::join(dir, name) {
-                Err(e) => e.to_string(),
-                Ok(_) => "not a possible name".into(),
-            };
-            self.problem(what, format!("{reason}: not synchronised, left alone"));
-        }
-    }
-
-    pub(super) fn problem(&mut self, what: String, reason: String) {
-        self.send(EyeEvent::Problem { what, reason });
-    }
-
-    pub(super) fn index_failed(&mut self, error: &IndexError) {
-        if !self.index_broken {
-            self.index_broken = true;
-            self.problem("the index".into(), error.to_string());
-        }
-    }
-
-    pub(super) fn emit(&mut self, path: RelPath, seen: Seen) {
-        self.batch_since.get_or_insert_with(Instant::now);
-        self.batch.push(Observation { path, seen });
-        if self.batch.len() >= MAX_BATCH {
-            self.flush();
-        }
-    }
-
-    pub(super) fn flush(&mut self) {
-        self.batch_since = None;
-        if !self.batch.is_empty() {
-            let batch = std::mem::take(&mut self.batch);
-            self.send(EyeEvent::Observed(batch));
-        }
-    }
-
-    fn flush_if_old(&mut self) {
-        if self.batch_since.is_some_and(|t| t.elapsed() >= MAX_WAIT) {
-            self.flush();
-        }
-    }
-
-    /// Before sleeping nothing is kept back.
-    fn flush_unless_hints(&mut self) {
-        if self.gone.is_none() {
-            self.flush();
-        }
-    }
-
-    /// Sends, waiting while the receiver is busy; gives up when told to stop.
-    fn send(&mut self, event: EyeEvent) {
-        let mut event = event;
-        while !self.is_stopped() {
-            match self.out.send_timeout(event, Duration::from_millis(100)) {
-                Ok(()) => return,
-                Err(SendTimeoutError::Timeout(back)) => event = back,
-                Err(SendTimeoutError::Disconnected(_)) => {
-                    self.stop.store(true, Ordering::SeqCst);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn tell_activity(&mut self) {
-        let scanning = !self.sweeps.is_empty();
-        if (scanning || !self.pool.is_idle()) && self.told.elapsed() >= ACTIVITY {
-            self.told = Instant::now();
-            let _ = self.out.try_send(EyeEvent::Activity {
-                looked: self.looked,
-                read: self.pool.bytes_read(),
-                scanning,
-            });
-        }
     }
 }

@@ -17,8 +17,9 @@ use crate::transfer::fileio::{has_data, make_zero, read_at_most, start_writeback
 
 /// Opens the stage and the base of a content with this (verified) segment list.
 pub(super) fn prepare(shared: &Shared, file: &Arc<BigFile>, refs: Vec<SegmentRef>) {
-    let (staged, fresh) = match open_stage(shared, file) {
-        Ok(opened) => opened,
+    let (staged, fresh) = match guarded(file, || open_stage(shared, file)) {
+        Ok(Some(opened)) => opened,
+        Ok(None) => return,
         Err(e) => return shared.fail_big(file, stage_error(&e)),
     };
     let base = open_base(shared, file, &refs);

@@ -1,6 +1,9 @@
 //! One share's owner: the one thread that drives the engine and owns its index. Everything else
 //! sends it messages and takes its effects.
 
+mod lanes;
+mod tell;
+
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,9 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, after, bounded, never, select, unbounded};
 use left_core::diff::Observation;
-use left_core::engine::{Config, Effect, Engine, Event, Now, Report};
-use left_core::index::{Index, IndexError};
-use left_core::message::{Control, Nonce, Role};
+use left_core::engine::{Config, Effect, Engine, Event, Now};
+use left_core::index::IndexError;
 use left_core::path::RelPath;
 use left_core::plan::{FetchError, Op, OpId, StageName};
 use left_core::version::DeviceId;
@@ -20,12 +22,12 @@ use tokio::sync::broadcast;
 use super::adapt::{self, Source};
 use super::ask::Msg;
 use super::gate::Door;
-use super::handle::{DaemonEvent, Transfer};
-use super::links::{Links, Settled};
+use super::handle::DaemonEvent;
+use super::links::Links;
 use super::members::Members;
 use super::snapshot::{Board, Progressing};
 use crate::disk::{DiskEye, EyeEvent, History, Root, Stage};
-use crate::net::{ControlLane, DataLane, DialError, LaneEvent, Net};
+use crate::net::Net;
 use crate::store::{IndexDb, Manifests};
 use crate::transfer::Fetcher;
 
@@ -308,7 +310,10 @@ impl Owner {
                 self.problem(what, reason);
                 Ok(())
             }
-            EyeEvent::RootGone(gone) => self.handle(Event::RootGone(gone.to_string())),
+            EyeEvent::RootGone(gone) => self.handle(Event::RootGone(format!(
+                "{gone}. Put the folder back (or mount its disk) and left goes on by itself; \
+                 nothing was deleted at others. If it is not wanted any more: `left leave DIR`"
+            ))),
             EyeEvent::RootBack => self.handle(Event::Resume {
                 accept_deletions: false,
             }),
@@ -377,6 +382,14 @@ impl Owner {
                 self.waits.insert(id, reply);
                 self.handle(Event::Wait(id))
             }
+            Msg::Publish(reply) => {
+                self.dirty = true;
+                self.setup.board.hurry();
+                self.publish()?;
+                // Who asked may have given up.
+                let _ = reply.send(());
+                Ok(())
+            }
             Msg::Pause(on) => self.handle(Event::Pause(on)),
             Msg::Resume { accept_deletions } => self.handle(Event::Resume { accept_deletions }),
             Msg::Damaged(paths) => self.handle(Event::Damaged(paths)),
@@ -391,295 +404,6 @@ impl Owner {
         }
     }
 
-    fn dial(&mut self) {
-        let record = self.setup.members.record();
-        self.next_dial = self.links.dial(&record, Instant::now());
-    }
-
-    fn dialed(
-        &mut self,
-        peer: DeviceId,
-        result: Result<ControlLane, DialError>,
-    ) -> Result<(), IndexError> {
-        let outcome = match result {
-            Ok(lane) => {
-                let role = lane.info.dialer_role;
-                let joined = self.setup.members.update(|record| {
-                    record.invitation = None;
-                    record.role = role;
-                });
-                if let Err(error) = joined {
-                    tracing::error!("{error}");
-                }
-                self.add_lane(lane)?;
-                Ok(())
-            }
-            Err(error) => {
-                self.links.dial_failed(peer, error.to_string());
-                match error {
-                    DialError::Refused(_)
-                    | DialError::WrongKey { .. }
-                    | DialError::Protocol { .. } => Err(error.to_string()),
-                    // Not there (yet): tried again.
-                    _ => {
-                        self.dial();
-                        return Ok(());
-                    }
-                }
-            }
-        };
-        if let Some(joined) = self.setup.joined.take() {
-            let _ = joined.send(outcome);
-        }
-        self.dial();
-        Ok(())
-    }
-
-    fn add_lane(&mut self, lane: ControlLane) -> Result<(), IndexError> {
-        let info = lane.info.clone();
-        let members = &self.setup.members;
-        // We decide what a peer may do; one we dialed and do not know invited us.
-        let role = members.role_of(info.peer).unwrap_or(Role::ReadWrite);
-        if let Err(error) = members.meet(info.peer, role, &info.name, &info.addresses) {
-            tracing::error!("{error}");
-        }
-        let Settled::Up { peer, replaced } = self.links.add(lane, role) else {
-            return Ok(());
-        };
-        if replaced {
-            self.fetcher.drop_peer(peer);
-            self.handle(Event::PeerDown { peer })?;
-        }
-        tracing::info!(peer = %peer.short(), name = info.name, address = %info.remote, "connected");
-        let _ = self.setup.events.send(DaemonEvent::PeerConnected {
-            share: self.setup.path.clone(),
-            device: peer,
-            name: info.name.clone(),
-            address: info.remote.to_string(),
-        });
-        self.fetcher.add_peer(peer);
-        self.handle(Event::PeerUp { peer, role })?;
-        for lane in self.links.take_early(info.session) {
-            self.add_data(lane);
-        }
-        self.tell_members(None);
-        Ok(())
-    }
-
-    /// Tells all connected peers (or but the one it came from) who is a member.
-    fn tell_members(&mut self, but: Option<DeviceId>) {
-        let me = self.setup.door.introduction();
-        let all = self
-            .setup
-            .members
-            .to_tell(self.setup.device, &me.name, &me.addresses);
-        for peer in self.links.peers() {
-            if Some(peer) != but {
-                self.links.send(peer, Control::Members(all.clone()));
-            }
-        }
-    }
-
-    fn add_data(&mut self, lane: DataLane) {
-        let Some(lane) = self.links.add_data(lane) else {
-            return;
-        };
-        let tx = self.tx.clone();
-        if lane.we_serve {
-            adapt::spawn_server(lane, self.source.clone(), tx);
-        } else {
-            adapt::add_lane(&self.fetcher, lane, tx);
-        }
-    }
-
-    fn lane(&mut self, peer: DeviceId, session: Nonce, event: LaneEvent) -> Result<(), IndexError> {
-        let current = self
-            .links
-            .link(peer)
-            .is_some_and(|l| l.info.session == session);
-        match event {
-            LaneEvent::Message(_) | LaneEvent::SendReady if !current => Ok(()),
-            LaneEvent::Message(incoming) => match incoming.take() {
-                Control::Members(told) => {
-                    self.heard(peer, &told);
-                    Ok(())
-                }
-                message => self.handle(Event::Message { peer, message }),
-            },
-            LaneEvent::SendReady => {
-                let sent = self.links.send_ready(peer);
-                self.sent(peer, sent);
-                self.handle(Event::Tick)
-            }
-            LaneEvent::Closed(end) => {
-                if self.links.ended(peer, session) {
-                    self.lost(peer, &end.to_string());
-                    self.handle(Event::PeerDown { peer })?;
-                    self.dial();
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn lost(&mut self, peer: DeviceId, why: &str) {
-        tracing::info!(peer = %peer.short(), "connection lost: {why}");
-        self.fetcher.drop_peer(peer);
-        self.queue.push_back(Event::PeerDown { peer });
-        let record = self.setup.members.record();
-        let name = record.members.iter().find(|m| m.device == peer);
-        let _ = self.setup.events.send(DaemonEvent::PeerLost {
-            share: self.setup.path.clone(),
-            device: peer,
-            name: name.map(|m| m.name.clone()).unwrap_or_default(),
-            why: why.to_owned(),
-        });
-        self.next_dial = Some(Instant::now());
-    }
-
-    fn heard(&mut self, from: DeviceId, told: &[left_core::message::Member]) {
-        let members = &self.setup.members;
-        if members.role_of(from) != Some(Role::ReadWrite) {
-            return;
-        }
-        match members.hear(self.setup.device, from, told) {
-            Ok(true) => {
-                self.tell_members(Some(from));
-                self.dial();
-            }
-            Ok(false) => {}
-            Err(error) => tracing::error!("{error}"),
-        }
-    }
-
-    fn notice(&mut self, text: String) {
-        /// Older ones make room.
-        const MAX_NOTICES: usize = 20;
-        if self.notices.contains(&text) {
-            return;
-        }
-        if self.notices.len() >= MAX_NOTICES {
-            self.notices.remove(0);
-        }
-        let _ = self
-            .setup
-            .events
-            .send(DaemonEvent::Notice { text: text.clone() });
-        self.notices.push(text);
-    }
-
-    fn problem(&mut self, path: String, reason: String) {
-        /// What status can show.
-        const MAX_PROBLEMS: usize = 500;
-        if self
-            .problems
-            .iter()
-            .any(|(p, r)| *p == path && *r == reason)
-        {
-            return;
-        }
-        self.problems.retain(|(p, _)| *p != path);
-        if self.problems.len() < MAX_PROBLEMS {
-            self.problems.push((path.clone(), reason.clone()));
-        }
-        tracing::warn!(path, "{reason}");
-        let _ = self.setup.events.send(DaemonEvent::Problem {
-            share: self.setup.path.clone(),
-            path,
-            reason,
-        });
-    }
-
-    fn report(&mut self, report: Report) {
-        let share = self.setup.path.clone();
-        let event = match report {
-            Report::Received { path, bytes } => DaemonEvent::FileReceived {
-                share,
-                path: path.to_string(),
-                bytes,
-            },
-            Report::Deleted { path } => DaemonEvent::FileDeleted {
-                share,
-                path: path.to_string(),
-            },
-            Report::Conflict { path, copy } => {
-                self.conflicts.push(copy.clone());
-                DaemonEvent::Conflict {
-                    share,
-                    path: path.to_string(),
-                    copy: copy.to_string(),
-                }
-            }
-            Report::Problem { path, reason } => {
-                self.problem(path.to_string(), reason);
-                return;
-            }
-            Report::Solved { path } => {
-                let path = path.to_string();
-                self.problems.retain(|(p, _)| *p != path);
-                DaemonEvent::Solved { share, path }
-            }
-            Report::Alarm { reason } => {
-                tracing::error!("{reason}");
-                let (reason, todo) = super::snapshot::split_todo(&reason);
-                DaemonEvent::Alarm {
-                    share,
-                    reason,
-                    todo,
-                }
-            }
-            Report::AlarmOver => DaemonEvent::AlarmOver { share },
-            Report::Full(true) => {
-                self.notice("no room on the disk: transfers pause until there is".into());
-                return;
-            }
-            Report::Full(false) => {
-                self.notices
-                    .retain(|n| !n.starts_with("no room on the disk"));
-                return;
-            }
-        };
-        let _ = self.setup.events.send(event);
-    }
-
-    /// Puts the share's state where `status` finds it.
-    fn publish(&mut self) -> Result<(), IndexError> {
-        let working = self.progress.is_working();
-        if !(self.dirty || working) || !self.setup.board.is_due() {
-            return Ok(());
-        }
-        self.dirty = false;
-        let now = Instant::now();
-        for (_, link) in self.links.iter_mut() {
-            link.look_at_rates(now);
-        }
-        let index = &self.index;
-        self.conflicts.sort();
-        self.conflicts.dedup();
-        self.conflicts.retain(|path| {
-            index
-                .get(path)
-                .is_ok_and(|r| r.is_some_and(|r| r.entry.node.is_live()))
-        });
-        let state = self.engine.state(&self.index)?;
-        let record = self.setup.members.record();
-        let transfers = self.transfers();
-        let status = super::snapshot::status(&super::snapshot::Parts {
-            record: &record,
-            path: &self.setup.path,
-            state: &state,
-            links: &self.links,
-            conflicts: &self.conflicts,
-            problems: &self.problems,
-            notices: &self.notices,
-            transfers,
-        });
-        let events = &self.setup.events;
-        self.progress.tell(&status, events);
-        self.setup.board.publish(status);
-        Ok(())
-    }
-
     /// Ends everything that was started, in an order in which nobody waits for anybody.
     fn close(&mut self) {
         for peer in self.links.peers() {
@@ -691,18 +415,6 @@ impl Owner {
         if self.applier.take().is_some_and(|t| t.join().is_err()) {
             tracing::error!("the thread that changes the disk ended in a panic");
         }
-    }
-
-    fn transfers(&self) -> Vec<Transfer> {
-        let big = self.fetcher.progress().big;
-        let running = big.iter().filter_map(|item| {
-            Some(Transfer {
-                path: self.engine.path_of(item.id)?.to_string(),
-                done: item.done,
-                total: item.total,
-            })
-        });
-        running.collect()
     }
 }
 

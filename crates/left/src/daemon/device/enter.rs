@@ -1,0 +1,211 @@
+//! Folders become shares: made, joined by a ticket, left.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+use left_core::message::{Role, ShareId};
+use left_core::ticket::Ticket;
+
+use super::super::handle::{ShareInfo, TicketInfo, UserError};
+use super::super::members::{Members, unix_now};
+use super::super::snapshot::split_todo;
+use super::{Device, failed};
+use crate::home::{
+    MARKER_DIR, MemberRecord, ShareRecord, TicketRecord, clean, init_share, read_share,
+};
+
+/// How long `join` waits for the inviter's first answer.
+const JOIN_WAIT: Duration = Duration::from_secs(15);
+
+impl Device {
+    /// The record of the share in `dir`, made where there is none; `id` for a new share.
+    pub(super) fn adopt(&self, dir: &Path, id: ShareId) -> Result<(ShareRecord, bool), UserError> {
+        let known = self.home.shares()?.into_iter().find(|r| r.path == dir);
+        if let Some(record) = known {
+            // A folder whose marker is gone was emptied, or its disk is not mounted: never start
+            // it anew under the same members.
+            let marker = read_share(dir).map_err(|_| {
+                UserError::new(
+                    format!("{} was a share, but its folder .left is gone", clean(dir)),
+                    "the folder was emptied or replaced, or its disk is not mounted",
+                    format!("mount the disk or put the folder back; to begin anew run `left leave {}` first", clean(dir)),
+                )
+            })?;
+            if marker.id != record.id {
+                return Err(UserError::new(
+                    format!("{} is another share now", clean(dir)),
+                    "its marker names another share than this device knows for it",
+                    format!(
+                        "run `left leave {}` first, then share or join it anew",
+                        clean(dir)
+                    ),
+                ));
+            }
+            return Ok((record, false));
+        }
+        let (marker, new) = init_share(dir, id)?;
+        let record = ShareRecord {
+            id: marker.id,
+            path: dir.to_path_buf(),
+            role: Role::ReadWrite,
+            paused: false,
+            invitation: None,
+            pairing: None,
+            members: Vec::new(),
+            tickets: Vec::new(),
+        };
+        if let Some(other) = self.home.share(marker.id)? {
+            if other.path.exists() {
+                return Err(UserError::new(
+                    format!("cannot share {}", clean(dir)),
+                    format!("it is a copy of the share in {}", clean(&other.path)),
+                    format!("remove {}/{MARKER_DIR} from the copy first", clean(dir)),
+                ));
+            }
+            // The folder was moved: the same share in its new place.
+            let record = ShareRecord {
+                path: dir.to_path_buf(),
+                ..other
+            };
+            self.home.save_share(&record)?;
+            return Ok((record, false));
+        }
+        self.home.save_share(&record)?;
+        Ok((record, new))
+    }
+
+    pub(super) fn new_id() -> Result<ShareId, UserError> {
+        let mut id = [0; 32];
+        aws_lc_rs::rand::fill(&mut id)
+            .map_err(|_| failed("cannot make a share", "no random numbers"))?;
+        Ok(ShareId(id))
+    }
+
+    pub(super) fn make_ticket(
+        &self,
+        members: &Members,
+        role: Role,
+        expires: Duration,
+    ) -> Result<TicketInfo, UserError> {
+        let what = "cannot make a ticket";
+        let record = members.record();
+        if record.role != Role::ReadWrite {
+            return Err(UserError::new(
+                what,
+                "this device is a read-only member of the share",
+                "ask a member that may write",
+            ));
+        }
+        let (mut id, mut secret) = ([0; 16], [0; 16]);
+        aws_lc_rs::rand::fill(&mut id)
+            .and_then(|()| aws_lc_rs::rand::fill(&mut secret))
+            .map_err(|_| failed(what, "no random numbers"))?;
+        let ticket = Ticket {
+            share: record.id,
+            inviter: self.door.device,
+            id,
+            secret,
+            role,
+            expires: unix_now().saturating_add(expires.as_secs()),
+            addresses: self.door.introduction().addresses,
+        };
+        members.add_ticket(TicketRecord {
+            id,
+            secret,
+            role,
+            expires: ticket.expires,
+            used_by: None,
+        })?;
+        let text = ticket.to_string();
+        Ok(TicketInfo {
+            join_line: format!("left join {text}"),
+            ticket: text,
+            share: record.path,
+            role,
+            expires: ticket.expires,
+        })
+    }
+
+    pub(super) fn enter(&self, ticket: &str, dir: &Path) -> Result<ShareInfo, UserError> {
+        let what = "cannot join";
+        let parsed = Ticket::parse(ticket).map_err(|e| {
+            let text = e.to_string();
+            let (why, todo) = split_todo(&text);
+            UserError::usage("cannot read the ticket", why, todo)
+        })?;
+        if parsed.inviter == self.door.device {
+            return Err(UserError::new(
+                what,
+                "this device made the ticket itself",
+                "use it on another device",
+            ));
+        }
+        if parsed.expires <= unix_now() {
+            return Err(UserError::new(
+                what,
+                "the ticket has expired",
+                "ask for another one",
+            ));
+        }
+        let dir = self.home.prepare_folder(dir)?;
+        let had_marker = read_share(&dir).is_ok();
+        let (mut record, new) = self.adopt(&dir, parsed.share)?;
+        if record.id != parsed.share {
+            return Err(UserError::new(
+                format!("{what} with {}", clean(&dir)),
+                "it is another share already",
+                "choose another folder, or `left leave` that one first",
+            ));
+        }
+        let member = record.members.iter().any(|m| m.device == parsed.inviter);
+        if !member {
+            record.role = parsed.role;
+            record.invitation = Some(ticket.trim().to_owned());
+            record.members.push(MemberRecord {
+                device: parsed.inviter,
+                name: String::new(),
+                role: Role::ReadWrite,
+                addresses: parsed.addresses.clone(),
+            });
+            self.home.save_share(&record)?;
+        }
+        let (tx, rx) = bounded(1);
+        self.run(record.clone(), Some(tx), true)?;
+        if let Ok(Err(why)) = rx.recv_timeout(JOIN_WAIT) {
+            self.stop_share(record.id);
+            self.home.forget_share(record.id)?;
+            if new && !had_marker {
+                remove_marker(&dir)?;
+            }
+            return Err(UserError::new(
+                what,
+                why,
+                "ask the inviter for another ticket",
+            ));
+        }
+        Ok(self.info(&record, new))
+    }
+}
+
+/// Removes what left keeps in a share's folder. Old versions in history are the user's bytes and
+/// stay.
+pub(super) fn remove_marker(dir: &Path) -> Result<(), UserError> {
+    let own = dir.join(MARKER_DIR);
+    let what = "cannot remove";
+    let entries = std::fs::read_dir(&own).map_err(|e| UserError::io(what, &own, &e))?;
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let is_dir = entry.file_type().is_ok_and(|t| t.is_dir());
+        let removed = match (entry.file_name() == "history", is_dir) {
+            // Only when it is empty.
+            (true, _) => std::fs::remove_dir(&path).or(Ok(())),
+            (false, true) => std::fs::remove_dir_all(&path),
+            (false, false) => std::fs::remove_file(&path),
+        };
+        removed.map_err(|e| UserError::io(what, &path, &e))?;
+    }
+    // Stays while it holds history.
+    let _ = std::fs::remove_dir(&own);
+    Ok(())
+}

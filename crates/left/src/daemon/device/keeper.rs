@@ -1,0 +1,142 @@
+//! Keeps a share running: starts its owner, and starts it again when something broke.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use left_core::message::{Role, ShareId};
+use left_core::version::DeviceId;
+use tokio::sync::broadcast;
+
+use super::super::ask::Msg;
+use super::super::gate::Door;
+use super::super::handle::{Alarm, DaemonEvent, ShareStatus, State};
+use super::super::members::Members;
+use super::super::owner::{self, Ended, Setup};
+use super::super::pairing::Pending;
+use super::super::snapshot::{Board, split_todo};
+use crate::home::{Lock, ShareRecord, lock_share, read_share};
+use crate::net::Net;
+
+/// A share that can not be worked on is tried again after this.
+const BROKEN_WAIT: Duration = Duration::from_secs(3);
+
+/// Keeps one share running: starts its owner, and starts it again when something broke.
+pub(super) struct Keeper {
+    pub(super) device: DeviceId,
+    pub(super) path: PathBuf,
+    pub(super) members: Members,
+    pub(super) door: Arc<Door>,
+    pub(super) net: Option<Arc<Net>>,
+    pub(super) events: broadcast::Sender<DaemonEvent>,
+    pub(super) board: Arc<Board>,
+    pub(super) joined: Option<Sender<Result<(), String>>>,
+    pub(super) share_lock: Option<Lock>,
+}
+
+impl Keeper {
+    pub(super) fn keep(mut self, tx: &Sender<Msg>, rx: &Receiver<Msg>) {
+        let mut told = String::new();
+        loop {
+            let reason = match self.once(tx, rx) {
+                Ended::Stopped => return,
+                Ended::Broken(reason) => reason,
+            };
+            if reason != told {
+                tracing::error!(share = %self.path.display(), "{reason}");
+                let (short, todo) = split_todo(&reason);
+                let _ = self.events.send(DaemonEvent::Alarm {
+                    share: self.path.clone(),
+                    reason: short,
+                    todo,
+                });
+                told = reason.clone();
+            }
+            self.board.publish(broken(&self.members.record(), &reason));
+            let until = Instant::now() + BROKEN_WAIT;
+            // Lanes and requests that come meanwhile are dropped, which tells their senders.
+            while let Ok(msg) = rx.recv_deadline(until) {
+                if matches!(msg, Msg::Stop) {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn once(&mut self, tx: &Sender<Msg>, rx: &Receiver<Msg>) -> Ended {
+        if self.share_lock.is_none() {
+            match lock_share(&self.path) {
+                Ok(lock) => self.share_lock = Some(lock),
+                Err(error) => return Ended::Broken(error.to_string()),
+            }
+        }
+        match read_share(&self.path) {
+            Ok(marker) if marker.id == self.members.id() => {}
+            Ok(_) => return Ended::Broken("the folder is another share now. Put the right folder back, or run `left leave DIR`".into()),
+            Err(error) => return Ended::Broken(error.to_string()),
+        }
+        let setup = Setup {
+            device: self.device,
+            path: self.path.clone(),
+            members: self.members.clone(),
+            door: self.door.clone(),
+            net: self.net.clone(),
+            events: self.events.clone(),
+            board: self.board.clone(),
+            joined: self.joined.take(),
+        };
+        owner::run(setup, tx.clone(), rx)
+    }
+}
+
+/// The status of a share that can not be worked on.
+pub(super) fn broken(record: &ShareRecord, reason: &str) -> ShareStatus {
+    let (reason, todo) = split_todo(reason);
+    ShareStatus {
+        id: record.id,
+        path: record.path.clone(),
+        role: record.role,
+        state: State::Alarm,
+        files: 0,
+        dirs: 0,
+        bytes: 0,
+        need_files: 0,
+        need_bytes: 0,
+        peers: Vec::new(),
+        conflicts: Vec::new(),
+        problems: Vec::new(),
+        notices: Vec::new(),
+        alarm: Some(Alarm { reason, todo }),
+        transfers: Vec::new(),
+    }
+}
+
+/// The status of a share whose owner has not said anything yet.
+pub(super) fn starting(record: &ShareRecord) -> ShareStatus {
+    ShareStatus {
+        state: State::Syncing,
+        alarm: None,
+        ..broken(record, "")
+    }
+}
+
+/// The status of a folder that waits for its pairing.
+pub(super) fn waiting(pending: &Pending) -> ShareStatus {
+    let record = ShareRecord {
+        id: ShareId([0; 32]),
+        path: pending.dir.clone(),
+        role: Role::ReadWrite,
+        paused: false,
+        invitation: None,
+        pairing: None,
+        members: Vec::new(),
+        tickets: Vec::new(),
+    };
+    ShareStatus {
+        state: State::Offline,
+        alarm: None,
+        notices: vec![format!("waiting for {} to pair", pending.peer)],
+        ..broken(&record, "")
+    }
+}

@@ -1,0 +1,448 @@
+//! The running left of one device: its shares, its network, and what one can ask of it.
+
+mod address;
+mod enter;
+mod keeper;
+mod pair;
+mod wait;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded, unbounded};
+use left_core::message::{Nonce, Role, ShareId};
+use tokio::runtime::Runtime;
+use tokio::sync::broadcast;
+
+use super::ask::Msg;
+use super::gate::Door;
+use super::handle::{
+    Daemon, DaemonEvent, Options, ShareInfo, ShareStatus, Status, SyncInfo, TicketInfo, UserError,
+    VerifyReport, WaitResult,
+};
+use super::members::Members;
+use super::pairing::Pairings;
+use super::snapshot::{Board, split_todo};
+use crate::home::{Home, Lock, ShareRecord, clean, lock_share, read_share};
+use crate::net::{DeviceKey, Introduction, Net, NetConfig, NetEvent};
+use address::{advertised, listen_addrs};
+use enter::remove_marker;
+use keeper::{Keeper, starting, waiting};
+
+/// How long `status` waits for shares to say how they are.
+const REFRESH: Duration = Duration::from_millis(300);
+/// Events kept for a slow reader.
+const EVENTS: usize = 4096;
+
+type Routes = Arc<Mutex<HashMap<ShareId, Sender<Msg>>>>;
+
+/// A share with its owner thread.
+struct Running {
+    tx: Sender<Msg>,
+    thread: JoinHandle<()>,
+    members: Members,
+    board: Arc<Board>,
+    path: PathBuf,
+}
+
+/// See the module's text.
+pub(super) struct Device {
+    home: Home,
+    _lock: Lock,
+    options: Options,
+    net: Option<Arc<Net>>,
+    door: Arc<Door>,
+    shares: Mutex<HashMap<ShareId, Running>>,
+    routes: Routes,
+    events: broadcast::Sender<DaemonEvent>,
+    stopped: AtomicBool,
+    me: Weak<Device>,
+    /// Dropped last: everything above runs on it.
+    runtime: Mutex<Option<Runtime>>,
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn failed(what: &str, why: impl std::fmt::Display) -> UserError {
+    UserError::new(what, why, "")
+}
+
+/// Starts the left of this device; no share runs yet.
+pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError> {
+    let home_lock = home.lock()?;
+    let what = "cannot start";
+    let key = super::load_key(&home)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("left-net")
+        .enable_all()
+        .build()
+        .map_err(|e| failed(what, e))?;
+    let (events, _) = broadcast::channel(EVENTS);
+    let mut instance: Nonce = [0; 16];
+    aws_lc_rs::rand::fill(&mut instance).map_err(|_| failed(what, "no random numbers"))?;
+    let pairings = Arc::new(Pairings::default());
+    let door = Arc::new(Door {
+        device: key.id(),
+        me: Mutex::new(Introduction {
+            instance,
+            name: options.name.clone(),
+            addresses: Vec::new(),
+        }),
+        shares: Mutex::default(),
+        sessions: Mutex::default(),
+        pairings,
+        events: events.clone(),
+        closing: AtomicBool::new(false),
+    });
+    let routes = Routes::default();
+    let net = match options.offline {
+        true => None,
+        false => Some(start_net(&options, key, &runtime, &door, &routes)?),
+    };
+    if let Some(net) = &net {
+        lock(&door.me).addresses = advertised(&options, net.local_addrs());
+    }
+    let device = Arc::new_cyclic(|me| Device {
+        home,
+        _lock: home_lock,
+        options,
+        net,
+        door,
+        shares: Mutex::default(),
+        routes,
+        events,
+        stopped: AtomicBool::new(false),
+        me: Weak::clone(me),
+        runtime: Mutex::new(Some(runtime)),
+    });
+    let weak = Arc::downgrade(&device);
+    device
+        .door
+        .pairings
+        .on_done(Box::new(move |pending, share, peer, from| {
+            let device = weak
+                .upgrade()
+                .ok_or_else(|| failed("cannot pair", "left is stopping"))?;
+            device.paired(pending, share, peer, from)
+        }));
+    Ok(device)
+}
+
+fn start_net(
+    options: &Options,
+    key: DeviceKey,
+    runtime: &Runtime,
+    door: &Arc<Door>,
+    routes: &Routes,
+) -> Result<Arc<Net>, UserError> {
+    let listen = listen_addrs(&options.listen)?;
+    let config = NetConfig::new(Arc::new(key), listen, runtime.handle().clone());
+    let routes = routes.clone();
+    let net = Net::start(config, door.clone(), move |event| {
+        let (share, msg) = match event {
+            NetEvent::Control(lane) => (lane.info.share, Msg::Control(lane)),
+            NetEvent::Data(lane) => (lane.share, Msg::Data(lane)),
+        };
+        if let Some(tx) = lock(&routes).get(&share) {
+            // The share stops just now: the lane closes with the message.
+            let _ = tx.send(msg);
+        }
+    });
+    let net = net.map_err(|e| {
+        let text = e.to_string();
+        let (why, todo) = split_todo(&text);
+        UserError::new("cannot listen for peers", why, todo)
+    })?;
+    Ok(Arc::new(net))
+}
+
+impl Device {
+    /// The running or recorded share of a folder.
+    fn record_of(&self, dir: &Path) -> Result<Members, UserError> {
+        let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
+        if let Some(running) = lock(&self.shares).values().find(|r| r.path == dir) {
+            return Ok(running.members.clone());
+        }
+        match self.home.shares()?.into_iter().find(|r| r.path == dir) {
+            Some(record) => Ok(Members::new(self.home.clone(), record)),
+            None => Err(UserError::new(
+                format!("{} is not a share of this device", clean(&dir)),
+                "left does not know it",
+                format!(
+                    "run `left share {}` to make it one, or `left status` to see them all",
+                    clean(&dir)
+                ),
+            )),
+        }
+    }
+
+    fn send(&self, dir: &Path, msg: Msg) -> Result<(), UserError> {
+        let members = self.record_of(dir)?;
+        let shares = lock(&self.shares);
+        match shares.get(&members.id()) {
+            Some(running) => running
+                .tx
+                .send(msg)
+                .map_err(|_| failed("cannot reach the share", "it stops just now")),
+            None => Err(UserError::new(
+                format!("{} does not run", clean(dir)),
+                "no left works on it now",
+                "start it with `left up`",
+            )),
+        }
+    }
+
+    /// Runs a share, unless it runs.
+    fn run(
+        &self,
+        record: ShareRecord,
+        joined: Option<Sender<Result<(), String>>>,
+        must: bool,
+    ) -> Result<(), UserError> {
+        let mut shares = lock(&self.shares);
+        if shares.contains_key(&record.id) {
+            return Ok(());
+        }
+        let share_lock = match lock_share(&record.path) {
+            Ok(lock) => Some(lock),
+            Err(error) if must => return Err(error),
+            Err(_) => None,
+        };
+        let (id, path) = (record.id, record.path.clone());
+        let members = Members::new(self.home.clone(), record);
+        lock(&self.door.shares).insert(id, members.clone());
+        let (tx, rx) = unbounded();
+        lock(&self.routes).insert(id, tx.clone());
+        let board = Arc::new(Board::default());
+        let keeper = Keeper {
+            device: self.door.device,
+            path: path.clone(),
+            members: members.clone(),
+            door: self.door.clone(),
+            net: self.net.clone(),
+            events: self.events.clone(),
+            board: board.clone(),
+            joined,
+            share_lock,
+        };
+        let own = tx.clone();
+        let thread = std::thread::Builder::new()
+            .name("left-share".into())
+            .spawn(move || keeper.keep(&own, &rx))
+            .map_err(|e| failed("cannot run the share", e))?;
+        shares.insert(
+            id,
+            Running {
+                tx,
+                thread,
+                members,
+                board,
+                path,
+            },
+        );
+        Ok(())
+    }
+
+    fn info(&self, record: &ShareRecord, new: bool) -> ShareInfo {
+        let info = ShareInfo {
+            id: record.id,
+            path: record.path.clone(),
+            role: record.role,
+            new,
+        };
+        let _ = self.events.send(DaemonEvent::ShareStarted(info.clone()));
+        info
+    }
+
+    /// Has every share put its state on its board, as far as it is not busy.
+    fn refresh(&self) {
+        let asked: Vec<_> = lock(&self.shares)
+            .values()
+            .filter_map(|r| {
+                let (reply, done) = bounded(1);
+                r.tx.send(Msg::Publish(reply)).ok()?;
+                Some(done)
+            })
+            .collect();
+        let until = Instant::now() + REFRESH;
+        for done in asked {
+            // A busy share's last state will do.
+            let _ = done.recv_deadline(until);
+        }
+    }
+
+    fn ids(&self, dir: Option<&Path>) -> Result<Vec<ShareId>, UserError> {
+        match dir {
+            Some(dir) => Ok(vec![self.record_of(dir)?.id()]),
+            None => {
+                let shares = lock(&self.shares);
+                let mut all: Vec<_> = shares.iter().map(|(id, r)| (r.path.clone(), *id)).collect();
+                all.sort();
+                Ok(all.into_iter().map(|(_, id)| id).collect())
+            }
+        }
+    }
+
+    fn stop_share(&self, id: ShareId) {
+        let running = lock(&self.shares).remove(&id);
+        lock(&self.routes).remove(&id);
+        lock(&self.door.shares).remove(&id);
+        if let Some(running) = running {
+            let _ = running.tx.send(Msg::Stop);
+            if running.thread.join().is_err() {
+                tracing::error!("the thread of a share ended in a panic");
+            }
+        }
+    }
+}
+
+impl Daemon for Device {
+    fn share(&self, dir: &Path) -> Result<ShareInfo, UserError> {
+        let dir = self.home.prepare_folder(dir)?;
+        let (record, new) = self.adopt(&dir, Self::new_id()?)?;
+        self.run(record.clone(), None, true)?;
+        Ok(self.info(&record, new))
+    }
+
+    fn ticket(&self, dir: &Path, role: Role, expires: Duration) -> Result<TicketInfo, UserError> {
+        let members = self.record_of(dir)?;
+        let info = self.make_ticket(&members, role, expires)?;
+        Ok(info)
+    }
+
+    fn join(&self, ticket: &str, dir: &Path) -> Result<ShareInfo, UserError> {
+        self.enter(ticket, dir)
+    }
+
+    fn sync(&self, dir: &Path, peer: &str, code: Option<&str>) -> Result<SyncInfo, UserError> {
+        self.pair(dir, peer, code)
+    }
+
+    fn run_all(&self) -> Result<Vec<ShareInfo>, UserError> {
+        let mut all = Vec::new();
+        for record in self.home.shares()? {
+            self.run(record.clone(), None, false)?;
+            all.push(self.info(&record, false));
+        }
+        Ok(all)
+    }
+
+    fn status(&self) -> Status {
+        self.refresh();
+        let shares = lock(&self.shares);
+        let mut all: Vec<ShareStatus> = shares
+            .values()
+            .map(|r| {
+                r.board
+                    .read()
+                    .unwrap_or_else(|| starting(&r.members.record()))
+            })
+            .collect();
+        drop(shares);
+        for pending in self.door.pairings.waiting() {
+            if pending.share.is_none() {
+                all.push(waiting(&pending));
+            }
+        }
+        all.sort_by(|a, b| a.path.cmp(&b.path));
+        let listen = self
+            .net
+            .iter()
+            .flat_map(|n| n.local_addrs())
+            .map(ToString::to_string);
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: Some(std::process::id()),
+            device: Some(self.door.device),
+            name: self.options.name.clone(),
+            listen: listen.collect(),
+            shares: all,
+        }
+    }
+
+    fn wait(&self, dir: Option<&Path>, timeout: Duration) -> Result<WaitResult, UserError> {
+        let deadline = Instant::now() + timeout;
+        let mut missing = Vec::new();
+        for id in self.ids(dir)? {
+            missing.extend(self.wait_one(id, deadline)?);
+        }
+        Ok(WaitResult {
+            in_sync: missing.is_empty(),
+            missing,
+        })
+    }
+
+    fn verify(&self, dir: Option<&Path>) -> Result<VerifyReport, UserError> {
+        let mut report = VerifyReport::default();
+        for id in self.ids(dir)? {
+            let shares = lock(&self.shares);
+            let Some(r) = shares.get(&id) else { continue };
+            let (path, tx, board) = (r.path.clone(), r.tx.clone(), r.board.clone());
+            drop(shares);
+            super::verify::verify(&path, &tx, &board, &mut report)?;
+        }
+        Ok(report)
+    }
+
+    fn resume(&self, dir: &Path, accept_deletions: bool) -> Result<(), UserError> {
+        self.record_of(dir)?.update(|r| r.paused = false)?;
+        self.send(dir, Msg::Resume { accept_deletions })
+    }
+
+    fn pause(&self, dir: &Path) -> Result<(), UserError> {
+        self.record_of(dir)?.update(|r| r.paused = true)?;
+        self.send(dir, Msg::Pause(true))
+    }
+
+    fn leave(&self, dir: &Path) -> Result<(), UserError> {
+        let members = self.record_of(dir)?;
+        let record = members.record();
+        self.stop_share(record.id);
+        self.door.pairings.remove(&record.path);
+        // Taken so that no other process works on the folder while its .left goes.
+        let share_lock = if read_share(&record.path).is_ok() {
+            Some(lock_share(&record.path)?)
+        } else {
+            None
+        };
+        self.home.forget_share(record.id)?;
+        if read_share(&record.path).is_ok_and(|m| m.id == record.id) {
+            remove_marker(&record.path)?;
+        }
+        drop(share_lock);
+        Ok(())
+    }
+
+    fn events(&self) -> broadcast::Receiver<DaemonEvent> {
+        self.events.subscribe()
+    }
+
+    fn stop(&self) {
+        if self.stopped.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.door.closing.store(true, Ordering::Relaxed);
+        let _ = self.events.send(DaemonEvent::Stopping);
+        let ids: Vec<ShareId> = lock(&self.shares).keys().copied().collect();
+        for id in ids {
+            self.stop_share(id);
+        }
+        if let Some(runtime) = lock(&self.runtime).take() {
+            // Lets the lanes say good-bye.
+            runtime.shutdown_timeout(Duration::from_millis(300));
+        }
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,182 @@
+//! The owner and its connections.
+
+use std::time::Instant;
+
+use left_core::engine::Event;
+use left_core::index::IndexError;
+use left_core::message::{Control, Member, Nonce, Role};
+use left_core::version::DeviceId;
+
+use super::super::adapt;
+use super::super::handle::DaemonEvent;
+use super::super::links::Settled;
+use super::Owner;
+use crate::net::{ControlLane, DataLane, DialError, LaneEvent};
+
+impl Owner {
+    pub(super) fn dial(&mut self) {
+        let record = self.setup.members.record();
+        self.next_dial = self.links.dial(&record, Instant::now());
+    }
+
+    pub(super) fn dialed(
+        &mut self,
+        peer: DeviceId,
+        result: Result<ControlLane, DialError>,
+    ) -> Result<(), IndexError> {
+        let outcome = match result {
+            Ok(lane) => {
+                let role = lane.info.dialer_role;
+                let joined = self.setup.members.update(|record| {
+                    record.invitation = None;
+                    record.role = role;
+                });
+                if let Err(error) = joined {
+                    tracing::error!("{error}");
+                }
+                self.add_lane(lane)?;
+                Ok(())
+            }
+            Err(error) => {
+                self.links.dial_failed(peer, error.to_string());
+                match error {
+                    DialError::Refused(_)
+                    | DialError::WrongKey { .. }
+                    | DialError::Protocol { .. } => Err(error.to_string()),
+                    // Not there (yet): tried again.
+                    _ => {
+                        self.dial();
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        if let Some(joined) = self.setup.joined.take() {
+            let _ = joined.send(outcome);
+        }
+        self.dial();
+        Ok(())
+    }
+
+    pub(super) fn add_lane(&mut self, lane: ControlLane) -> Result<(), IndexError> {
+        let info = lane.info.clone();
+        let members = &self.setup.members;
+        // We decide what a peer may do; one we dialed and do not know invited us.
+        let role = members.role_of(info.peer).unwrap_or(Role::ReadWrite);
+        if let Err(error) = members.meet(info.peer, role, &info.name, &info.addresses) {
+            tracing::error!("{error}");
+        }
+        let Settled::Up { peer, replaced } = self.links.add(lane, role) else {
+            return Ok(());
+        };
+        if replaced {
+            self.fetcher.drop_peer(peer);
+            self.handle(Event::PeerDown { peer })?;
+        }
+        tracing::info!(peer = %peer.short(), name = info.name, address = %info.remote, "connected");
+        let _ = self.setup.events.send(DaemonEvent::PeerConnected {
+            share: self.setup.path.clone(),
+            device: peer,
+            name: info.name.clone(),
+            address: info.remote.to_string(),
+        });
+        self.fetcher.add_peer(peer);
+        self.handle(Event::PeerUp { peer, role })?;
+        for lane in self.links.take_early(info.session) {
+            self.add_data(lane);
+        }
+        self.tell_members(None);
+        Ok(())
+    }
+
+    /// Tells all connected peers (or but the one it came from) who is a member.
+    pub(super) fn tell_members(&mut self, but: Option<DeviceId>) {
+        let me = self.setup.door.introduction();
+        let all = self
+            .setup
+            .members
+            .to_tell(self.setup.device, &me.name, &me.addresses);
+        for peer in self.links.peers() {
+            if Some(peer) != but {
+                self.links.send(peer, Control::Members(all.clone()));
+            }
+        }
+    }
+
+    pub(super) fn add_data(&mut self, lane: DataLane) {
+        let Some(lane) = self.links.add_data(lane) else {
+            return;
+        };
+        let tx = self.tx.clone();
+        if lane.we_serve {
+            adapt::spawn_server(lane, self.source.clone(), tx);
+        } else {
+            adapt::add_lane(&self.fetcher, lane, tx);
+        }
+    }
+
+    pub(super) fn lane(
+        &mut self,
+        peer: DeviceId,
+        session: Nonce,
+        event: LaneEvent,
+    ) -> Result<(), IndexError> {
+        let current = self
+            .links
+            .link(peer)
+            .is_some_and(|l| l.info.session == session);
+        match event {
+            LaneEvent::Message(_) | LaneEvent::SendReady if !current => Ok(()),
+            LaneEvent::Message(incoming) => match incoming.take() {
+                Control::Members(told) => {
+                    self.heard(peer, &told);
+                    Ok(())
+                }
+                message => self.handle(Event::Message { peer, message }),
+            },
+            LaneEvent::SendReady => {
+                let sent = self.links.send_ready(peer);
+                self.sent(peer, sent);
+                self.handle(Event::Tick)
+            }
+            LaneEvent::Closed(end) => {
+                if self.links.ended(peer, session) {
+                    self.lost(peer, &end.to_string());
+                    self.handle(Event::PeerDown { peer })?;
+                    self.dial();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn lost(&mut self, peer: DeviceId, why: &str) {
+        tracing::info!(peer = %peer.short(), "connection lost: {why}");
+        self.fetcher.drop_peer(peer);
+        self.queue.push_back(Event::PeerDown { peer });
+        let record = self.setup.members.record();
+        let name = record.members.iter().find(|m| m.device == peer);
+        let _ = self.setup.events.send(DaemonEvent::PeerLost {
+            share: self.setup.path.clone(),
+            device: peer,
+            name: name.map(|m| m.name.clone()).unwrap_or_default(),
+            why: why.to_owned(),
+        });
+        self.next_dial = Some(Instant::now());
+    }
+
+    pub(super) fn heard(&mut self, from: DeviceId, told: &[Member]) {
+        let members = &self.setup.members;
+        if members.role_of(from) != Some(Role::ReadWrite) {
+            return;
+        }
+        match members.hear(self.setup.device, from, told) {
+            Ok(true) => {
+                self.tell_members(Some(from));
+                self.dial();
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+}

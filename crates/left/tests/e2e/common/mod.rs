@@ -1,0 +1,24 @@
+//! What all of these tests are made of: devices, trees, and bytes that are the same every time.
+
+mod device;
+mod files;
+mod small;
+mod tree;
+
+pub use device::{Device, World, left, until};
+pub use files::{bytes, fill, overwrite, write};
+pub use small::Small;
+pub use tree::{assert_same, assert_tree, snapshot};
+
+/// Waits on every device, twice around, so that what one passes on to the next has arrived too;
+/// then all folders must be equal.
+pub fn settle(devices: &[&Device]) {
+    for _ in 0..2 {
+        for device in devices {
+            device.wait();
+        }
+    }
+    for pair in devices.windows(2) {
+        assert_same(&pair[0].share, &pair[1].share);
+    }
+}
