@@ -1,8 +1,8 @@
 //! The rules of synchronising, pure: no file, socket, clock, thread, async or database.
 //!
 //! Floors, lowest first; a module imports only from lower ones:
-//! [`path`] · [`content`] · [`chunker`] · [`version`] · [`entry`] · [`ignore`] · [`message`] ·
-//! [`index`] · [`diff`] · [`conflict`] · [`reconcile`] · [`safety`] · [`plan`] · [`session`] ·
+//! [`path`] · [`content`] · [`chunker`] · [`version`] · [`entry`] · [`ignore`] · [`index`] ·
+//! [`message`] · [`ticket`] · [`diff`] · [`conflict`] · [`reconcile`] · [`safety`] · [`plan`] · [`session`] ·
 //! [`engine`].
 
 pub mod chunker;

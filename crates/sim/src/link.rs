@@ -157,36 +157,36 @@ impl World {
     pub(crate) fn link_happens(&mut self, what: Happening) {
         match what {
             Happening::Connect(link) => self.connect(link),
-            Happening::LinkUp(Side { link, side, life }) => {
-                if self.links[link].life == life && self.links[link].connected {
-                    self.links[link].up[side] = true;
-                    let (device, peer) = self.sides(link, side);
-                    let (peer, role) = (self.devices[peer].id, self.devices[peer].role);
-                    self.step(device, Event::PeerUp { peer, role });
-                }
+            Happening::LinkUp(at) if self.is_life(at) && self.links[at.link].connected => {
+                self.links[at.link].up[at.side] = true;
+                let (device, peer) = self.sides(at.link, at.side);
+                let (peer, role) = (self.devices[peer].id, self.devices[peer].role);
+                self.step(device, Event::PeerUp { peer, role });
             }
-            Happening::LinkDown(Side { link, side, life }) => {
-                if self.links[link].life == life && self.links[link].up[side] {
-                    self.links[link].up[side] = false;
-                    let (device, peer) = self.sides(link, side);
-                    let peer = self.devices[peer].id;
-                    self.step(device, Event::PeerDown { peer });
-                }
+            Happening::LinkDown(at) if self.is_up(at) => {
+                self.links[at.link].up[at.side] = false;
+                let (device, peer) = self.sides(at.link, at.side);
+                let peer = self.devices[peer].id;
+                self.step(device, Event::PeerDown { peer });
             }
-            Happening::Deliver(Side { link, side, life }, message) => {
-                if self.links[link].life == life && self.links[link].up[side] {
-                    self.deliver(link, side, *message);
-                }
+            Happening::Deliver(at, message) if self.is_up(at) => {
+                self.deliver(at.link, at.side, *message);
             }
-            Happening::SendReady(Side { link, side, life }) => {
-                if self.links[link].life == life && self.links[link].up[side] {
-                    let (device, peer) = self.sides(link, side);
-                    let peer = self.devices[peer].id;
-                    self.step(device, Event::SendReady { peer });
-                }
+            Happening::SendReady(at) if self.is_up(at) => {
+                let (device, peer) = self.sides(at.link, at.side);
+                let peer = self.devices[peer].id;
+                self.step(device, Event::SendReady { peer });
             }
             _ => {}
         }
+    }
+
+    fn is_life(&self, at: Side) -> bool {
+        self.links[at.link].life == at.life
+    }
+
+    fn is_up(&self, at: Side) -> bool {
+        self.is_life(at) && self.links[at.link].up[at.side]
     }
 
     /// The device at a side and the one at the other side.

@@ -84,7 +84,9 @@ fn trees_become_equal_in_an_order_that_works() {
             // The one who made the edits did not have to change anything.
             assert_eq!(want, *s.world.devices[0].disk.tree(), "seed {seed}");
         }
-        let failed = s.world.stats.ops.keys().find(|k| !k.ends_with(": ok"));
+        // A folder may have to wait for the deletion of a file that is being copied.
+        let fine = |k: &&String| k.ends_with(": ok") || *k == "remove: not empty";
+        let failed = s.world.stats.ops.keys().find(|k| !fine(k));
         assert_eq!(failed, None, "seed {seed}: {:?}", s.world.stats.ops);
     }
 }

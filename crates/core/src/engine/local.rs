@@ -46,10 +46,6 @@ impl Engine {
                 .as_ref()
                 .is_some_and(|r| r.entry.node.kind() == Kind::Dir);
             if was_dir && !matches!(seen, Seen::Dir(_)) {
-                // What operations under way put below went with it, and nothing will tell of that:
-                // our index does not know of it yet.
-                let below = self.busy.keys().filter(|p| p.is_below(&path));
-                self.look_again.extend(below.cloned());
                 gone_dirs.push(path.clone());
             }
             if seen == Seen::Absent {
@@ -82,13 +78,26 @@ impl Engine {
         }
         self.commit(txn, &[], index)?;
         for dir in gone_dirs {
-            // What our index learnt of since the look that showed the folder gone.
-            let below = index.live_below(&dir, None, MAX_BELOW)?;
-            rescan.extend(below.into_iter().map(|(p, _)| p));
+            self.look_below(&dir, index, &mut rescan)?;
         }
         if !rescan.is_empty() {
             out.push(Effect::Rescan(rescan));
         }
+        Ok(())
+    }
+
+    /// A folder went away: what operations put below it since that was seen, or are putting there
+    /// now, went with it, and nothing tells of that by itself.
+    fn look_below(
+        &mut self,
+        dir: &RelPath,
+        index: &dyn Index,
+        rescan: &mut Vec<RelPath>,
+    ) -> Result<(), IndexError> {
+        let busy = self.busy.keys().filter(|p| p.is_below(dir));
+        self.look_again.extend(busy.cloned());
+        let known = index.live_below(dir, None, MAX_BELOW)?;
+        rescan.extend(known.into_iter().map(|(p, _)| p));
         Ok(())
     }
 

@@ -1,9 +1,12 @@
 //! One share's engine: `step(now, event, index) -> effects`. It only dispatches; what an event
 //! means stands in the files beside this one: [`local`](self) (the disk was looked at), `peers`
-//! (messages), `work` (what to do next), `results` (what came of it), `wait` (is all equal?).
+//! (messages), `work` (what to do next), `make` (how), `results` (what came of it), `wait` (is all
+//! equal?).
 
 mod event;
+mod hope;
 mod local;
+mod make;
 mod peers;
 mod results;
 mod wait;

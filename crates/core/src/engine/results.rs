@@ -1,5 +1,7 @@
 //! What came of fetches and operations: entries are committed, failures tried again.
 
+use std::collections::HashSet;
+
 use super::work::{Job, Retry};
 use super::{Effect, Engine, Now, Report};
 use crate::conflict::copy_entry;
@@ -8,6 +10,7 @@ use crate::entry::{Entry, Kind, Node, Record};
 use crate::index::{Index, IndexError, Txn};
 use crate::path::RelPath;
 use crate::plan::{FetchError, Op, OpDone, OpError, OpId, StageName};
+use crate::version::DeviceId;
 
 /// Waiting after a failure that may be gone in a moment.
 const RETRY_MS: u64 = 1000;
@@ -96,24 +99,24 @@ impl Engine {
         index: &mut dyn Index,
         out: &mut Vec<Effect>,
     ) -> Result<(), IndexError> {
-        let mut txn = Txn::default();
-        let mut from = Vec::new();
+        let mut puts = Puts::default();
         for (id, result) in results {
             let Some(job) = self.release(id, out) else {
                 continue;
             };
             match result {
-                Ok(done) => self.op_done(now, job, done, index, &mut txn, &mut from, out)?,
+                Ok(done) => self.op_done(now, job, done, index, &mut puts, out)?,
                 Err(error) => {
                     let path = job.path.clone();
                     // What is decided now must see what was done before.
-                    self.commit(std::mem::take(&mut txn), &std::mem::take(&mut from), index)?;
+                    let done = std::mem::take(&mut puts);
+                    self.commit(done.txn, &done.from, index)?;
                     self.op_failed(now, &job, error, index, out)?;
                     debug_assert!(!self.busy.contains_key(&path));
                 }
             }
         }
-        self.commit(txn, &from, index)
+        self.commit(puts.txn, &puts.from, index)
     }
 
     fn op_done(
@@ -122,8 +125,7 @@ impl Engine {
         job: Job,
         done: OpDone,
         index: &dyn Index,
-        txn: &mut Txn,
-        from: &mut Vec<Vec<crate::version::DeviceId>>,
+        puts: &mut Puts,
         out: &mut Vec<Effect>,
     ) -> Result<(), IndexError> {
         if let (Some((copy, stat)), Some(ours)) = (done.loser, &job.ours) {
@@ -142,21 +144,21 @@ impl Engine {
                     entry = edit(Some(&old), entry.node, None, &author).entry;
                 }
             }
-            let entry = self.settle(&copy, entry, index, txn)?;
+            let entry = self.settle(&copy, entry, index, &mut puts.txn)?;
             let stat = Some(stat);
-            put(txn, from, copy, Record { entry, stat }, vec![]);
+            puts.put(copy, Record { entry, stat }, vec![]);
         }
         if job.ours.as_ref().map(|r| r.entry.node.kind()) == Some(Kind::Dir)
             && job.target.node.kind() != Kind::Dir
         {
-            self.bury_below(now, &job.path, index, txn, from)?;
+            self.bury_below(now, &job.path, index, puts)?;
         }
         if let Some((old, _, gone)) = job.moved {
-            let entry = self.settle(&old, gone, index, txn)?;
-            put(txn, from, old, Record { entry, stat: None }, vec![]);
+            let entry = self.settle(&old, gone, index, &mut puts.txn)?;
+            puts.put(old, Record { entry, stat: None }, vec![]);
         }
         let announced = index.theirs(&job.path)?;
-        let entry = self.settle(&job.path, job.target, index, txn)?;
+        let entry = self.settle(&job.path, job.target, index, &mut puts.txn)?;
         let echo = announced
             .into_iter()
             .filter(|(_, e)| *e == entry)
@@ -182,7 +184,7 @@ impl Engine {
             self.fresh.push(parent);
         }
         let stat = done.stat;
-        put(txn, from, job.path, Record { entry, stat }, echo);
+        puts.put(job.path, Record { entry, stat }, echo);
         Ok(())
     }
 
@@ -194,21 +196,20 @@ impl Engine {
         now: Now,
         dir: &RelPath,
         index: &dyn Index,
-        txn: &mut Txn,
-        from: &mut Vec<Vec<crate::version::DeviceId>>,
+        puts: &mut Puts,
     ) -> Result<(), IndexError> {
         let author = self.author(now, index);
         let mut left = index.live_below(dir, None, BURY_PAGE)?;
         while let Some((last, _)) = left.last().cloned() {
             for (path, record) in left.into_iter().rev() {
-                if self.busy.contains_key(&path) || txn.put.iter().any(|(p, _)| *p == path) {
+                if self.busy.contains_key(&path) || puts.paths.contains(&path) {
                     continue;
                 }
                 self.guard.unhold(&path);
                 self.meant.remove(&path);
                 let gone = edit(Some(&record), Node::Tombstone, None, &author).entry;
-                let entry = self.settle(&path, gone, index, txn)?;
-                put(txn, from, path, Record { entry, stat: None }, vec![]);
+                let entry = self.settle(&path, gone, index, &mut puts.txn)?;
+                puts.put(path, Record { entry, stat: None }, vec![]);
             }
             left = index.live_below(dir, Some(&last), BURY_PAGE)?;
         }
@@ -398,13 +399,18 @@ impl Engine {
     }
 }
 
-fn put(
-    txn: &mut Txn,
-    from: &mut Vec<Vec<crate::version::DeviceId>>,
-    path: RelPath,
-    record: Record,
-    echo: Vec<crate::version::DeviceId>,
-) {
-    txn.put.push((path, record));
-    from.push(echo);
+/// Records to be committed, each with the peers that need not be told of it.
+#[derive(Default)]
+struct Puts {
+    txn: Txn,
+    paths: HashSet<RelPath>,
+    from: Vec<Vec<DeviceId>>,
+}
+
+impl Puts {
+    fn put(&mut self, path: RelPath, record: Record, echo: Vec<DeviceId>) {
+        self.paths.insert(path.clone());
+        self.txn.put.push((path, record));
+        self.from.push(echo);
+    }
 }

@@ -7,8 +7,7 @@
 use super::{Effect, Engine, Now};
 use crate::conflict::{copy_entry, copy_path};
 use crate::content::{ContentId, WHOLE_MAX};
-use crate::diff::edit;
-use crate::entry::{Entry, Kind, Node, Record};
+use crate::entry::{Entry, Node, Record};
 use crate::index::{Index, IndexError, Need, Txn, Walk};
 use crate::message::Role;
 use crate::path::RelPath;
@@ -19,15 +18,11 @@ use crate::version::Relation;
 /// Operations and fetches under way at most.
 const MAX_JOBS: usize = 4096;
 /// Big files (longer than [`WHOLE_MAX`]) fetched at once.
-const MAX_BIG: usize = 8;
+pub(super) const MAX_BIG: usize = 8;
 /// Needs read at a time.
-const PAGE: usize = 256;
-/// How long a new file that looks like half a rename waits for the other half.
-const HOPE_MS: u64 = 100;
-/// Files that wait for it at once.
-const MAX_HOPES: usize = 5000;
+pub(super) const PAGE: usize = 256;
 /// Files with the content wanted that are considered.
-const MAX_COPIES: usize = 8;
+pub(super) const MAX_COPIES: usize = 8;
 
 /// One path's way from need to done.
 #[derive(Debug)]
@@ -55,11 +50,11 @@ impl Job {
     }
 }
 
-fn big(node: &Node) -> Option<ContentId> {
+pub(super) fn big(node: &Node) -> Option<ContentId> {
     node.content().filter(|_| node.size() > WHOLE_MAX)
 }
 
-fn expect(ours: Option<&Record>) -> Expect {
+pub(super) fn expect(ours: Option<&Record>) -> Expect {
     match ours {
         Some(Record {
             entry,
@@ -93,7 +88,7 @@ pub(super) struct Walker {
     /// A second walk, up, for big files only, so that small ones never wait for a free place.
     big: Option<Option<RelPath>>,
     /// Start the second walk once more after this one.
-    big_again: bool,
+    pub big_again: bool,
     /// Paths that could not be started until a job under way is done.
     waiting: Vec<RelPath>,
 }
@@ -134,7 +129,7 @@ impl Walker {
         std::mem::take(&mut self.waiting)
     }
 
-    fn defer(&mut self, path: &RelPath) {
+    pub fn defer(&mut self, path: &RelPath) {
         if self.waiting.len() < MAX_WAITING {
             self.waiting.push(path.clone());
         }
@@ -151,15 +146,15 @@ impl Walker {
 
 /// What one page of needs led to.
 #[derive(Default)]
-struct Batch {
-    txn: Txn,
-    fetch: Vec<FetchItem>,
-    ops: Vec<(OpId, Op)>,
+pub(super) struct Batch {
+    pub txn: Txn,
+    pub fetch: Vec<FetchItem>,
+    pub ops: Vec<(OpId, Op)>,
 }
 
 impl Batch {
     /// Our record of a path as it will be when the page's transaction is committed.
-    fn record(&self, path: &RelPath, index: &dyn Index) -> Result<Option<Record>, IndexError> {
+    pub fn record(&self, path: &RelPath, index: &dyn Index) -> Result<Option<Record>, IndexError> {
         match self.txn.put.iter().find(|(p, _)| p == path) {
             Some((_, record)) => Ok(Some(record.clone())),
             None => index.get(path),
@@ -169,7 +164,7 @@ impl Batch {
 
 /// Which needs a walk is about.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Which {
+pub(super) enum Which {
     /// What is to be made, but big files.
     Make,
     /// Big files only.
@@ -320,7 +315,7 @@ impl Engine {
     }
 
     /// Starts what one need asks for, if it can be started now and belongs to this walk.
-    fn start(
+    pub(super) fn start(
         &mut self,
         now: Now,
         need: &Need,
@@ -421,7 +416,7 @@ impl Engine {
     }
 
     /// Where our losing bytes go; `None` when a copy of them exists (or was deleted) already.
-    fn loser_path(
+    pub(super) fn loser_path(
         &self,
         path: &RelPath,
         ours: &Entry,
@@ -443,355 +438,18 @@ impl Engine {
         Ok((!known).then_some(copy))
     }
 
-    fn start_live(
-        &mut self,
-        now: Now,
-        mut job: Job,
-        need: &Need,
-        index: &dyn Index,
-        batch: &mut Batch,
-    ) -> Result<(), IndexError> {
-        let ours_live = job.ours.as_ref().filter(|r| r.entry.node.is_live());
-        let ours_kind = ours_live.map(|r| r.entry.node.kind());
-        let kind = job.target.node.kind();
-        if ours_kind == Some(Kind::Dir)
-            && kind != Kind::Dir
-            && self.is_draining(&job.path, index)?
-        {
-            self.walker.defer(&job.path);
-            return Ok(());
-        }
-        if !self.parent_ready(now, &job.path, index, batch)? {
-            self.walker.defer(&job.path);
-            return Ok(());
-        }
-        let path = job.path.clone();
-        let node = job.target.node.clone();
-        let expect = job.expect();
-        let same = ours_live.is_some_and(|r| r.entry.node.same_bytes(&node));
-        match (kind, same) {
-            (Kind::Dir | Kind::File, true) => {
-                self.begin(job, Op::SetMeta { path, node, expect }, batch);
-            }
-            (Kind::Dir | Kind::Symlink, _) => {
-                let loser = job.loser.clone();
-                let op = Op::Place {
-                    path,
-                    node,
-                    staged: None,
-                    expect,
-                    loser,
-                };
-                self.begin(job, op, batch);
-            }
-            _ => {
-                if expect == Expect::Absent
-                    && let Some((from, record, gone)) = self.rename_source(&node, &path, index)?
-                {
-                    let op = Op::Move {
-                        from: from.clone(),
-                        expect: self::expect(Some(&record)),
-                        to: path,
-                        node,
-                    };
-                    job.moved = Some((from, record, gone));
-                    self.begin(job, op, batch);
-                    return Ok(());
-                }
-                self.start_fetch(now, job, need, index, batch)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A folder that is to be replaced still has children whose deletion is under way or needed.
-    pub(super) fn is_draining(
-        &self,
-        path: &RelPath,
-        index: &dyn Index,
-    ) -> Result<bool, IndexError> {
-        let live = !index.live_below(path, None, 1)?.is_empty();
-        Ok(live && (index.needs_below(path)? || self.busy.keys().any(|p| p.is_below(path))))
-    }
-
-    /// As a read-only member: all that our index has below a folder is others' and for them to
-    /// delete.
-    pub(super) fn is_theirs_below(
-        &self,
-        path: &RelPath,
-        index: &dyn Index,
-    ) -> Result<bool, IndexError> {
-        if self.config.role != Role::ReadOnly {
-            return Ok(false);
-        }
-        let some = index.live_below(path, None, PAGE)?;
-        let own = |r: &Record| r.entry.stamp.device == self.config.device;
-        Ok(!some.is_empty() && !some.iter().any(|(_, r)| own(r)))
-    }
-
-    /// A file of ours with the content wanted, which itself is to be deleted.
-    fn rename_source(
-        &self,
-        node: &Node,
-        path: &RelPath,
-        index: &dyn Index,
-    ) -> Result<Option<(RelPath, Record, Entry)>, IndexError> {
-        let Some(content) = node.content().filter(|_| node.size() > 0) else {
-            return Ok(None);
-        };
-        for (from, record) in index.by_content(&content, MAX_COPIES)? {
-            let in_use = self.busy.contains_key(&from) || self.sources.contains_key(&from);
-            if from == *path || in_use {
-                continue;
-            }
-            let theirs = index.theirs(&from)?;
-            let Some(theirs) = best(&theirs) else {
-                continue;
-            };
-            if let Decision::Take { target, .. } = self.decide(Some(&record.entry), theirs)
-                && !target.node.is_live()
-            {
-                return Ok(Some((from, record, target)));
-            }
-        }
-        Ok(None)
-    }
-
-    fn start_fetch(
-        &mut self,
-        now: Now,
-        mut job: Job,
-        need: &Need,
-        index: &dyn Index,
-        batch: &mut Batch,
-    ) -> Result<(), IndexError> {
-        let (Some(content), size) = (job.target.node.content(), job.target.node.size()) else {
-            return Ok(());
-        };
-        if self.full_until.is_some() {
-            return Ok(());
-        }
-        job.fetching = big(&job.target.node);
-        if let Some(content) = job.fetching {
-            if self.contents.contains(&content) {
-                self.walker.defer(&job.path);
-                return Ok(());
-            }
-            if self.contents.len() >= MAX_BIG {
-                self.walker.big_again = true;
-                return Ok(());
-            }
-        }
-        let copies: Vec<RelPath> = match size {
-            0 => Vec::new(),
-            _ => index
-                .by_content(&content, MAX_COPIES)?
-                .into_iter()
-                .map(|(p, _)| p)
-                .filter(|p| !self.busy.contains_key(p))
-                .collect(),
-        };
-        if !copies.is_empty() && self.hope_for_rename(now, &job.path, content) {
-            return Ok(());
-        }
-        let announced = need
-            .theirs
-            .iter()
-            .filter(|(_, e)| e.node.content() == Some(content));
-        let peers: Vec<_> = self.connected(announced.map(|(d, _)| d)).collect();
-        if peers.is_empty() && copies.is_empty() && size > 0 {
-            // Asked for again when a peer comes.
-            return Ok(());
-        }
-        let base = job.ours.as_ref().and_then(|r| {
-            let content = r.entry.node.content()?;
-            Some((job.path.clone(), content))
-        });
-        job.copies.clone_from(&copies);
-        let id = self.claim(job);
-        batch.fetch.push(FetchItem {
-            id,
-            path: need.path.clone(),
-            content,
-            size,
-            copies,
-            base,
-            peers,
-        });
-        Ok(())
-    }
-
-    /// A new file with bytes that we have at another path looks like a rename of which the deletion
-    /// is not told yet: left alone for a moment, once. Returns whether to wait.
-    fn hope_for_rename(&mut self, now: Now, path: &RelPath, content: ContentId) -> bool {
-        if self.retries.contains_key(path) || self.retries.len() >= MAX_HOPES {
-            // Waited already, or something went wrong here.
-            if let Some(paths) = self.hopes.get_mut(&content) {
-                paths.retain(|p| p != path);
-                if paths.is_empty() {
-                    self.hopes.remove(&content);
-                }
-            }
-            return false;
-        }
-        let at = Some(now.mono_ms + HOPE_MS);
-        self.retries.insert(path.clone(), Retry { at, attempts: 0 });
-        self.hopes.entry(content).or_default().push(path.clone());
-        true
-    }
-
-    /// A peer deleted a file of ours: new files with its bytes need not wait any longer.
-    pub(super) fn hope_fulfilled(&mut self, ours: Option<&Record>) {
-        let content = ours.and_then(|r| r.entry.node.content());
-        for path in content
-            .and_then(|c| self.hopes.remove(&c))
-            .unwrap_or_default()
-        {
-            self.retries.remove(&path);
-            self.fresh.push(path);
-        }
-    }
-
-    /// Replaces damaged files by what connected peers have. Nothing is announced: the entry stays.
-    pub(super) fn heal(
-        &mut self,
-        paths: Vec<RelPath>,
-        index: &dyn Index,
-        out: &mut Vec<Effect>,
-    ) -> Result<(), IndexError> {
-        let peers: Vec<_> = self.sessions.keys().copied().collect();
-        let mut fetch = Vec::new();
-        for path in paths {
-            let Some(record) = index.get(&path)? else {
-                continue;
-            };
-            let Some(content) = record.entry.node.content() else {
-                continue;
-            };
-            if self.busy.contains_key(&path) || self.contents.contains(&content) {
-                continue;
-            }
-            let fetching = big(&record.entry.node);
-            let size = record.entry.node.size();
-            let id = self.claim(Job {
-                path: path.clone(),
-                target: record.entry.clone(),
-                ours: Some(record),
-                loser: None,
-                moved: None,
-                fetching,
-                copies: Vec::new(),
-            });
-            fetch.push(FetchItem {
-                id,
-                path,
-                content,
-                size,
-                copies: Vec::new(),
-                base: None,
-                peers: peers.clone(),
-            });
-        }
-        if !fetch.is_empty() {
-            out.push(Effect::Fetch(fetch));
-        }
-        Ok(())
-    }
-
-    /// Whether the folder that `path` belongs in is there, or will be by an operation that comes
-    /// before; makes it where the child's existence demands it.
-    fn parent_ready(
-        &mut self,
-        now: Now,
-        path: &RelPath,
-        index: &dyn Index,
-        batch: &mut Batch,
-    ) -> Result<bool, IndexError> {
-        let Some(parent) = path.parent() else {
-            return Ok(true);
-        };
-        if let Some(id) = self.busy.get(&parent) {
-            let target = self.jobs.get(id).map(|j| j.target.node.kind());
-            return Ok(target == Some(Kind::Dir));
-        }
-        let record = batch.record(&parent, index)?;
-        if record
-            .as_ref()
-            .is_some_and(|r| r.entry.node.kind() == Kind::Dir)
-        {
-            return Ok(true);
-        }
-        if self.is_waiting(&parent) {
-            return Ok(false);
-        }
-        let theirs = index.theirs(&parent)?;
-        if let Some(theirs) = best(&theirs)
-            && let Decision::Take { target, .. } =
-                self.decide(record.as_ref().map(|r| &r.entry), theirs)
-            && target.node.kind() == Kind::Dir
-        {
-            let need = Need {
-                path: parent.clone(),
-                theirs: index.theirs(&parent)?,
-            };
-            self.start(now, &need, Which::Any, index, batch)?;
-            return Ok(self.busy.contains_key(&parent));
-        }
-        let theirs = record.as_ref().map(|r| r.entry.stamp.device) != Some(self.config.device);
-        if self.config.role == Role::ReadOnly && theirs {
-            // Those whose edits count make the folder again, or take back what is in it.
-            return Ok(false);
-        }
-        if !self.parent_ready(now, &parent, index, batch)? {
-            return Ok(false);
-        }
-        // Somebody deleted or replaced the folder while somebody else put something into it: what
-        // is in it must stay reachable, so the folder is made again.
-        let node = Node::Dir { mode: 0o755 };
-        let target = edit(
-            record.as_ref(),
-            node.clone(),
-            None,
-            &self.author(now, index),
-        )
-        .entry;
-        let live = record.as_ref().filter(|r| r.entry.node.is_live());
-        let loser = match live {
-            Some(r) => self.loser_path(&parent, &r.entry, index)?,
-            None => None,
-        };
-        let op = Op::Place {
-            path: parent.clone(),
-            node,
-            staged: None,
-            expect: expect(record.as_ref()),
-            loser: loser.clone(),
-        };
-        let job = Job {
-            path: parent,
-            target,
-            ours: record,
-            loser,
-            moved: None,
-            fetching: None,
-            copies: Vec::new(),
-        };
-        self.begin(job, op, batch);
-        Ok(true)
-    }
-
     /// A path whose last try failed is left alone until it is due.
-    fn is_waiting(&self, path: &RelPath) -> bool {
+    pub(super) fn is_waiting(&self, path: &RelPath) -> bool {
         self.retries.get(path).is_some_and(|r| r.at.is_some())
     }
 
-    fn begin(&mut self, job: Job, op: Op, batch: &mut Batch) {
+    pub(super) fn begin(&mut self, job: Job, op: Op, batch: &mut Batch) {
         let id = self.claim(job);
         batch.ops.push((id, op));
     }
 
     /// Makes a job's paths busy.
-    fn claim(&mut self, job: Job) -> OpId {
+    pub(super) fn claim(&mut self, job: Job) -> OpId {
         let id = OpId(self.next_op);
         self.next_op += 1;
         self.busy.insert(job.path.clone(), id);

@@ -26,7 +26,7 @@ pub(super) fn to_wire(offer: &Offer) -> proto::Offer {
 pub(super) fn from_wire(wire: proto::Offer) -> Result<Offer, DecodeError> {
     let bad = |what: &str| DecodeError(format!("offer: {what}"));
     let id = |bytes: Vec<u8>| <[u8; 32]>::try_from(bytes).map(ContentId).ok();
-    if wire.segments.len() % SEGMENT_LEN != 0
+    if !wire.segments.len().is_multiple_of(SEGMENT_LEN)
         || wire.segments.len() / SEGMENT_LEN > MAX_OFFER_SEGMENTS
     {
         return Err(bad("the list of segments has a wrong length"));

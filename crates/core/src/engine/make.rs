@@ -1,0 +1,332 @@
+//! How a path comes to be what it should be: by a fetch, a rename, a new folder or new metadata, each
+//! after the folder it belongs in.
+
+use super::work::{Batch, Job, MAX_BIG, MAX_COPIES, PAGE, Which, big, expect};
+use super::{Effect, Engine, Now};
+use crate::diff::edit;
+use crate::entry::{Entry, Kind, Node, Record};
+use crate::index::{Index, IndexError, Need};
+use crate::message::Role;
+use crate::path::RelPath;
+use crate::plan::{Expect, FetchItem, Op};
+use crate::reconcile::{Decision, best};
+
+impl Engine {
+    pub(super) fn start_live(
+        &mut self,
+        now: Now,
+        mut job: Job,
+        need: &Need,
+        index: &dyn Index,
+        batch: &mut Batch,
+    ) -> Result<(), IndexError> {
+        let ours_live = job.ours.as_ref().filter(|r| r.entry.node.is_live());
+        let ours_kind = ours_live.map(|r| r.entry.node.kind());
+        let kind = job.target.node.kind();
+        if ours_kind == Some(Kind::Dir)
+            && kind != Kind::Dir
+            && self.is_draining(&job.path, index)?
+        {
+            self.walker.defer(&job.path);
+            return Ok(());
+        }
+        if !self.parent_ready(now, &job.path, index, batch)? {
+            self.walker.defer(&job.path);
+            return Ok(());
+        }
+        let path = job.path.clone();
+        let node = job.target.node.clone();
+        let expect = job.expect();
+        let same = ours_live.is_some_and(|r| r.entry.node.same_bytes(&node));
+        match (kind, same) {
+            (Kind::Dir | Kind::File, true) => {
+                self.begin(job, Op::SetMeta { path, node, expect }, batch);
+            }
+            (Kind::Dir | Kind::Symlink, _) => {
+                let loser = job.loser.clone();
+                let op = Op::Place {
+                    path,
+                    node,
+                    staged: None,
+                    expect,
+                    loser,
+                };
+                self.begin(job, op, batch);
+            }
+            _ => {
+                if expect == Expect::Absent
+                    && let Some((from, record, gone)) = self.rename_source(&node, &path, index)?
+                {
+                    let op = Op::Move {
+                        from: from.clone(),
+                        expect: super::work::expect(Some(&record)),
+                        to: path,
+                        node,
+                    };
+                    job.moved = Some((from, record, gone));
+                    self.begin(job, op, batch);
+                    return Ok(());
+                }
+                self.start_fetch(now, job, need, index, batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A folder that is to be replaced still has children whose deletion is under way or needed.
+    pub(super) fn is_draining(
+        &self,
+        path: &RelPath,
+        index: &dyn Index,
+    ) -> Result<bool, IndexError> {
+        let live = !index.live_below(path, None, 1)?.is_empty();
+        Ok(live && (index.needs_below(path)? || self.busy.keys().any(|p| p.is_below(path))))
+    }
+
+    /// As a read-only member: all that our index has below a folder is others' and for them to
+    /// delete.
+    pub(super) fn is_theirs_below(
+        &self,
+        path: &RelPath,
+        index: &dyn Index,
+    ) -> Result<bool, IndexError> {
+        if self.config.role != Role::ReadOnly {
+            return Ok(false);
+        }
+        let some = index.live_below(path, None, PAGE)?;
+        let own = |r: &Record| r.entry.stamp.device == self.config.device;
+        Ok(!some.is_empty() && !some.iter().any(|(_, r)| own(r)))
+    }
+
+    /// A file of ours with the content wanted, which itself is to be deleted.
+    fn rename_source(
+        &self,
+        node: &Node,
+        path: &RelPath,
+        index: &dyn Index,
+    ) -> Result<Option<(RelPath, Record, Entry)>, IndexError> {
+        let Some(content) = node.content().filter(|_| node.size() > 0) else {
+            return Ok(None);
+        };
+        for (from, record) in index.by_content(&content, MAX_COPIES)? {
+            let in_use = self.busy.contains_key(&from) || self.sources.contains_key(&from);
+            if from == *path || in_use {
+                continue;
+            }
+            let theirs = index.theirs(&from)?;
+            let Some(theirs) = best(&theirs) else {
+                continue;
+            };
+            if let Decision::Take { target, .. } = self.decide(Some(&record.entry), theirs)
+                && !target.node.is_live()
+            {
+                return Ok(Some((from, record, target)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn start_fetch(
+        &mut self,
+        now: Now,
+        mut job: Job,
+        need: &Need,
+        index: &dyn Index,
+        batch: &mut Batch,
+    ) -> Result<(), IndexError> {
+        let (Some(content), size) = (job.target.node.content(), job.target.node.size()) else {
+            return Ok(());
+        };
+        if self.full_until.is_some() {
+            return Ok(());
+        }
+        job.fetching = big(&job.target.node);
+        if let Some(content) = job.fetching {
+            if self.contents.contains(&content) {
+                self.walker.defer(&job.path);
+                return Ok(());
+            }
+            if self.contents.len() >= MAX_BIG {
+                self.walker.big_again = true;
+                return Ok(());
+            }
+        }
+        let copies: Vec<RelPath> = match size {
+            0 => Vec::new(),
+            _ => index
+                .by_content(&content, MAX_COPIES)?
+                .into_iter()
+                .map(|(p, _)| p)
+                .filter(|p| !self.busy.contains_key(p))
+                .collect(),
+        };
+        if !copies.is_empty() && self.hope_for_rename(now, &job.path, content) {
+            return Ok(());
+        }
+        let announced = need
+            .theirs
+            .iter()
+            .filter(|(_, e)| e.node.content() == Some(content));
+        let peers: Vec<_> = self.connected(announced.map(|(d, _)| d)).collect();
+        if peers.is_empty() && copies.is_empty() && size > 0 {
+            // Asked for again when a peer comes.
+            return Ok(());
+        }
+        let base = job.ours.as_ref().and_then(|r| {
+            let content = r.entry.node.content()?;
+            Some((job.path.clone(), content))
+        });
+        job.copies.clone_from(&copies);
+        let id = self.claim(job);
+        batch.fetch.push(FetchItem {
+            id,
+            path: need.path.clone(),
+            content,
+            size,
+            copies,
+            base,
+            peers,
+        });
+        Ok(())
+    }
+
+    /// Replaces damaged files by what connected peers have. Nothing is announced: the entry stays.
+    pub(super) fn heal(
+        &mut self,
+        paths: Vec<RelPath>,
+        index: &dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        let peers: Vec<_> = self.sessions.keys().copied().collect();
+        let mut fetch = Vec::new();
+        for path in paths {
+            let Some(record) = index.get(&path)? else {
+                continue;
+            };
+            let Some(content) = record.entry.node.content() else {
+                continue;
+            };
+            if self.busy.contains_key(&path) || self.contents.contains(&content) {
+                continue;
+            }
+            let fetching = big(&record.entry.node);
+            let size = record.entry.node.size();
+            let id = self.claim(Job {
+                path: path.clone(),
+                target: record.entry.clone(),
+                ours: Some(record),
+                loser: None,
+                moved: None,
+                fetching,
+                copies: Vec::new(),
+            });
+            fetch.push(FetchItem {
+                id,
+                path,
+                content,
+                size,
+                copies: Vec::new(),
+                base: None,
+                peers: peers.clone(),
+            });
+        }
+        if !fetch.is_empty() {
+            out.push(Effect::Fetch(fetch));
+        }
+        Ok(())
+    }
+
+    /// Whether the folder that `path` belongs in is there, or will be by an operation that comes
+    /// before; makes it where the child's existence demands it.
+    fn parent_ready(
+        &mut self,
+        now: Now,
+        path: &RelPath,
+        index: &dyn Index,
+        batch: &mut Batch,
+    ) -> Result<bool, IndexError> {
+        let Some(parent) = path.parent() else {
+            return Ok(true);
+        };
+        if let Some(id) = self.busy.get(&parent) {
+            let target = self.jobs.get(id).map(|j| j.target.node.kind());
+            return Ok(target == Some(Kind::Dir));
+        }
+        let record = batch.record(&parent, index)?;
+        if record
+            .as_ref()
+            .is_some_and(|r| r.entry.node.kind() == Kind::Dir)
+        {
+            return Ok(true);
+        }
+        if self.is_waiting(&parent) {
+            return Ok(false);
+        }
+        let theirs = index.theirs(&parent)?;
+        if let Some(theirs) = best(&theirs)
+            && let Decision::Take { target, .. } =
+                self.decide(record.as_ref().map(|r| &r.entry), theirs)
+            && target.node.kind() == Kind::Dir
+        {
+            let need = Need {
+                path: parent.clone(),
+                theirs: index.theirs(&parent)?,
+            };
+            self.start(now, &need, Which::Any, index, batch)?;
+            return Ok(self.busy.contains_key(&parent));
+        }
+        let theirs = record.as_ref().map(|r| r.entry.stamp.device) != Some(self.config.device);
+        if self.config.role == Role::ReadOnly && theirs {
+            // Those whose edits count make the folder again, or take back what is in it.
+            return Ok(false);
+        }
+        if !self.parent_ready(now, &parent, index, batch)? {
+            return Ok(false);
+        }
+        self.remake(now, parent, record, index, batch)?;
+        Ok(true)
+    }
+
+    /// Somebody deleted or replaced a folder while somebody else put something into it: what is in
+    /// it must stay reachable, so the folder is made again.
+    fn remake(
+        &mut self,
+        now: Now,
+        parent: RelPath,
+        record: Option<Record>,
+        index: &dyn Index,
+        batch: &mut Batch,
+    ) -> Result<(), IndexError> {
+        let node = Node::Dir { mode: 0o755 };
+        let target = edit(
+            record.as_ref(),
+            node.clone(),
+            None,
+            &self.author(now, index),
+        )
+        .entry;
+        let live = record.as_ref().filter(|r| r.entry.node.is_live());
+        let loser = match live {
+            Some(r) => self.loser_path(&parent, &r.entry, index)?,
+            None => None,
+        };
+        let op = Op::Place {
+            path: parent.clone(),
+            node,
+            staged: None,
+            expect: expect(record.as_ref()),
+            loser: loser.clone(),
+        };
+        let job = Job {
+            path: parent,
+            target,
+            ours: record,
+            loser,
+            moved: None,
+            fetching: None,
+            copies: Vec::new(),
+        };
+        self.begin(job, op, batch);
+        Ok(())
+    }
+}
