@@ -43,7 +43,7 @@ pub fn reconcile(ours: Option<&Entry>, theirs: &Entry) -> Decision {
         Relation::After => Decision::Older,
         Relation::Before if ours.node == theirs.node => Decision::Merge(theirs.clone()),
         Relation::Before => take(theirs.clone(), false),
-        Relation::Equal if ours.node == theirs.node => Decision::InSync,
+        Relation::Equal if ours.node == theirs.node => same(ours, theirs),
         // Two nodes under one version: a device re-issued a counter. Both ends see the same pair,
         // so the winner rule alone settles it; the loser's bytes are kept like any other's.
         Relation::Equal => match wins(ours, theirs) {
@@ -51,6 +51,16 @@ pub fn reconcile(ours: Option<&Entry>, theirs: &Entry) -> Decision {
             false => take(theirs.clone(), both_have_bytes(ours, theirs)),
         },
         Relation::Concurrent => concurrent(ours, theirs),
+    }
+}
+
+/// The same node under the same version. Joined in different orders, it may have got the stamps of
+/// different edits; the greater one counts, so that later conflicts are decided alike everywhere.
+fn same(ours: &Entry, theirs: &Entry) -> Decision {
+    if theirs.stamp > ours.stamp {
+        Decision::Merge(theirs.clone())
+    } else {
+        Decision::InSync
     }
 }
 
@@ -113,7 +123,7 @@ pub fn reconcile_read_only(ours: Option<&Entry>, theirs: &Entry, us: DeviceId) -
     let own = ours.stamp.device == us;
     match ours.version.relation(&theirs.version) {
         Relation::After => Decision::Older,
-        Relation::Equal if ours.node == theirs.node => Decision::InSync,
+        Relation::Equal if ours.node == theirs.node => same(ours, theirs),
         _ if ours.node == theirs.node => Decision::Merge(theirs.clone()),
         Relation::Before => take(theirs.clone(), false),
         _ if own => take(theirs.clone(), both_have_bytes(ours, theirs)),
