@@ -54,6 +54,8 @@ pub struct Engine {
     next_op: u64,
     walker: Walker,
     retries: BTreeMap<RelPath, Retry>,
+    /// New files whose bytes we have elsewhere, waiting to be told that they were renamed.
+    hopes: BTreeMap<crate::content::ContentId, Vec<RelPath>>,
     /// Paths that just became needed.
     fresh: Vec<RelPath>,
     /// The user said that the deletions which the next scan finds are meant.
@@ -90,6 +92,7 @@ impl Engine {
             next_op: 1,
             walker: Walker::from_start(),
             retries: BTreeMap::new(),
+            hopes: BTreeMap::new(),
             fresh: Vec::new(),
             accepting: false,
             look_again: BTreeSet::new(),

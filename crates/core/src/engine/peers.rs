@@ -102,6 +102,7 @@ impl Engine {
         }
         // What nobody had may be had now.
         self.retries.clear();
+        self.hopes.clear();
         self.walker.again();
         self.commit(txn, &[], index)?;
         if reissue {
@@ -168,8 +169,11 @@ impl Engine {
                 }
                 let ours = index.get(&path)?;
                 match self.decide(ours.as_ref().map(|r| &r.entry), &theirs) {
-                    Decision::Take { .. } => {
+                    Decision::Take { target, .. } => {
                         self.retries.remove(&path);
+                        if !target.node.is_live() {
+                            self.hope_fulfilled(ours.as_ref());
+                        }
                         self.fresh.push(path.clone());
                         txn.theirs_put.push((peer, path, theirs));
                         continue;

@@ -13,5 +13,6 @@ mod pairing;
 mod plan;
 mod refusals;
 mod safety;
+mod soak;
 mod torn;
 mod weight;

@@ -26,7 +26,7 @@ use super::handle::DaemonEvent;
 use super::links::Links;
 use super::members::Members;
 use super::snapshot::{Board, Progressing};
-use crate::disk::{DiskEye, EyeEvent, History, Root, Stage};
+use crate::disk::{DiskEye, EyeEvent, History, Hold, Root, Stage};
 use crate::net::Net;
 use crate::store::{IndexDb, Manifests};
 use crate::transfer::Fetcher;
@@ -76,6 +76,8 @@ pub(super) struct Owner {
     applier: Option<JoinHandle<()>>,
     source: Arc<Source>,
     links: Links,
+    /// What keeps the eye away from paths that are being changed: a batch's length and its hold.
+    holds: VecDeque<(usize, Hold)>,
     waits: HashMap<u64, Sender<()>>,
     next_wait: u64,
     conflicts: Vec<RelPath>,
@@ -169,6 +171,7 @@ impl Owner {
             apply: Some(apply),
             applier: Some(applier),
             source,
+            holds: VecDeque::new(),
             waits: HashMap::new(),
             next_wait: 1,
             conflicts: Vec::new(),
@@ -267,6 +270,9 @@ impl Owner {
             }
             Effect::Fetch(items) => self.fetcher.submit(items),
             Effect::Apply(ops) => {
+                // The eye would see our own changes before the index knows of them.
+                let paths = ops.iter().map(|(_, op)| op.path().clone()).collect();
+                self.holds.push_back((ops.len(), self.eye.hold(paths)));
                 if self.apply.as_ref().is_none_or(|a| a.send(ops).is_err()) {
                     tracing::error!("the thread that changes the disk is gone");
                     self.stop = true;
@@ -360,7 +366,18 @@ impl Owner {
                 session,
                 event,
             } => self.lane(peer, session, event),
-            Msg::Applied(results) => self.handle(Event::Applied(results)),
+            Msg::Applied(results) => {
+                let mut done = results.len();
+                self.handle(Event::Applied(results))?;
+                // Batches are done in order, several at once or one by one.
+                while let Some((count, _)) = self.holds.front()
+                    && *count <= done
+                {
+                    done -= count;
+                    self.holds.pop_front();
+                }
+                Ok(())
+            }
             Msg::Rescued(paths) => {
                 for path in &paths {
                     let text = format!(

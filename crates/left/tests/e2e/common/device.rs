@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// The longest anything may take. Only a failure takes so long.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A place for one test's devices.
 pub struct World {
@@ -24,7 +24,9 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("left-e2e-").tempdir();
+        let keep = std::env::var_os("LEFT_TEST_KEEP").is_some();
+        let mut dir = tempfile::Builder::new();
+        let dir = dir.prefix("left-e2e-").disable_cleanup(keep).tempdir();
         Self { dir: dir.unwrap() }
     }
 
@@ -106,16 +108,16 @@ impl Events {
         self.more.notify_all();
     }
 
-    /// The first event from the `from`th on that fits, and its number.
-    fn find(&self, from: usize, fits: impl Fn(&Value) -> bool) -> Result<(usize, Value), String> {
+    /// The first event that fits.
+    fn find(&self, fits: impl Fn(&Value) -> bool) -> Result<Value, String> {
         let end = Instant::now() + LIMIT;
         let mut lines = self.lines.lock().unwrap();
-        let mut seen = from;
+        let mut seen = 0;
         loop {
-            if let Some(n) = (seen..lines.0.len()).find(|n| fits(&lines.0[*n])) {
-                return Ok((n, lines.0[n].clone()));
+            if let Some(event) = lines.0[seen..].iter().find(|e| fits(e)) {
+                return Ok(event.clone());
             }
-            seen = lines.0.len().max(from);
+            seen = lines.0.len();
             let left = end.saturating_duration_since(Instant::now());
             if lines.1 || left.is_zero() {
                 return Err(format!("ended: {}; printed: {:?}", lines.1, lines.0));
@@ -203,33 +205,24 @@ impl Device {
         assert_eq!(code, Some(0), "{} after SIGTERM: {}", self.name, self.log());
     }
 
+    /// Holds the process still, or lets it go on.
+    pub fn freeze(&self, on: bool) {
+        let signal = if on { Signal::STOP } else { Signal::CONT };
+        let pid = Pid::from_child(&self.running.as_ref().unwrap().child);
+        kill_process(pid, signal).unwrap();
+    }
+
     pub fn pid(&self) -> u32 {
         self.running.as_ref().unwrap().child.id()
     }
 
     /// The first event of this name that fits, in all the process has printed or will print.
     pub fn expect(&self, name: &str, fits: impl Fn(&Value) -> bool) -> Value {
-        self.expect_from(0, name, fits).1
-    }
-
-    /// The same from the `from`th event on; returns its number as well.
-    pub fn expect_from(
-        &self,
-        from: usize,
-        name: &str,
-        fits: impl Fn(&Value) -> bool,
-    ) -> (usize, Value) {
         let events = &self.running.as_ref().unwrap().events;
-        match events.find(from, |e| e["event"] == name && fits(e)) {
+        match events.find(|e| e["event"] == name && fits(e)) {
             Ok(found) => found,
             Err(why) => panic!("{}: no event `{name}`; {why}\n{}", self.name, self.log()),
         }
-    }
-
-    /// How many events there were.
-    pub fn event_count(&self) -> usize {
-        let events = &self.running.as_ref().unwrap().events;
-        events.lines.lock().unwrap().0.len()
     }
 
     /// All events of a name until now.
@@ -246,7 +239,7 @@ impl Device {
 
     /// `left wait`: returns when the share and its connected peers are identical.
     pub fn wait(&self) {
-        let out = self.run(&["wait", "--timeout", "90s"]);
+        let out = self.run(&["wait", "--timeout", "60s"]);
         assert!(
             out.status.success(),
             "{} waits in vain: {}\n{}\n{}",
@@ -290,12 +283,6 @@ impl Device {
         let err = String::from_utf8_lossy(&out.stderr);
         assert!(out.status.success(), "{err}\n{}", self.log());
         String::from_utf8(out.stdout).unwrap()
-    }
-
-    /// The process must end by itself: its exit code, and what it said on stderr in all its runs.
-    pub fn ended(&mut self) -> (Option<i32>, String) {
-        let mut running = self.running.take().unwrap();
-        (until_exit(&mut running.child), self.log())
     }
 
     pub fn log(&self) -> String {

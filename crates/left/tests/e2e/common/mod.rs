@@ -8,7 +8,7 @@ mod tree;
 pub use device::{Device, World, left, until};
 pub use files::{bytes, fill, overwrite, write};
 pub use small::Small;
-pub use tree::{assert_same, assert_tree, snapshot};
+pub use tree::{assert_same, assert_tree, compare, snapshot};
 
 /// Waits on every device, twice around, so that what one passes on to the next has arrived too;
 /// then all folders must be equal.
@@ -19,6 +19,16 @@ pub fn settle(devices: &[&Device]) {
         }
     }
     for pair in devices.windows(2) {
-        assert_same(&pair[0].share, &pair[1].share);
+        let (one, two) = (&pair[0].share, &pair[1].share);
+        if let Err(why) = compare(one, two) {
+            // Whether it is wrong for good, or only said too early, is worth knowing.
+            std::thread::sleep(std::time::Duration::from_secs(3));
+            let later = compare(one, two).err().unwrap_or("equal".into());
+            panic!(
+                "{why}\n3 s later: {later}\n{}\n{}",
+                pair[0].status(),
+                pair[1].status()
+            );
+        }
     }
 }

@@ -75,17 +75,25 @@ fn hash(path: &Path) -> blake3::Hash {
 /// Special files aside, both folders hold the same.
 #[track_caller]
 pub fn assert_same(a: &Path, b: &Path) {
-    compare(&comparable(a), &comparable(b), b);
+    if let Err(why) = compare(a, b) {
+        panic!("{why}");
+    }
 }
 
 /// A folder holds what was seen before.
 #[track_caller]
 pub fn assert_tree(wanted: &Tree, dir: &Path) {
-    compare(wanted, &snapshot(dir), dir);
+    if let Err(why) = differences(wanted, &snapshot(dir), dir) {
+        panic!("{why}");
+    }
 }
 
-#[track_caller]
-fn compare(wanted: &Tree, found: &Tree, dir: &Path) {
+/// Special files aside, in what two folders differ.
+pub fn compare(a: &Path, b: &Path) -> Result<(), String> {
+    differences(&comparable(a), &comparable(b), b)
+}
+
+fn differences(wanted: &Tree, found: &Tree, dir: &Path) -> Result<(), String> {
     let mut paths: Vec<_> = wanted.keys().chain(found.keys()).collect();
     paths.sort();
     paths.dedup();
@@ -97,13 +105,15 @@ fn compare(wanted: &Tree, found: &Tree, dir: &Path) {
             format!("{name}: {:?} against {:?}", wanted.get(p), found.get(p))
         })
         .collect();
-    assert!(
-        differing.is_empty(),
+    if differing.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
         "{} differs in {} paths:\n{}",
         dir.display(),
         differing.len(),
         differing[..differing.len().min(20)].join("\n")
-    );
+    ))
 }
 
 fn comparable(root: &Path) -> Tree {
