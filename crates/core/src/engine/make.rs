@@ -1,8 +1,9 @@
 //! How a path comes to be what it should be: by a fetch, a rename, a new folder or new metadata, each
 //! after the folder it belongs in.
 
-use super::work::{Batch, Job, MAX_BIG, MAX_COPIES, PAGE, Which, big, expect};
+use super::work::{Batch, Job, MAX_BIG, MAX_COPIES, PAGE, Retry, Which, big, expect};
 use super::{Effect, Engine, Now};
+use crate::content::ContentId;
 use crate::diff::edit;
 use crate::entry::{Entry, Kind, Node, Record};
 use crate::index::{Index, IndexError, Need};
@@ -10,6 +11,11 @@ use crate::message::Role;
 use crate::path::RelPath;
 use crate::plan::{Expect, FetchItem, Op};
 use crate::reconcile::{Decision, best};
+
+/// How long a new file that looks like half a rename waits for the other half.
+const HOPE_MS: u64 = 100;
+/// Files that wait for it at once.
+const MAX_HOPES: usize = 5000;
 
 impl Engine {
     pub(super) fn start_live(
@@ -188,6 +194,37 @@ impl Engine {
             peers,
         });
         Ok(())
+    }
+
+    /// A new file with bytes that we have at another path looks like a rename of which the deletion
+    /// is not told yet: left alone for a moment, once. Returns whether to wait.
+    fn hope_for_rename(&mut self, now: Now, path: &RelPath, content: ContentId) -> bool {
+        if self.retries.contains_key(path) || self.retries.len() >= MAX_HOPES {
+            // Waited already, or something went wrong here.
+            if let Some(paths) = self.hopes.get_mut(&content) {
+                paths.retain(|p| p != path);
+                if paths.is_empty() {
+                    self.hopes.remove(&content);
+                }
+            }
+            return false;
+        }
+        let at = Some(now.mono_ms + HOPE_MS);
+        self.retries.insert(path.clone(), Retry { at, attempts: 0 });
+        self.hopes.entry(content).or_default().push(path.clone());
+        true
+    }
+
+    /// A peer deleted a file of ours: new files with its bytes need not wait any longer.
+    pub(super) fn hope_fulfilled(&mut self, ours: Option<&Record>) {
+        let content = ours.and_then(|r| r.entry.node.content());
+        for path in content
+            .and_then(|c| self.hopes.remove(&c))
+            .unwrap_or_default()
+        {
+            self.retries.remove(&path);
+            self.fresh.push(path);
+        }
     }
 
     /// Replaces damaged files by what connected peers have. Nothing is announced: the entry stays.
