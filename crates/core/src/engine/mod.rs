@@ -4,7 +4,6 @@
 //! equal?).
 
 mod event;
-mod hope;
 mod local;
 mod make;
 mod peers;
