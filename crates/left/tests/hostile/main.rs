@@ -1,4 +1,5 @@
-//! Who may enter a share, who may no more, and who may only read: real processes over loopback.
+//! Who may enter a share and what one who lies can do: real processes over loopback, and a peer
+//! that speaks the protocol but does not keep to it.
 #![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
 
 #[path = "../e2e/common/mod.rs"]
@@ -9,5 +10,10 @@
 )]
 mod common;
 
+mod connections;
+mod content;
+mod liar;
+mod messages;
 mod readonly;
 mod removal;
+mod scene;
