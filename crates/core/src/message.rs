@@ -278,8 +278,8 @@ pub struct Offer {
     pub from: u64,
     /// The next segments, at most [`MAX_OFFER_SEGMENTS`].
     pub segments: Vec<SegmentRef>,
-    /// The file is read to its end: its content id.
-    pub content: Option<ContentId>,
+    /// Bytes of the file.
+    pub size: u64,
 }
 
 /// A member of the share.

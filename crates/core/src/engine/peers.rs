@@ -70,7 +70,7 @@ impl Engine {
                 self.peer_barrier_done(peer, token);
                 Ok(())
             }
-            // The lane's and the daemon's business; offers are not used yet.
+            // The lane's and the daemon's business.
             Control::Offer(_)
             | Control::Members(_)
             | Control::Ping

@@ -54,14 +54,14 @@ fn offer() -> impl Strategy<Value = Offer> {
         path(),
         any::<u64>(),
         vec(segment, 0..20),
-        option::of(content()),
+        0..=MAX_FILE_SIZE,
     );
-    parts.prop_map(|(id, path, from, segments, content)| Offer {
+    parts.prop_map(|(id, path, from, segments, size)| Offer {
         id,
         path,
         from,
         segments,
-        content,
+        size,
     })
 }
 
