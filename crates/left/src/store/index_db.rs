@@ -51,6 +51,34 @@ impl IndexDb {
         Ok(IndexReader::new(&self.path, open_reader(&self.path)?))
     }
 
+    /// Lets all reads until [`release`](Self::release) share one look at the file. Each read by itself
+    /// takes and gives back the file's locks, which costs more than many of them.
+    ///
+    /// # Errors
+    /// When the file can not be read.
+    pub fn hold(&self) -> Result<(), IndexError> {
+        match self.rows.conn.is_autocommit() {
+            true => self.lift(self.run("BEGIN")),
+            false => Ok(()),
+        }
+    }
+
+    /// Ends what [`hold`](Self::hold) began.
+    ///
+    /// # Errors
+    /// When the file can not be read.
+    pub fn release(&self) -> Result<(), IndexError> {
+        match self.rows.conn.is_autocommit() {
+            true => Ok(()),
+            false => self.lift(self.run("COMMIT")),
+        }
+    }
+
+    fn run(&self, sql: &str) -> Result<(), StoreError> {
+        self.rows.conn.prepare_cached(sql)?.execute([])?;
+        Ok(())
+    }
+
     /// Reads everything: the database's structure, every row's checksum and the counts. About a minute a
     /// million rows.
     ///
@@ -223,12 +251,17 @@ impl Index for IndexDb {
         if txn.is_empty() {
             return Ok(self.state.head);
         }
+        let held = !self.rows.conn.is_autocommit();
+        self.release()?;
         match commit(&self.rows, &self.state, &txn) {
             Ok(state) => self.state = state,
             Err(e) => {
                 self.rows.forget_devices();
                 return self.lift(Err(e));
             }
+        }
+        if held {
+            self.hold()?;
         }
         Ok(self.state.head)
     }

@@ -256,7 +256,10 @@ impl Owner {
         while let Some(event) = self.queue.pop_front() {
             self.dirty |= !matches!(event, Event::Tick);
             let now = self.now();
-            for effect in self.engine.step(now, event, &mut self.index)? {
+            self.index.hold()?;
+            let effects = self.engine.step(now, event, &mut self.index);
+            self.index.release()?;
+            for effect in effects? {
                 self.dirty = true;
                 self.run_effect(effect);
             }
