@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::path::RelPath;
+use crate::probe::{cover, mutant};
 
 /// A burst of many deletions is over when none came for this long.
 pub const QUIET_MS: u64 = 1000;
@@ -95,9 +96,11 @@ impl DeletionGuard {
         let (gone, of) = (self.count, self.before);
         let all = gone >= FEW && gone >= of;
         let most = of >= LARGE && gone * 4 > of * 3;
-        let verdict = if all || most {
+        let verdict = if (all || most) && !mutant("no alarm at mass deletion") {
+            cover("safety: alarm");
             Verdict::Alarm { gone, of }
         } else {
+            cover("safety: meant");
             Verdict::Meant
         };
         let held = std::mem::take(self).held;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use crate::index::{Cursor, Index, IndexError};
 use crate::message::{Control, IndexBatch, MAX_MESSAGE, Progress, Role, Start, entry_len};
+use crate::probe::{cover, mutant};
 use crate::version::DeviceId;
 
 /// Index messages that may be under way before the lane says it has room again.
@@ -78,17 +79,23 @@ impl Session {
         self.started = true;
         // What a job of the last session brought in since the lane came up: the peer may have lost
         // its index since it announced that.
-        self.skips.clear();
+        if !mutant("echoes of a former session are still skipped") {
+            self.skips.clear();
+        }
         let known = start.known;
         // A number beyond the head we told means that our index went back in time: the peer forgets
         // what it knew when it reads that head, so tell all again.
         self.sent = if known.epoch == index.epoch() && known.seq <= self.opened {
+            cover("session: tell what is new");
             known.seq
         } else {
+            cover("session: tell all");
             0
         };
         let void = start.epoch != self.taken.epoch || start.head < self.taken.seq;
+        let void = void && !mutant("a lost index of a peer is not forgotten");
         if void {
+            cover("session: the peer's index is another one");
             self.taken = Cursor {
                 epoch: start.epoch,
                 seq: 0,
@@ -125,7 +132,9 @@ impl Session {
         let mut batch = IndexBatch::default();
         let (mut bytes, mut all) = (0, true);
         for (seq, path, record) in rows {
-            if !self.skips.remove(&seq) {
+            if self.skips.remove(&seq) {
+                cover("session: no echo");
+            } else {
                 bytes += entry_len(&path, &record.entry);
                 if bytes > BATCH_BYTES && !batch.entries.is_empty() {
                     all = false;
@@ -140,6 +149,7 @@ impl Session {
         }
         if all && batch.upto == 0 {
             // Numbers without rows: they were replaced by later ones.
+            cover("session: numbers without rows");
             batch.upto = index.head();
         }
         self.sent = batch.upto;

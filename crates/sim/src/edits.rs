@@ -12,6 +12,8 @@ use crate::rng::Rng;
 #[derive(Debug, Default, Clone)]
 pub struct Written {
     last: u64,
+    /// Bytes that users copied: there may be several files of them.
+    pub copied: BTreeSet<Bytes>,
     /// Where each was first written: device and path.
     pub all: BTreeMap<Bytes, (usize, RelPath)>,
     /// A user overwrote or deleted a file with these bytes, knowing what they were.
@@ -70,7 +72,7 @@ pub struct User<'a> {
     pub lost: Vec<Bytes>,
 }
 
-const NAMES: [&[u8]; 14] = [
+const NAMES: [&[u8]; 24] = [
     b"a",
     b"b",
     b"c",
@@ -85,6 +87,17 @@ const NAMES: [&[u8]; 14] = [
     b"\xff\xfe",
     b"a\x01",
     b" ",
+    // Composed and decomposed, and other spellings that some systems take for the same.
+    b"e\xcc\x81",
+    b"\xc3\xa9",
+    b"DIR",
+    b"X.TXT",
+    b"..a",
+    b"-rf",
+    b"a\nb",
+    b"end.",
+    b".left2",
+    b"CON",
 ];
 const FILE_MODES: [u32; 4] = [0o644, 0o600, 0o755, 0o444];
 const DIR_MODES: [u32; 3] = [0o755, 0o700, 0o775];
@@ -95,10 +108,13 @@ impl User<'_> {
         let paths: Vec<RelPath> = self.disk.tree().keys().cloned().collect();
         match self.rng.below(100) {
             0..24 => self.create(),
-            24..38 => self.overwrite(&paths),
-            38..43 => self.save_by_rename(&paths),
-            43..54 => self.delete(&paths),
-            54..68 => self.rename(&paths),
+            24..30 => self.overwrite(&paths),
+            30..34 => self.append(&paths),
+            34..37 => self.truncate(&paths),
+            37..42 => self.save_by_rename(&paths),
+            42..53 => self.delete(&paths),
+            53..66 => self.rename(&paths),
+            66..68 => self.change_case(&paths),
             68..76 => self.mkdir(),
             76..81 => self.symlink(),
             81..87 => self.swap_kind(&paths),
@@ -200,7 +216,7 @@ impl User<'_> {
         self.rng.pick(&files).cloned()
     }
 
-    /// Append, truncate, overwrite: for us all the same, other bytes in the same inode.
+    /// Other bytes in the same inode.
     fn overwrite(&mut self, paths: &[RelPath]) -> String {
         let Some(path) = self.a_file(paths) else {
             return self.create();
@@ -208,6 +224,38 @@ impl User<'_> {
         let bytes = self.fresh();
         self.write(&path, bytes);
         format!("overwrite {path} {}", bytes.name)
+    }
+
+    /// The same inode, longer.
+    fn append(&mut self, paths: &[RelPath]) -> String {
+        let Some(path) = self.a_file(paths) else {
+            return self.create();
+        };
+        let old = self.disk.get(&path).map_or(0, |o| o.stat().size);
+        let bytes = Bytes {
+            size: old + self.rng.between(1, 1000),
+            ..self.written.fresh(self.rng, false)
+        };
+        self.write(&path, bytes);
+        format!("append {path} {}", bytes.name)
+    }
+
+    /// The same inode, shorter or empty.
+    fn truncate(&mut self, paths: &[RelPath]) -> String {
+        let Some(path) = self.a_file(paths) else {
+            return self.create();
+        };
+        let old = self.disk.get(&path).map_or(0, |o| o.stat().size);
+        let size = self.rng.below(old);
+        let bytes = match size {
+            0 => Bytes::EMPTY,
+            _ => Bytes {
+                size,
+                ..self.written.fresh(self.rng, false)
+            },
+        };
+        self.write(&path, bytes);
+        format!("truncate {path} {}", bytes.name)
     }
 
     /// As editors save: a new file beside, renamed over the old one.
@@ -234,6 +282,28 @@ impl User<'_> {
             return self.create();
         };
         let to = self.new_path();
+        self.rename_to(from, to)
+    }
+
+    /// The same name with other letters, large for small.
+    fn change_case(&mut self, paths: &[RelPath]) -> String {
+        let Some(from) = self.rng.pick(paths).cloned() else {
+            return self.create();
+        };
+        let mut name = from.name().to_vec();
+        for b in &mut name {
+            *b = match b.is_ascii_lowercase() {
+                true => b.to_ascii_uppercase(),
+                false => b.to_ascii_lowercase(),
+            };
+        }
+        match from.with_name(&name) {
+            Ok(to) => self.rename_to(from, to),
+            Err(_) => self.create(),
+        }
+    }
+
+    fn rename_to(&mut self, from: RelPath, to: RelPath) -> String {
         let target_is_dir = self.disk.get(&to).is_some_and(|o| o.kind() == Kind::Dir);
         if to == from || to.is_below(&from) || target_is_dir || from.is_below(&to) {
             return self.create();
@@ -324,6 +394,7 @@ impl User<'_> {
         if let Some(bytes) = self.disk.get(&from).and_then(|o| o.bytes())
             && from != to
         {
+            self.written.copied.insert(bytes);
             self.write(&to, bytes);
         }
         format!("copy {from} to {to}")

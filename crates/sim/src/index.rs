@@ -7,7 +7,22 @@ use left_core::content::ContentId;
 use left_core::entry::{Entry, Kind, Mtime, Record};
 use left_core::index::{Cursor, Epoch, Index, IndexError, Need, Totals, Txn, Walk};
 use left_core::path::RelPath;
+use left_core::probe::mutant;
 use left_core::version::{DeviceId, Relation};
+
+/// How a commit fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitFault {
+    /// No room.
+    Full,
+    /// Any other failure.
+    Failed,
+    /// The file is found to be damaged.
+    Corrupt,
+}
+
+/// Numbers that an opened index skips at most.
+const MAX_SKIPPED: u64 = 1 << 40;
 
 /// See the module's text. Commits are durable when they return.
 #[derive(Debug, Clone)]
@@ -23,8 +38,10 @@ pub struct FakeIndex {
     tops: BTreeMap<DeviceId, u64>,
     /// What is ours reaches nobody, so its versions need not go forward.
     pub read_only: bool,
-    /// The next commit fails: no room.
-    pub fail_next: bool,
+    /// This many commits succeed, the next one fails.
+    pub fail_in: Option<(u32, CommitFault)>,
+    /// What a power failure leaves; `None`: all.
+    durable: Option<Box<FakeIndex>>,
     /// What was committed that should not have been.
     pub violations: Vec<String>,
 }
@@ -43,8 +60,29 @@ impl FakeIndex {
             cursors: BTreeMap::new(),
             tops: BTreeMap::new(),
             read_only: false,
-            fail_next: false,
+            fail_in: None,
+            durable: None,
             violations: Vec::new(),
+        }
+    }
+
+    /// The index is opened, as the store does it: numbers go on far beyond the last one, so that
+    /// an older copy of an index does not give out numbers that peers have seen.
+    pub fn reopen(&mut self, chance: u64) {
+        if self.head > 0 && !mutant("an older index goes on with its old numbers") {
+            self.head += chance % MAX_SKIPPED;
+        }
+        if mutant("tombstones dropped early") {
+            let live = |r: &Record| r.entry.node.is_live();
+            self.by_seq.retain(|_, p| live(&self.ours[p].1));
+            self.ours.retain(|_, (_, r)| live(r));
+        }
+    }
+
+    /// The power fails: commits are durable.
+    pub fn power_cut(&mut self) {
+        if let Some(durable) = self.durable.take() {
+            *self = *durable;
         }
     }
 
@@ -253,8 +291,22 @@ impl Index for FakeIndex {
     }
 
     fn commit(&mut self, txn: Txn) -> Result<u64, IndexError> {
-        if std::mem::take(&mut self.fail_next) {
-            return Err(IndexError::Full("no room for the index".to_owned()));
+        match &mut self.fail_in {
+            Some((0, fault)) => {
+                let fault = *fault;
+                self.fail_in = None;
+                return Err(match fault {
+                    CommitFault::Full => IndexError::Full("no room".to_owned()),
+                    CommitFault::Failed => IndexError::Failed("no reason".to_owned()),
+                    CommitFault::Corrupt => IndexError::Corrupt("damaged".to_owned()),
+                });
+            }
+            Some((left, _)) => *left -= 1,
+            None => {}
+        }
+        if mutant("announced before committed") {
+            self.durable = None;
+            self.durable = Some(Box::new(self.clone()));
         }
         let mut paths: Vec<&RelPath> = txn.put.iter().map(|(p, _)| p).collect();
         paths.sort();

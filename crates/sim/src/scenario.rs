@@ -9,7 +9,7 @@ use crate::check;
 use crate::disk::{Bytes, Thing};
 use crate::edits::User;
 use crate::rng::Rng;
-use crate::run::REST;
+use crate::rest::REST;
 use crate::world::{Happening, World};
 
 /// See the module's text. Every device is linked with every other.

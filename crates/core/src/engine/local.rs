@@ -8,6 +8,7 @@ use crate::entry::{Entry, Kind, Node, Record};
 use crate::index::{Index, IndexError, Txn};
 use crate::message::Role;
 use crate::path::RelPath;
+use crate::probe::{cover, mutant};
 use crate::reconcile::Decision;
 use crate::safety::Verdict;
 
@@ -32,11 +33,13 @@ impl Engine {
         let mut arrived = HashSet::new();
         let mut gone_dirs = Vec::new();
         for Observation { path, seen } in latest(seen) {
-            if self.busy.contains_key(&path) {
+            if self.busy.contains_key(&path) && !mutant("guard of busy paths removed") {
+                cover("local: seen while busy, look again");
                 self.look_again.insert(path);
                 continue;
             }
             if let Seen::Unreadable { reason } = seen {
+                cover("local: unreadable");
                 self.problem(&path, reason, out);
                 continue;
             }
@@ -116,13 +119,16 @@ impl Engine {
         };
         if self.alarm.is_some() {
             // Looked at again when the user has decided.
+            cover("local: deletion under an alarm");
             return Ok(false);
         }
         if self.accepting || self.meant.contains(path) {
+            cover("local: deletion meant");
             return Ok(true);
         }
         if self.guard.holds(path) {
             // Seen before in this burst: counted once.
+            cover("local: deletion seen again");
             return Ok(false);
         }
         if record.entry.node.kind() == Kind::Dir {
@@ -132,6 +138,7 @@ impl Engine {
             self.guard.hold(path.clone());
         } else {
             if self.is_moved(path, record, arrived, index)? {
+                cover("local: not deleted but moved");
                 return Ok(true);
             }
             self.guard.deleted(now.mono_ms, files, path.clone());
@@ -168,10 +175,14 @@ impl Engine {
         for (peer, theirs) in index.theirs(path)? {
             match self.decide(Some(&entry), &theirs) {
                 Decision::Take { .. } => {
+                    cover("settle: another announcement is to be taken");
                     self.fresh.push(path.clone());
                     continue;
                 }
-                Decision::Merge(merged) => entry = merged,
+                Decision::Merge(merged) => {
+                    cover("settle: joined with another announcement");
+                    entry = merged;
+                }
                 Decision::InSync | Decision::Older | Decision::Await => {}
             }
             txn.theirs_del.push((peer, path.clone()));
@@ -229,6 +240,7 @@ impl Engine {
         };
         if self.config.role == Role::ReadOnly {
             // What others say would always win here, again and again.
+            cover("keep: folder of a reader");
             for (_, theirs) in index.theirs(path)? {
                 record.entry.version = record.entry.version.join(&theirs.version);
             }
@@ -236,6 +248,7 @@ impl Engine {
         let Node::Dir { mode } = record.entry.node else {
             return Ok(());
         };
+        cover("keep: folder holds something here");
         let author = self.author(now, index);
         let mut new = crate::diff::edit(Some(&record), Node::Dir { mode }, record.stat, &author);
         new.entry = self.settle(path, new.entry, index, txn)?;
