@@ -126,7 +126,8 @@ pub fn one_name_for_a_copy(world: &mut World, faults: Faults) {
         let (Some((of, _)), Some(bytes)) = (text.split_once(".conflict-"), object.bytes()) else {
             continue;
         };
-        let unique = world.written.all.contains_key(&bytes) && !world.written.copied.contains(&bytes);
+        let unique =
+            world.written.all.contains_key(&bytes) && !world.written.copied.contains(&bytes);
         let Ok(of) = RelPath::new(of) else { continue };
         if let Some(other) = copies.insert((of, bytes), path.clone()).filter(|_| unique) {
             let text = format!("{path} and {other} are copies of one loser, {bytes:?}");

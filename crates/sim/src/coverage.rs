@@ -27,7 +27,10 @@ pub fn branches() -> BTreeSet<&'static str> {
 /// The string literals within the parentheses of each `cover(...)`.
 fn named(text: &'static str) -> Vec<&'static str> {
     let mut names = Vec::new();
-    for (_, rest) in text.match_indices("cover(").map(|(at, call)| (at, &text[at + call.len()..])) {
+    for (_, rest) in text
+        .match_indices("cover(")
+        .map(|(at, call)| (at, &text[at + call.len()..]))
+    {
         let end = rest.find(");").unwrap_or(0);
         names.extend(rest[..end].split('"').skip(1).step_by(2));
     }
@@ -37,7 +40,11 @@ fn named(text: &'static str) -> Vec<&'static str> {
 /// Branches with how often they were taken, those never taken last.
 pub fn text(taken: &BTreeMap<&'static str, u64>) -> String {
     let all = branches();
-    let never: Vec<&str> = all.iter().filter(|b| !taken.contains_key(*b)).copied().collect();
+    let never: Vec<&str> = all
+        .iter()
+        .filter(|b| !taken.contains_key(*b))
+        .copied()
+        .collect();
     let mut out = String::from("branches:\n");
     for (name, n) in taken {
         out += &format!("  {n:>10}  {name}\n");

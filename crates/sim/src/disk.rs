@@ -339,7 +339,8 @@ impl FakeDisk {
             if self.unsynced.len() == MAX_UNSYNCED {
                 self.unsynced.remove(0);
             }
-            self.unsynced.push((self.tree.clone(), self.history.clone()));
+            self.unsynced
+                .push((self.tree.clone(), self.history.clone()));
         }
     }
 
@@ -376,7 +377,9 @@ impl FakeDisk {
                 && self.get(&path).is_some_and(|o| o.kind() == Kind::Dir);
             while !merged && (self.get(&path).is_some() || !self.has_parent(&path)) {
                 let mut name = path.as_bytes().to_vec();
-                name.iter_mut().filter(|b| **b == b'/').for_each(|b| *b = b'~');
+                name.iter_mut()
+                    .filter(|b| **b == b'/')
+                    .for_each(|b| *b = b'~');
                 name.truncate(250);
                 name.push(b'~');
                 path = RelPath::new(name).expect("one short part without slashes");

@@ -48,7 +48,7 @@ impl World {
         if effects.is_empty() {
             return self.plan_tick(device);
         }
-        let crash = self.faults.has(Kind::Effect) && self.rng.below(2000) < 3;
+        let crash = self.crashes_anywhere(device) && self.rng.below(2000) < 3;
         let mut left = crash.then(|| self.rng.index(effects.len() + 1));
         for effect in effects {
             if left == Some(0) || self.devices[device].effects_left == Some(0) {
@@ -68,6 +68,12 @@ impl World {
         self.crash(device, true);
         let after = self.delay(1, 1000);
         self.plan(after, Happening::Start(device));
+    }
+
+    /// Whether a device may crash at any moment. (What a reader has on disk and not in its index is
+    /// its own edit, and stays.)
+    pub fn crashes_anywhere(&self, device: usize) -> bool {
+        self.faults.has(Kind::Effect) && self.devices[device].role == Role::ReadWrite
     }
 
     /// The paths of conflicts that end with this event, with our entries before it.
@@ -110,6 +116,25 @@ impl World {
         }
     }
 
+    /// While the folder is gone, nothing in it is told to be deleted.
+    fn check_meant(&mut self, device: usize, entries: &[(RelPath, Entry)]) {
+        let d = &self.devices[device];
+        if !d.disk.gone {
+            return;
+        }
+        let there = d.disk.tree();
+        let told = entries.iter().find(|(path, entry)| {
+            let deleted = !entry.node.is_live() && entry.stamp.device == d.id;
+            deleted && there.contains_key(path)
+        });
+        if let Some((path, entry)) = told {
+            let text = format!(
+                "{device} tells that {path} is deleted, while the folder is gone: {entry:?}"
+            );
+            self.fail(text);
+        }
+    }
+
     fn plan_tick(&mut self, device: usize) {
         let now = self.now(device);
         let d = &self.devices[device];
@@ -138,6 +163,7 @@ impl World {
         match effect {
             Effect::Send { peer, message } => {
                 if let Control::Index(batch) = &message {
+                    self.check_meant(device, &batch.entries);
                     let told = batch.entries.iter().map(|(p, e)| (p, &e.version));
                     let told = told.map(|(p, v)| (p.clone(), v.clone()));
                     self.devices[device].announced.extend(told);

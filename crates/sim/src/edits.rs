@@ -12,7 +12,8 @@ use crate::rng::Rng;
 #[derive(Debug, Default, Clone)]
 pub struct Written {
     last: u64,
-    /// Bytes that users copied: there may be several files of them.
+    /// Bytes of files that users copied, renamed or gave other metadata: there may be several edits
+    /// with them.
     pub copied: BTreeSet<Bytes>,
     /// Where each was first written: device and path.
     pub all: BTreeMap<Bytes, (usize, RelPath)>,
@@ -151,6 +152,14 @@ impl User<'_> {
                 self.lost.push(bytes);
             }
         }
+    }
+
+    /// Takes note that the bytes of a tree are now those of another edit too.
+    fn edited_again(&mut self, path: &RelPath) {
+        let below = self.disk.below(path);
+        let paths = std::iter::once(path).chain(&below);
+        let bytes = paths.filter_map(|p| self.disk.get(p)?.bytes());
+        self.written.copied.extend(bytes);
     }
 
     /// Deletes a thing with all below it.
@@ -315,6 +324,7 @@ impl User<'_> {
             }
             self.remove(&to);
         }
+        self.edited_again(&from);
         self.hints.push(from.clone());
         self.hints.push(to.clone());
         self.disk.rename(&from, &to, self.wall_ms);
@@ -369,6 +379,7 @@ impl User<'_> {
         let modes: &[u32] = if is_dir { &DIR_MODES } else { &FILE_MODES };
         let mode = modes[self.rng.index(modes.len())];
         self.disk.set_meta(&path, Some(mode), None, self.wall_ms);
+        self.edited_again(&path);
         self.hints.push(path.clone());
         format!("chmod {mode:o} {path}")
     }
@@ -382,6 +393,7 @@ impl User<'_> {
             nanos: self.rng.below(1_000_000_000) as u32,
         };
         self.disk.set_meta(&path, None, Some(mtime), self.wall_ms);
+        self.edited_again(&path);
         self.hints.push(path.clone());
         format!("touch {path}")
     }

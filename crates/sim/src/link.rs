@@ -75,6 +75,15 @@ impl World {
         }
     }
 
+    /// Blocks all links of a device, or none.
+    pub fn isolate(&mut self, device: usize, on: bool) {
+        for link in 0..self.links.len() {
+            if self.links[link].ends.contains(&device) && self.links[link].blocked != on {
+                self.block(link, on);
+            }
+        }
+    }
+
     /// Sets how long messages of a link are under way.
     pub fn slow(&mut self, link: usize, latency_us: u64) {
         self.note(&format!("link {link} takes {latency_us} us"));

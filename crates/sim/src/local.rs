@@ -71,13 +71,13 @@ impl World {
         }
         self.hint(device, busy, 100_000);
         // What is there before what is gone, so that renames are seen as such.
-        let (there, gone): (Vec<_>, Vec<_>) = found
-            .into_iter()
-            .partition(|o| o.seen != Seen::Absent);
+        let (there, gone): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|o| o.seen != Seen::Absent);
         let mut all = there;
         all.extend(gone);
         let mut after = self.delay(0, 10);
-        let slow = self.rng.percent(10);
+        // A loss of all that is seen slowly can not be told from many small deletions.
+        let slow = self.rng.percent(10) && self.is_usable(device);
         while !all.is_empty() {
             let n = match self.rng.percent(70) {
                 true => all.len(),
@@ -298,7 +298,7 @@ impl World {
             let after = self.delay(0, 20);
             self.hint(device, vec![op.path().clone()], after);
         }
-        if self.faults.has(Kind::Effect) && self.rng.below(1000) < 5 {
+        if self.crashes_anywhere(device) && self.rng.below(1000) < 5 {
             self.stats.fault("crash after an operation");
             self.crash(device, true);
             let after = self.delay(1, 1000);

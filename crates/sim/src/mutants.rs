@@ -50,15 +50,16 @@ pub const MUTANTS: [Mutant; 25] = [
     mutant("echoes of a former session are still skipped", 1000),
     // What was found and mended once.
     mutant("who waits is not told again", 1000),
-    mutant("a page decides on records that it replaced", 1000),
     mutant("a reader keeps what is not its own", 1000),
+    mutant("a page decides on records that it replaced", 1000),
 ];
 
 /// The first seed that catches a fault, with what it says; `None`: none of the first `most`.
 pub fn catch(mutant: &Mutant, most: u64, steps: u32) -> Option<(u64, String)> {
     set_mutant(Some(mutant.name));
     let mut seeds = 0..most;
-    let caught = seeds.find_map(|seed| Some((seed, run(&Params::new(seed, steps), false).failure?)));
+    let caught =
+        seeds.find_map(|seed| Some((seed, run(&Params::new(seed, steps), false).failure?)));
     set_mutant(None);
     caught
 }
@@ -66,7 +67,9 @@ pub fn catch(mutant: &Mutant, most: u64, steps: u32) -> Option<(u64, String)> {
 /// Runs all faults and says which seed caught each; whether all were caught.
 pub fn run_all(only: Option<&str>, steps: u32) -> bool {
     let mut missed = 0;
-    let chosen = MUTANTS.iter().filter(|m| only.is_none_or(|name| m.name.contains(name)));
+    let chosen = MUTANTS
+        .iter()
+        .filter(|m| only.is_none_or(|name| m.name.contains(name)));
     for mutant in chosen {
         let begun = Instant::now();
         let caught = catch(mutant, mutant.within, steps);
@@ -82,7 +85,10 @@ pub fn run_all(only: Option<&str>, steps: u32) -> bool {
             }
             None => {
                 missed += 1;
-                println!("MISSED by {} seeds ({seconds:.1} s)  {}", mutant.within, mutant.name);
+                println!(
+                    "MISSED by {} seeds ({seconds:.1} s)  {}",
+                    mutant.within, mutant.name
+                );
             }
         }
     }

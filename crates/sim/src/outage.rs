@@ -1,6 +1,7 @@
 //! Devices start, crash, lose power and lose their index.
 
 use left_core::engine::{Config, Engine, Event};
+use left_core::path::RelPath;
 use left_core::version::Relation;
 
 use crate::disk::Bytes;
@@ -103,6 +104,16 @@ impl World {
     pub fn put_back(&mut self, device: usize) {
         if self.is_usable(device) {
             return;
+        }
+        let d = &mut self.devices[device];
+        let missed = std::mem::take(&mut d.missed);
+        let dead = |p: &RelPath| !d.index.entry(p).is_some_and(|e| e.node.is_live());
+        if let Some(path) = missed.iter().find(|p| dead(p)) {
+            let text = format!("{device}: {path} vanished with all else and was taken as deleted");
+            self.fail(text);
+        }
+        if self.devices[device].disk.vanished.is_some() {
+            self.isolate(device, false);
         }
         let d = &mut self.devices[device];
         d.disk.gone = false;

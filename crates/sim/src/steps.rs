@@ -1,7 +1,6 @@
 //! The steps of a run: edits, and faults that begin and end.
 
 use left_core::engine::Event;
-use left_core::index::Index;
 use left_core::message::Role;
 use left_core::path::RelPath;
 
@@ -71,28 +70,34 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// The fault of a step: one in three steps has one if its kind is on.
+    /// The fault of a step, of the kinds that are on: the fewer, the more often each.
     fn fault(&self, rng: &mut Rng) -> Option<Kind> {
-        let kind = match rng.below(150) {
-            0..6 => Kind::Crash,
-            6..8 => Kind::Power,
-            8..10 => Kind::Lost,
-            10..14 => Kind::Restored,
-            14..20 => Kind::Link,
-            20..24 => Kind::Partition,
-            24..28 => Kind::Delay,
-            28..32 => Kind::Skew,
-            32..37 => Kind::Full,
-            37..41 => Kind::Index,
-            41..45 => Kind::Unreadable,
-            45..47 => Kind::Wipe,
-            47..50 => Kind::Emptied,
-            50..53 => Kind::Pause,
-            _ => return None,
-        };
-        self.faults.has(kind).then_some(kind)
+        let on = WEIGHTS.iter().filter(|(kind, _)| self.faults.has(*kind));
+        let mut all: Vec<Kind> = on.flat_map(|(kind, n)| vec![*kind; *n]).collect();
+        all.truncate(MOST_FAULTS);
+        all.get(rng.index(100)).copied()
     }
 }
+
+/// Kinds that are steps, and how many of 100 steps each takes.
+const WEIGHTS: [(Kind, usize); 14] = [
+    (Kind::Power, 5),
+    (Kind::Lost, 4),
+    (Kind::Restored, 5),
+    (Kind::Emptied, 4),
+    (Kind::Crash, 4),
+    (Kind::Partition, 3),
+    (Kind::Link, 7),
+    (Kind::Delay, 3),
+    (Kind::Skew, 3),
+    (Kind::Full, 4),
+    (Kind::Index, 3),
+    (Kind::Unreadable, 4),
+    (Kind::Wipe, 1),
+    (Kind::Pause, 3),
+];
+/// At least two thirds of the steps are edits.
+const MOST_FAULTS: usize = 33;
 
 /// One fault at a device, or at one that is not a reader.
 fn fault(world: &mut World, kind: Kind, [device, writer]: [usize; 2], rng: &mut Rng) {
@@ -113,11 +118,7 @@ fn fault(world: &mut World, kind: Kind, [device, writer]: [usize; 2], rng: &mut 
         }
         Kind::Index => {
             world.stats.fault("commit fails");
-            let faults = [
-                CommitFault::Full,
-                CommitFault::Failed,
-                CommitFault::Corrupt,
-            ];
+            let faults = [CommitFault::Full, CommitFault::Failed, CommitFault::Corrupt];
             // A reader may be the only one who still knows what a lost index knew.
             let reader = world.devices.iter().any(|d| d.role == Role::ReadOnly);
             let fault = faults[rng.index(if reader { 2 } else { 3 })];
@@ -270,10 +271,10 @@ pub fn readable(world: &mut World, device: usize) {
 /// user has seen the alarm.
 fn empty(world: &mut World, device: usize, rng: &mut Rng) {
     let d = &world.devices[device];
-    let Ok(totals) = d.index.totals() else { return };
-    // Of few files a loss is no alarm, and while one is raised a user has said what is meant.
-    let few = totals.files + totals.links < 3;
-    if few || d.engine.is_none() || d.deciding || !world.is_usable(device) {
+    let Some(Ok(state)) = d.engine.as_ref().map(|e| e.state(&d.index)) else {
+        return;
+    };
+    if d.deciding || !world.is_usable(device) {
         return;
     }
     if rng.percent(50) {
@@ -282,10 +283,17 @@ fn empty(world: &mut World, device: usize, rng: &mut Rng) {
         world.devices[device].disk.gone = true;
         return world.step(device, Event::RootGone("it is not mounted".to_owned()));
     }
+    // Of few files a loss is no alarm; and what peers bring meanwhile is not lost with the rest.
+    if state.totals.files + state.totals.links < 3 || state.busy {
+        return;
+    }
     world.stats.fault("all files gone");
     world.note(&format!("{device}: all files are gone"));
-    let all: Vec<RelPath> = world.devices[device].disk.tree().keys().cloned().collect();
-    world.devices[device].disk.vanish();
+    world.isolate(device, true);
+    let d = &mut world.devices[device];
+    d.missed = d.index.live().map(|(p, _)| p.clone()).collect();
+    d.disk.vanish();
+    let all = d.missed.clone();
     world.hint(device, all, 1000);
 }
 

@@ -24,7 +24,11 @@ impl World {
         self.stats.fault("file changes while it is read");
         let mut rng = Rng::new(self.rng.next_u64());
         self.with_user(device, &mut rng, |user| {
-            if user.disk.get(&file.path).is_some_and(|o| o.bytes().is_some()) {
+            if user
+                .disk
+                .get(&file.path)
+                .is_some_and(|o| o.bytes().is_some())
+            {
                 let bytes = user.written.fresh(user.rng, false);
                 user.write(&file.path, bytes);
             }

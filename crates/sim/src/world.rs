@@ -134,6 +134,8 @@ pub struct Device {
     pub saved: Option<Box<FakeIndex>>,
     /// The device crashes before the effect that makes this zero.
     pub effects_left: Option<u32>,
+    /// What was live in the index when all files vanished.
+    pub missed: Vec<RelPath>,
     /// The user holds the share still.
     pub paused: bool,
     /// An alarm is raised, or was and the tree is not looked at since.
@@ -198,6 +200,7 @@ impl World {
                 announced: BTreeMap::new(),
                 saved: None,
                 effects_left: None,
+                missed: Vec::new(),
                 paused: false,
                 deciding: false,
             }

@@ -131,16 +131,13 @@ impl Engine {
             cover("local: deletion seen again");
             return Ok(false);
         }
+        if self.is_moved(path, record, arrived, index)? {
+            cover("local: not deleted but moved");
+            return Ok(true);
+        }
         if record.entry.node.kind() == Kind::Dir {
-            if !self.guard.is_holding() {
-                return Ok(true);
-            }
-            self.guard.hold(path.clone());
+            self.guard.deleted_dir(now.mono_ms, path.clone());
         } else {
-            if self.is_moved(path, record, arrived, index)? {
-                cover("local: not deleted but moved");
-                return Ok(true);
-            }
             self.guard.deleted(now.mono_ms, files, path.clone());
         }
         Ok(false)

@@ -328,7 +328,9 @@ impl Engine {
         let is_dir = record
             .as_ref()
             .is_some_and(|r| r.entry.node.kind() == Kind::Dir);
-        if attempts >= 1 && is_dir && !self.busy.contains_key(&parent) {
+        // While deletions are judged it may have vanished with all else.
+        let judged = !self.is_deleting() && self.alarm.is_none();
+        if attempts >= 1 && is_dir && judged && !self.busy.contains_key(&parent) {
             cover("no parent: made again");
             // It was looked at and is still missing, yet a peer's file belongs in it. Not an edit
             // of anybody's: take it as deleted here, so that it is made again.

@@ -9,7 +9,6 @@ use crate::conflict::{copy_entry, copy_path};
 use crate::content::{ContentId, WHOLE_MAX};
 use crate::entry::{Entry, Node, Record};
 use crate::index::{Index, IndexError, Need, Txn, Walk};
-use crate::message::Role;
 use crate::path::RelPath;
 use crate::plan::{Expect, FetchItem, Op, OpId};
 use crate::probe::{cover, mutant};
@@ -431,12 +430,6 @@ impl Engine {
         ours: &Entry,
         index: &dyn Index,
     ) -> Result<Option<RelPath>, IndexError> {
-        let others = self.config.role == Role::ReadOnly && ours.stamp.device != self.config.device;
-        if others && !mutant("a reader keeps what is not its own") {
-            // Others hold these bytes too, and make the copy; ours would reach nobody.
-            cover("copy: a reader keeps only its own");
-            return Ok(None);
-        }
         let mut stamp = ours.stamp;
         if mutant("conflict copy is named by its maker") {
             stamp.device = self.config.device;
