@@ -54,6 +54,7 @@ impl Session {
         let known = index.cursor(peer)?;
         let start = Control::Start(Start {
             epoch: index.epoch(),
+            former: index.former().to_vec(),
             head,
             known,
             your_counter: index.max_counter(peer)?,
@@ -83,23 +84,29 @@ impl Session {
             self.skips.clear();
         }
         let known = start.known;
-        // A number beyond the head we told means that our index went back in time: the peer forgets
-        // what it knew when it reads that head, so tell all again.
-        self.sent = if known.epoch == index.epoch() && known.seq <= self.opened {
+        let now = Cursor {
+            epoch: index.epoch(),
+            seq: self.opened,
+        };
+        // A number that we do not know to have given out means that our index went back in time:
+        // the peer forgets what it knew by the same rule, so tell all again.
+        self.sent = if is_continued(known, now, index.former()) {
             cover("session: tell what is new");
             known.seq
         } else {
             cover("session: tell all");
             0
         };
-        let void = start.epoch != self.taken.epoch || start.head < self.taken.seq;
+        let now = Cursor {
+            epoch: start.epoch,
+            seq: start.head,
+        };
+        let void = !is_continued(self.taken, now, &start.former);
         let void = void && !mutant("a lost index of a peer is not forgotten");
+        self.taken.epoch = start.epoch;
         if void {
             cover("session: the peer's index is another one");
-            self.taken = Cursor {
-                epoch: start.epoch,
-                seq: 0,
-            };
+            self.taken.seq = 0;
         }
         // A read-only member never tells of its index.
         self.more = self.role == Role::ReadWrite && start.head > self.taken.seq;
@@ -192,4 +199,11 @@ impl Session {
                 !p.busy && p.need_files == 0 && p.your_seq >= head && p.head <= self.taken.seq
             })
     }
+}
+
+/// Whether what is known of an index is still true of the index that is at `now` and had these
+/// former lives.
+fn is_continued(known: Cursor, now: Cursor, former: &[Cursor]) -> bool {
+    let of_it = |life: &Cursor| life.epoch == known.epoch && known.seq <= life.seq;
+    of_it(&now) || former.iter().any(of_it)
 }

@@ -7,6 +7,7 @@ use left_core::message::{Control, Role};
 use left_core::path::RelPath;
 
 use crate::faults::Kind;
+use crate::rng::Rng;
 use crate::world::{Happening, Local, World};
 
 impl World {
@@ -50,22 +51,42 @@ impl World {
         }
         let crash = self.crashes_anywhere(device) && self.rng.below(2000) < 3;
         let mut left = crash.then(|| self.rng.index(effects.len() + 1));
+        let life = self.devices[device].life;
         for effect in effects {
-            if left == Some(0) || self.devices[device].effects_left == Some(0) {
-                break;
+            if left == Some(0) || self.is_crash_due(device) {
+                return self.crash_anywhere(device, "crash between effects");
             }
             left = left.map(|n| n - 1);
-            let d = &mut self.devices[device];
-            d.effects_left = d.effects_left.map(|n| n - 1);
             self.note(&format!("{device} -> {effect:?}"));
             self.effect(device, effect);
+            if self.devices[device].life != life {
+                // It crashed while it answered itself.
+                return;
+            }
         }
-        if left.is_none() && self.devices[device].effects_left != Some(0) {
-            return self.plan_tick(device);
+        if left.is_some() || self.is_crash_due(device) {
+            return self.crash_anywhere(device, "crash between effects");
         }
-        self.stats.fault("crash between effects");
-        self.devices[device].effects_left = None;
-        self.crash(device, true);
+        self.plan_tick(device);
+    }
+
+    /// Counts a moment at which a device may crash; whether it is the one chosen.
+    pub(crate) fn is_crash_due(&mut self, device: usize) -> bool {
+        let left = &mut self.devices[device].moments_left;
+        *left = left.and_then(|n| n.checked_sub(1));
+        *left == Some(0)
+    }
+
+    /// The device crashes, or loses power, in the middle of something, and starts again.
+    pub(crate) fn crash_anywhere(&mut self, device: usize, what: &'static str) {
+        self.stats.fault(what);
+        self.devices[device].moments_left = None;
+        if self.devices[device].power_fails {
+            let mut rng = Rng::new(self.rng.next_u64());
+            self.power_cut(device, &mut rng);
+        } else {
+            self.crash(device, true);
+        }
         let after = self.delay(1, 1000);
         self.plan(after, Happening::Start(device));
     }

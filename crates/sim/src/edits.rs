@@ -169,8 +169,8 @@ impl User<'_> {
         self.disk.delete(path, self.wall_ms);
     }
 
-    /// Puts these bytes at a path: in the file that is there, or a new one. In a folder's place
-    /// nothing is done.
+    /// Puts these bytes at a path: in the file that is there, or a new one. In a folder's place, or
+    /// where its folder is missing, nothing is done.
     pub fn write(&mut self, path: &RelPath, bytes: Bytes) {
         match self.disk.get(path).map(|o| o.kind()) {
             Some(Kind::File) => {
@@ -178,6 +178,7 @@ impl User<'_> {
                 self.disk.write(path, bytes, self.wall_ms);
             }
             Some(_) => return,
+            None if !self.disk.has_parent(path) => return,
             None => self.make(path, Thing::File(bytes)),
         }
         self.written.superseded.remove(&bytes);

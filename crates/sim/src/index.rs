@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use left_core::content::ContentId;
 use left_core::entry::{Entry, Kind, Mtime, Record};
-use left_core::index::{Cursor, Epoch, Index, IndexError, Need, Totals, Txn, Walk};
+use left_core::index::{Cursor, Epoch, Index, IndexError, MAX_FORMER, Need, Totals, Txn, Walk};
 use left_core::path::RelPath;
 use left_core::probe::mutant;
 use left_core::version::{DeviceId, Relation};
@@ -21,14 +21,12 @@ pub enum CommitFault {
     Corrupt,
 }
 
-/// Numbers that an opened index skips at most.
-const MAX_SKIPPED: u64 = 1 << 40;
-
 /// See the module's text. Commits are durable when they return.
 #[derive(Debug, Clone)]
 pub struct FakeIndex {
     device: DeviceId,
     epoch: Epoch,
+    former: Vec<Cursor>,
     head: u64,
     floor: u64,
     ours: BTreeMap<RelPath, (u64, Record)>,
@@ -52,6 +50,7 @@ impl FakeIndex {
         Self {
             device,
             epoch,
+            former: Vec::new(),
             head: 0,
             floor: 0,
             ours: BTreeMap::new(),
@@ -66,11 +65,16 @@ impl FakeIndex {
         }
     }
 
-    /// The index is opened, as the store does it: numbers go on far beyond the last one, so that
-    /// an older copy of an index does not give out numbers that peers have seen.
-    pub fn reopen(&mut self, chance: u64) {
-        if self.head > 0 && !mutant("an older index goes on with its old numbers") {
-            self.head += chance % MAX_SKIPPED;
+    /// The index is opened, as the store does it: a new life begins.
+    pub fn reopen(&mut self, epoch: Epoch) {
+        if self.head > 0 && !mutant("an older index goes on under its old epoch") {
+            self.former.push(Cursor {
+                epoch: self.epoch,
+                seq: self.head,
+            });
+            let old = self.former.len().saturating_sub(MAX_FORMER);
+            self.former.drain(..old);
+            self.epoch = epoch;
         }
         if mutant("tombstones dropped early") {
             let live = |r: &Record| r.entry.node.is_live();
@@ -158,6 +162,10 @@ impl FakeIndex {
 impl Index for FakeIndex {
     fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    fn former(&self) -> &[Cursor] {
+        &self.former
     }
 
     fn head(&self) -> u64 {

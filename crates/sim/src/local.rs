@@ -10,7 +10,7 @@ use crate::apply::{apply, shuffled};
 use crate::disk::Bytes;
 use crate::faults::Kind;
 use crate::scan::{differences, gone, holds, present};
-use crate::world::{Happening, Local, World};
+use crate::world::{Local, World};
 
 impl World {
     pub(crate) fn local(&mut self, device: usize, what: Local) {
@@ -298,11 +298,9 @@ impl World {
             let after = self.delay(0, 20);
             self.hint(device, vec![op.path().clone()], after);
         }
-        if self.crashes_anywhere(device) && self.rng.below(1000) < 5 {
-            self.stats.fault("crash after an operation");
-            self.crash(device, true);
-            let after = self.delay(1, 1000);
-            return self.plan(after, Happening::Start(device));
+        let crash = self.crashes_anywhere(device) && self.rng.below(1000) < 5;
+        if crash || self.is_crash_due(device) {
+            return self.crash_anywhere(device, "crash after an operation");
         }
         let d = &mut self.devices[device];
         d.results.push((id, result));

@@ -15,12 +15,22 @@ pub struct Mutant {
     pub within: u64,
 }
 
+impl Mutant {
+    /// Does something under this fault.
+    pub fn with<T>(&self, what: impl FnOnce() -> T) -> T {
+        set_mutant(Some(self.name));
+        let out = what();
+        set_mutant(None);
+        out
+    }
+}
+
 const fn mutant(name: &'static str, within: u64) -> Mutant {
     Mutant { name, within }
 }
 
 /// All faults.
-pub const MUTANTS: [Mutant; 25] = [
+pub const MUTANTS: [Mutant; 27] = [
     // Who wins, what is kept.
     mutant("mtime decides the winner", 1000),
     mutant("edit loses to deletion", 1000),
@@ -34,6 +44,11 @@ pub const MUTANTS: [Mutant; 25] = [
     mutant("tombstone of an unknown path dropped", 1000),
     mutant("a folder's deletion is told before what was in it", 1000),
     mutant("no alarm at mass deletion", 1000),
+    mutant("a folder's deletion is not held", 1000),
+    mutant(
+        "a missing parent is taken as deleted while deletions are judged",
+        1000,
+    ),
     // Order of durability.
     mutant("committed before synced", 1000),
     mutant("announced before committed", 1000),
@@ -45,7 +60,7 @@ pub const MUTANTS: [Mutant; 25] = [
     mutant("links on the way are followed", 1000),
     // Lost and old indexes.
     mutant("no new versions after a lost index", 1000),
-    mutant("an older index goes on with its old numbers", 1000),
+    mutant("an older index goes on under its old epoch", 1000),
     mutant("a lost index of a peer is not forgotten", 1000),
     mutant("echoes of a former session are still skipped", 1000),
     // What was found and mended once.
@@ -56,12 +71,8 @@ pub const MUTANTS: [Mutant; 25] = [
 
 /// The first seed that catches a fault, with what it says; `None`: none of the first `most`.
 pub fn catch(mutant: &Mutant, most: u64, steps: u32) -> Option<(u64, String)> {
-    set_mutant(Some(mutant.name));
-    let mut seeds = 0..most;
-    let caught =
-        seeds.find_map(|seed| Some((seed, run(&Params::new(seed, steps), false).failure?)));
-    set_mutant(None);
-    caught
+    let try_seed = |seed| Some((seed, run(&Params::new(seed, steps), false).failure?));
+    mutant.with(|| (0..most).find_map(try_seed))
 }
 
 /// Runs all faults and says which seed caught each; whether all were caught.

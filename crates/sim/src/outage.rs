@@ -23,7 +23,7 @@ impl World {
             role: d.role,
         };
         // As the store does when it is opened.
-        d.index.reopen(self.rng.next_u64());
+        d.index.reopen(self.rng.next_u64() | 1);
         d.engine = Some(Engine::new(config, &d.index));
         self.note(&format!("start {device}"));
         self.check_announced(device);
@@ -107,8 +107,11 @@ impl World {
         }
         let d = &mut self.devices[device];
         let missed = std::mem::take(&mut d.missed);
-        let dead = |p: &RelPath| !d.index.entry(p).is_some_and(|e| e.node.is_live());
-        if let Some(path) = missed.iter().find(|p| dead(p)) {
+        let dead = |p: &&RelPath| {
+            let entry = d.index.entry(p);
+            entry.is_some_and(|e| !e.node.is_live() && e.stamp.device == d.id)
+        };
+        if let Some(path) = missed.iter().find(dead) {
             let text = format!("{device}: {path} vanished with all else and was taken as deleted");
             self.fail(text);
         }
@@ -135,6 +138,7 @@ impl World {
         d.index = FakeIndex::new(d.id, epoch);
         d.index.read_only = read_only;
         d.announced.clear();
+        d.missed.clear();
         d.saved = None;
     }
 
@@ -144,6 +148,7 @@ impl World {
         if let Some(saved) = d.saved.clone() {
             d.index = *saved;
             d.announced.clear();
+            d.missed.clear();
         }
     }
 }

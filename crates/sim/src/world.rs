@@ -132,8 +132,11 @@ pub struct Device {
     pub announced: BTreeMap<RelPath, Version>,
     /// An older copy of the index.
     pub saved: Option<Box<FakeIndex>>,
-    /// The device crashes before the effect that makes this zero.
-    pub effects_left: Option<u32>,
+    /// The device crashes when this becomes zero: it counts effects begun and done, and operations
+    /// done.
+    pub moments_left: Option<u32>,
+    /// Then its power fails too.
+    pub power_fails: bool,
     /// What was live in the index when all files vanished.
     pub missed: Vec<RelPath>,
     /// The user holds the share still.
@@ -199,7 +202,8 @@ impl World {
                 waited: BTreeSet::new(),
                 announced: BTreeMap::new(),
                 saved: None,
-                effects_left: None,
+                moments_left: None,
+                power_fails: false,
                 missed: Vec::new(),
                 paused: false,
                 deciding: false,

@@ -135,7 +135,11 @@ impl Engine {
             cover("local: not deleted but moved");
             return Ok(true);
         }
-        if record.entry.node.kind() == Kind::Dir {
+        let is_dir = record.entry.node.kind() == Kind::Dir;
+        if is_dir && !self.guard.is_holding() && mutant("a folder's deletion is not held") {
+            return Ok(true);
+        }
+        if is_dir {
             self.guard.deleted_dir(now.mono_ms, path.clone());
         } else {
             self.guard.deleted(now.mono_ms, files, path.clone());

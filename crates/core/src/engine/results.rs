@@ -329,7 +329,8 @@ impl Engine {
             .as_ref()
             .is_some_and(|r| r.entry.node.kind() == Kind::Dir);
         // While deletions are judged it may have vanished with all else.
-        let judged = !self.is_deleting() && self.alarm.is_none();
+        let judged = (!self.is_deleting() && self.alarm.is_none())
+            || mutant("a missing parent is taken as deleted while deletions are judged");
         if attempts >= 1 && is_dir && judged && !self.busy.contains_key(&parent) {
             cover("no parent: made again");
             // It was looked at and is still missing, yet a peer's file belongs in it. Not an edit
