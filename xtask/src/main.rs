@@ -27,7 +27,7 @@ enum Task {
     Bench(bench::Args),
     /// Check sizes, layers and forbidden words in the sources.
     Tidy,
-    /// Run the simulator, in release mode; everything given is passed on to it.
+    /// Run the simulator; everything given is passed on to it.
     Sim(sim::Args),
 }
 

@@ -229,10 +229,12 @@ pub enum Control {
 }
 
 /// See [`Control::Start`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Start {
     /// Life of the sender's index.
     pub epoch: Epoch,
+    /// Its former lives, each with its last number.
+    pub former: Vec<Cursor>,
     /// Last sequence number of the sender's index.
     pub head: u64,
     /// How far the sender knows the receiver's index.

@@ -24,6 +24,7 @@ pub struct IndexDb {
     rows: Rows,
     /// What the file says, so that counts and numbers cost no read.
     state: State,
+    former: Vec<Cursor>,
 }
 
 impl IndexDb {
@@ -34,11 +35,12 @@ impl IndexDb {
     /// # Errors
     /// When the folder can not be written, the disk is full, or another process holds the file.
     pub fn open(path: &Path, device: DeviceId) -> Result<(IndexDb, Opened), StoreError> {
-        let (rows, state, opened) = open(path, device)?;
+        let (rows, state, former, opened) = open(path, device)?;
         let db = IndexDb {
             path: path.to_owned(),
             rows,
             state,
+            former,
         };
         Ok((db, opened))
     }
@@ -168,6 +170,10 @@ impl Drop for IndexDb {
 impl Index for IndexDb {
     fn epoch(&self) -> Epoch {
         self.state.epoch
+    }
+
+    fn former(&self) -> &[Cursor] {
+        &self.former
     }
 
     fn head(&self) -> u64 {
