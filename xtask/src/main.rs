@@ -36,7 +36,7 @@ enum Task {
     Deny,
     /// Print what the program is made of, as a CycloneDX 1.5 list in JSON.
     Sbom,
-    /// Run the simulator, in release mode; everything given is passed on to it.
+    /// Run the simulator; everything given is passed on to it.
     Sim(sim::Args),
 }
 

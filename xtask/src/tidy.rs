@@ -46,6 +46,7 @@ const HOUSE: &[(&str, &[Floor])] = &[
     (
         "crates/core",
         &[
+            floor(&["probe"]),
             floor(&["path"]),
             floor(&["content"]),
             floor(&["chunker"]),

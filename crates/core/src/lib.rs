@@ -1,6 +1,6 @@
 //! The rules of synchronising, pure: no file, socket, clock, thread, async or database.
 //!
-//! Floors, lowest first; a module imports only from lower ones:
+//! Floors, lowest first; a module imports only from lower ones: [`probe`] ·
 //! [`path`] · [`content`] · [`chunker`] · [`version`] · [`entry`] · [`ignore`] · [`index`] ·
 //! [`membership`] · [`message`] · [`ticket`] · [`diff`] · [`conflict`] · [`reconcile`] · [`safety`] · [`plan`] · [`session`] ·
 //! [`engine`].
@@ -17,6 +17,7 @@ pub mod membership;
 pub mod message;
 pub mod path;
 pub mod plan;
+pub mod probe;
 pub mod reconcile;
 pub mod safety;
 pub mod session;

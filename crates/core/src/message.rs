@@ -199,10 +199,12 @@ pub enum Control {
 }
 
 /// See [`Control::Start`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Start {
     /// Life of the sender's index.
     pub epoch: Epoch,
+    /// Its former lives, each with its last number.
+    pub former: Vec<Cursor>,
     /// Last sequence number of the sender's index.
     pub head: u64,
     /// How far the sender knows the receiver's index.
@@ -248,8 +250,8 @@ pub struct Offer {
     pub from: u64,
     /// The next segments, at most [`MAX_OFFER_SEGMENTS`].
     pub segments: Vec<SegmentRef>,
-    /// The file is read to its end: its content id.
-    pub content: Option<ContentId>,
+    /// Bytes of the file.
+    pub size: u64,
 }
 
 /// See [`Control::Roll`].

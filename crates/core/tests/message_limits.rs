@@ -3,6 +3,7 @@
 
 use left_core::content::{ContentId, MAX_FILE_SIZE};
 use left_core::entry::{Entry, MAX_TARGET, Node, Stamp};
+use left_core::index::MAX_FORMER;
 use left_core::membership::{Act, MAX_AFTER, MAX_BODY, MAX_STATEMENTS, Statement, StatementId};
 use left_core::message::{
     Control, Hello, HelloReply, INDEX_OVERHEAD, IndexBatch, LaneHello, MAX_ADDRESS, MAX_ADDRESSES,
@@ -205,6 +206,10 @@ fn lists_are_counted_before_they_are_built() {
     refused(
         pb().bytes(2, pb().many(MAX_MESSAGE / 2 - 8, 2, [])),
         "more than 4096 entries",
+    );
+    refused(
+        pb().bytes(1, pb().many(MAX_FORMER + 1, 6, [])),
+        "more than 256 former lives",
     );
     // Spread over two Index messages that protobuf would join.
     let half = pb().many(most / 2 + 1, 2, []);

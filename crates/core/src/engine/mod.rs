@@ -207,6 +207,18 @@ impl Engine {
         })
     }
 
+    /// Whether contents may be brought before it is known that they are needed: segments of a file
+    /// that a peer still reads.
+    pub fn takes_offers(&self) -> bool {
+        self.scanned && self.full_until.is_none() && !self.is_held()
+    }
+
+    /// Whether anybody would listen to an offer of ours.
+    pub fn makes_offers(&self) -> bool {
+        let heard = self.config.role == Role::ReadWrite && !self.sessions.is_empty();
+        heard && self.scanned && !self.is_held()
+    }
+
     /// Every path that an operation under way may touch; the executor must not hand on looks at
     /// them (the engine would only ask for another look).
     pub fn is_path_busy(&self, path: &RelPath) -> bool {

@@ -5,6 +5,7 @@ use crate::entry::{Entry, Record};
 use crate::index::{Cursor, Index, IndexError, Txn};
 use crate::message::{Control, IndexBatch, Role, Start};
 use crate::path::RelPath;
+use crate::probe::{cover, mutant};
 use crate::reconcile::Decision;
 use crate::session::Session;
 use crate::version::DeviceId;
@@ -73,7 +74,7 @@ impl Engine {
                 self.peer_barrier_done(peer, token);
                 Ok(())
             }
-            // The lane's and the daemon's business; offers are not used yet.
+            // The lane's and the daemon's business.
             Control::Offer(_)
             | Control::Roll(_)
             | Control::Members(_)
@@ -108,7 +109,8 @@ impl Engine {
         self.hopes.clear();
         self.walker.again();
         self.commit(txn, &[], index)?;
-        if reissue {
+        if reissue && !mutant("no new versions after a lost index") {
+            cover("peers: own edits versioned again");
             self.reissue(now, index)?;
         }
         Ok(())
@@ -169,10 +171,14 @@ impl Engine {
         let mut txn = Txn::default();
         let mut from = Vec::new();
         txn.cursors.push((peer, cursor));
+        if mutant("acknowledged before committed") {
+            self.commit(std::mem::take(&mut txn), &[], index)?;
+        }
         if believed {
             let needing = index.totals()?.need_files > 0;
             for (path, theirs) in batch.entries {
                 if self.busy.contains_key(&path) {
+                    cover("peers: told of a busy path");
                     txn.theirs_put.push((peer, path, theirs));
                     continue;
                 }
@@ -195,7 +201,9 @@ impl Engine {
                     Decision::Await => {
                         // The peer settles this when it hears of ours. It may have heard already
                         // and let it go, because what it had then won: tell it again.
-                        if let Some(ours) = ours {
+                        if let Some(ours) = ours
+                            && !mutant("who waits is not told again")
+                        {
                             from.push(vec![]);
                             txn.put.push((path.clone(), ours));
                         }

@@ -7,6 +7,7 @@ use super::{
     DecodeError, MAX_ADDRESSES, MAX_FEATURES, MAX_INDEX_DEVICES, MAX_INDEX_ENTRIES, MAX_MEMBERS,
     MAX_WANT_CONTENTS,
 };
+use crate::index::MAX_FORMER;
 use crate::membership::MAX_STATEMENTS;
 
 /// How often the fields of a message may stand in it. Fields not listed are not counted.
@@ -70,6 +71,12 @@ pub(super) static HELLO_REPLY: Shape = Shape(&[
 ]);
 
 pub(super) static CONTROL: Shape = Shape(&[
+    message(
+        1,
+        "start",
+        1,
+        &Shape(&[field(6, "former lives", MAX_FORMER)]),
+    ),
     message(
         2,
         "index",

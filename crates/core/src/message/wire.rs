@@ -9,7 +9,7 @@ use super::{
     proto, scan,
 };
 use crate::content::ContentId;
-use crate::index::Cursor;
+use crate::index::{Cursor, MAX_FORMER};
 use crate::version::{DeviceId, MAX_COUNTER};
 
 /// Bytes that the addresses in one Hello or HelloReply may take together, so that it stays below
@@ -188,6 +188,7 @@ impl Control {
                 known_epoch: s.known.epoch,
                 known_seq: s.known.seq,
                 your_counter: s.your_counter,
+                former: former_to_wire(&s.former),
             }),
             Control::Index(batch) => Body::Index(index::to_wire(batch)),
             Control::Progress(p) => Body::Progress(proto::Progress {
@@ -385,7 +386,24 @@ fn start(s: proto::Start) -> Result<Start, DecodeError> {
             seq: s.known_seq,
         },
         your_counter: s.your_counter,
+        former: s.former.into_iter().map(former).collect::<Result<_, _>>()?,
     })
+}
+
+fn former_to_wire(former: &[Cursor]) -> Vec<proto::Former> {
+    let latest = &former[former.len().saturating_sub(MAX_FORMER)..];
+    let one = |c: &Cursor| proto::Former {
+        epoch: c.epoch,
+        head: c.seq,
+    };
+    latest.iter().map(one).collect()
+}
+
+fn former(f: proto::Former) -> Result<Cursor, DecodeError> {
+    match f.epoch {
+        0 => Err(bad("former epoch 0")),
+        epoch => Ok(Cursor { epoch, seq: f.head }),
+    }
 }
 
 fn members_to_wire(members: &[Member]) -> Vec<proto::Member> {

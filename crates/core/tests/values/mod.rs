@@ -55,14 +55,14 @@ fn offer() -> impl Strategy<Value = Offer> {
         path(),
         any::<u64>(),
         vec(segment, 0..20),
-        option::of(content()),
+        0..=MAX_FILE_SIZE,
     );
-    parts.prop_map(|(id, path, from, segments, content)| Offer {
+    parts.prop_map(|(id, path, from, segments, size)| Offer {
         id,
         path,
         from,
         segments,
-        content,
+        size,
     })
 }
 
@@ -208,16 +208,20 @@ pub fn batch() -> impl Strategy<Value = IndexBatch> {
 }
 
 pub fn control() -> impl Strategy<Value = Control> {
-    let start =
-        (any::<[u64; 3]>(), 1u64.., 0..=MAX_COUNTER).prop_map(|(n, epoch, your_counter)| Start {
+    let former = (1u64.., any::<u64>()).prop_map(|(epoch, seq)| Cursor { epoch, seq });
+    let former = vec(former, 0..5);
+    let start = (any::<[u64; 3]>(), 1u64.., 0..=MAX_COUNTER, former).prop_map(
+        |(n, epoch, your_counter, former)| Start {
             epoch,
+            former,
             head: n[0],
             known: Cursor {
                 epoch: n[1],
                 seq: n[2],
             },
             your_counter,
-        });
+        },
+    );
     let progress = any::<([u64; 4], bool)>().prop_map(|(n, busy)| Progress {
         your_seq: n[0],
         head: n[1],

@@ -6,7 +6,7 @@ use left_core::plan::{OpDone, OpError, OpId};
 use left_core::version::DeviceId;
 
 use crate::net::{ControlLane, DataLane, DialError, LaneEvent};
-use left_core::message::Nonce;
+use left_core::message::{Nonce, Offer};
 
 /// Which of the data lanes between two devices.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +44,8 @@ pub(super) enum Msg {
     DataEnded { session: Nonce, lane: LaneKind },
     /// A data lane that ended may be dialed again.
     RedialData { session: Nonce, lane: LaneKind },
+    /// More of a file that is still being read can be offered.
+    Offer(Offer),
     /// Operations are done.
     Applied(Vec<(OpId, Result<OpDone, OpError>)>),
     /// A program wrote to a file after it went to history; its bytes are back at these paths.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use left_core::message::{Control, Nonce, Role, ShareId};
+use left_core::message::{Control, Nonce, Offer, Role, ShareId};
 use left_core::ticket::Ticket;
 use left_core::version::DeviceId;
 
@@ -406,6 +406,14 @@ impl Links {
         };
         link.unsent.push_back(message);
         Self::flush(link)
+    }
+
+    /// Offers what is still being read, unless other messages wait for that lane already: then it
+    /// would come late.
+    pub(super) fn offer(&mut self, peer: DeviceId, offer: &Offer) {
+        if self.up.get(&peer).is_some_and(|l| l.unsent.is_empty()) {
+            self.send(peer, Control::Offer(offer.clone()));
+        }
     }
 
     /// The lane has room again. Returns how many Index messages went out.

@@ -10,6 +10,7 @@ mod gate;
 pub mod handle;
 mod links;
 mod members;
+mod offers;
 mod owner;
 mod pairing;
 mod snapshot;

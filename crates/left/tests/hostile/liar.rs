@@ -182,6 +182,7 @@ impl Liar {
 pub fn start() -> Control {
     Control::Start(Start {
         epoch: 9,
+        former: Vec::new(),
         head: 0,
         known: Cursor::default(),
         your_counter: 0,

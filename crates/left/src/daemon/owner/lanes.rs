@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use left_core::engine::{Effect, Event};
-use left_core::index::IndexError;
-use left_core::message::{Control, Member, Nonce, RollPart};
+use left_core::index::{Index as _, IndexError};
+use left_core::message::{Control, Member, Nonce, Offer, Role, RollPart};
 use left_core::version::DeviceId;
 
 use super::super::adapt;
@@ -13,6 +13,7 @@ use super::super::links::Settled;
 use super::super::members::HearError;
 use super::Owner;
 use crate::net::{ControlLane, DataLane, DialError, LaneEvent};
+use crate::transfer::Offered;
 
 impl Owner {
     pub(super) fn dial(&mut self) {
@@ -185,6 +186,7 @@ impl Owner {
                     Ok(())
                 }
                 Control::Roll(part) => self.heard_roll(peer, part),
+                Control::Offer(offer) => self.offered(peer, offer),
                 message => self.handle(Event::Message { peer, message }),
             },
             LaneEvent::SendReady => {
@@ -201,6 +203,29 @@ impl Owner {
                 Ok(())
             }
         }
+    }
+
+    /// A peer tells of a file that it still reads: its segments are brought ahead of time where it is
+    /// likely that they will be wanted.
+    fn offered(&mut self, peer: DeviceId, offer: Offer) -> Result<(), IndexError> {
+        let heeded = self.setup.members.role_of(peer) == Some(Role::ReadWrite);
+        if !heeded || !self.engine.takes_offers() || self.engine.is_path_busy(&offer.path) {
+            return Ok(());
+        }
+        let ours = self.index.get(&offer.path)?;
+        let base = ours.and_then(|r| r.entry.node.content());
+        self.fetcher.offer(
+            peer,
+            Offered {
+                id: offer.id,
+                size: offer.size,
+                from: offer.from,
+                segments: offer.segments,
+                base: base.map(|content| (offer.path.clone(), content)),
+                path: offer.path,
+            },
+        );
+        Ok(())
     }
 
     pub(super) fn lost(&mut self, peer: DeviceId, why: &str) {

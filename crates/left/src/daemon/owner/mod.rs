@@ -26,6 +26,7 @@ use super::gate::Door;
 use super::handle::DaemonEvent;
 use super::links::Links;
 use super::members::Members;
+use super::offers::Offers;
 use super::snapshot::{Board, Progressing};
 use crate::disk::{DiskEye, EyeEvent, History, Hold, Root, Stage};
 use crate::net::Net;
@@ -78,6 +79,7 @@ pub(super) struct Owner {
     apply: Option<Sender<Vec<(OpId, Op)>>>,
     applier: Option<JoinHandle<()>>,
     source: Arc<Source>,
+    offers: Arc<Offers>,
     links: Links,
     /// What keeps the eye away from paths that are being changed: a batch's length and its hold.
     holds: VecDeque<(usize, Hold)>,
@@ -144,14 +146,19 @@ impl Owner {
         }
         // Small staged files belong to the last run; big ones are continued.
         stage.clean(|name| name.len() == 64).map_err(|e| text(&e))?;
-        let source = Arc::new(Source::new(root.clone(), reader(())?, manifests.clone()));
+        let offers = Arc::new(Offers::new(tx.clone()));
+        let source = Source::new(root.clone(), reader(())?, manifests.clone(), offers.clone());
+        let source = Arc::new(source);
         let (fetch_tx, fetched) = unbounded();
         let fetcher = adapt::fetcher(&root, &stage, &manifests, fetch_tx);
         let (look_tx, looks) = bounded(EYE_QUEUE);
         let eye = DiskEye::start(
             root.clone(),
             Box::new(adapt::Scan(reader(())?)),
-            Arc::new(adapt::Sink(manifests)),
+            Arc::new(adapt::Sink {
+                manifests,
+                offers: offers.clone(),
+            }),
             look_tx,
         )
         .map_err(|e| text(&e))?;
@@ -178,6 +185,7 @@ impl Owner {
             apply: Some(apply),
             applier: Some(applier),
             source,
+            offers,
             holds: VecDeque::new(),
             waits: HashMap::new(),
             next_wait: 1,
@@ -257,11 +265,15 @@ impl Owner {
         while let Some(event) = self.queue.pop_front() {
             self.dirty |= !matches!(event, Event::Tick);
             let now = self.now();
-            for effect in self.engine.step(now, event, &mut self.index)? {
+            self.index.hold()?;
+            let effects = self.engine.step(now, event, &mut self.index);
+            self.index.release()?;
+            for effect in effects? {
                 self.dirty = true;
                 self.run_effect(effect);
             }
         }
+        self.offers.open(self.engine.makes_offers());
         Ok(())
     }
 
@@ -375,6 +387,12 @@ impl Owner {
                 session,
                 event,
             } => self.lane(peer, session, event),
+            Msg::Offer(offer) => {
+                for peer in self.links.peers() {
+                    self.links.offer(peer, &offer);
+                }
+                Ok(())
+            }
             Msg::Applied(results) => {
                 let mut done = results.len();
                 self.handle(Event::Applied(results))?;

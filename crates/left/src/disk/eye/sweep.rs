@@ -257,11 +257,10 @@ impl Eye {
             Ok(record) => record.filter(|r| r.entry.node.is_live()),
             Err(error) => return self.index_failed(&error),
         };
-        // Nothing can be below a file or link that the index knows.
-        if record.as_ref().is_none_or(is_dir_record) {
-            self.unwatch(path);
-            self.tell_below(path);
-        }
+        // Also where the index knows a file by now: it may have heard of that a moment ago, and of
+        // what was in the folder before not yet.
+        self.unwatch(path);
+        self.tell_below(path);
         if stat.is_some() {
             return;
         }
