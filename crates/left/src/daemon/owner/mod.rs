@@ -27,6 +27,7 @@ use super::links::Links;
 use super::members::Members;
 use super::snapshot::{Board, Progressing};
 use crate::disk::{DiskEye, EyeEvent, History, Hold, Root, Stage};
+use crate::home::clean;
 use crate::net::Net;
 use crate::store::{IndexDb, Manifests};
 use crate::transfer::Fetcher;
@@ -121,8 +122,12 @@ impl Owner {
         let (index, opened) =
             IndexDb::open(&own.join("index.db"), setup.device).map_err(|e| text(&e))?;
         let manifests = Manifests::open(&own.join("manifests.db")).map_err(|e| text(&e))?;
-        let stage = Arc::new(Stage::open(&root).map_err(|e| text(&e))?);
-        let history = History::open(&root).map_err(|e| text(&e))?;
+        let folder = |name: &str, e: &std::io::Error| {
+            let path = clean(&own.join(name));
+            format!("{path} cannot be used: {e}. Move away what stands there; left makes it anew")
+        };
+        let stage = Arc::new(Stage::open(&root).map_err(|e| folder("stage", &e))?);
+        let history = History::open(&root).map_err(|e| folder("history", &e))?;
         let reader = |()| index.reader().map_err(|e| text(&e));
         let mut notices = Vec::new();
         if root.is_weak() {
@@ -316,6 +321,7 @@ impl Owner {
                 self.problem(what, reason);
                 Ok(())
             }
+            EyeEvent::IndexFailed(error) => Err(error),
             EyeEvent::RootGone(gone) => self.handle(Event::RootGone(format!(
                 "{gone}. Put the folder back (or mount its disk) and left goes on by itself; \
                  nothing was deleted at others. If it is not wanted any more: `left leave DIR`"
@@ -410,6 +416,7 @@ impl Owner {
             Msg::Pause(on) => self.handle(Event::Pause(on)),
             Msg::Resume { accept_deletions } => self.handle(Event::Resume { accept_deletions }),
             Msg::Damaged(paths) => self.handle(Event::Damaged(paths)),
+            Msg::IndexFailed(error) => Err(error),
             Msg::MembersChanged => {
                 self.dial();
                 Ok(())
