@@ -132,7 +132,12 @@ impl Owner {
                     self.heard(peer, &told);
                     Ok(())
                 }
-                message => self.handle(Event::Message { peer, message }),
+                message => {
+                    if matches!(message, Control::Index(_)) {
+                        crash_point!("heard");
+                    }
+                    self.handle(Event::Message { peer, message })
+                }
             },
             LaneEvent::SendReady => {
                 let sent = self.links.send_ready(peer);

@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, after, bounded, never, s
 use left_core::diff::Observation;
 use left_core::engine::{Config, Effect, Engine, Event, Now};
 use left_core::index::IndexError;
+use left_core::message::Control;
 use left_core::path::RelPath;
 use left_core::plan::{FetchError, Op, OpId, StageName};
 use left_core::version::DeviceId;
@@ -121,6 +122,7 @@ impl Owner {
         let own = setup.path.join(crate::home::MARKER_DIR);
         let (index, opened) =
             IndexDb::open(&own.join("index.db"), setup.device).map_err(|e| text(&e))?;
+        crash_point!("index-opened");
         let manifests = Manifests::open(&own.join("manifests.db")).map_err(|e| text(&e))?;
         let folder = |name: &str, e: &std::io::Error| {
             let path = clean(&own.join(name));
@@ -264,7 +266,11 @@ impl Owner {
     fn run_effect(&mut self, effect: Effect) {
         match effect {
             Effect::Send { peer, message } => {
+                if matches!(message, Control::Index(_)) {
+                    crash_point!("announcing");
+                }
                 let sent = self.links.send(peer, message);
+                crash_point!("announced");
                 self.sent(peer, sent);
             }
             Effect::Disconnect { peer, reason } => {
@@ -307,6 +313,7 @@ impl Owner {
     fn look(&mut self, event: EyeEvent) -> Result<(), IndexError> {
         match event {
             EyeEvent::Observed(seen) => {
+                crash_point!("seen");
                 let (good, stale): (Vec<Observation>, Vec<Observation>) = seen
                     .into_iter()
                     .partition(|o| self.engine.is_path_busy(&o.path) || self.root.still_holds(o));
@@ -373,6 +380,7 @@ impl Owner {
                 event,
             } => self.lane(peer, session, event),
             Msg::Applied(results) => {
+                crash_point!("applied");
                 let mut done = results.len();
                 self.handle(Event::Applied(results))?;
                 // Batches are done in order, several at once or one by one.
