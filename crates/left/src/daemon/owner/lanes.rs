@@ -134,7 +134,12 @@ impl Owner {
                     Ok(())
                 }
                 Control::Offer(offer) => self.offered(peer, offer),
-                message => self.handle(Event::Message { peer, message }),
+                message => {
+                    if matches!(message, Control::Index(_)) {
+                        crash_point!("heard");
+                    }
+                    self.handle(Event::Message { peer, message })
+                }
             },
             LaneEvent::SendReady => {
                 let sent = self.links.send_ready(peer);
