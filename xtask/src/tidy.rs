@@ -54,6 +54,7 @@ const HOUSE: &[(&str, &[Floor])] = &[
             floor(&["entry"]),
             floor(&["ignore"]),
             floor(&["index"]),
+            floor(&["membership"]),
             floor(&["message"]),
             floor(&["ticket"]),
             floor(&["diff"]),

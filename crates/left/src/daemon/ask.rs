@@ -61,6 +61,9 @@ pub(super) enum Msg {
     Pause(bool),
     /// The user looked into an alarm.
     Resume { accept_deletions: bool },
+    /// Take back what this read-only member edited itself, at and below a path or everywhere; how
+    /// many paths that is, or why it can not be done now.
+    Revert(Option<RelPath>, Sender<Result<u64, String>>),
     /// Bring these files again from peers.
     Damaged(Vec<RelPath>),
     /// Whoever read the index for another purpose found it damaged.
