@@ -70,7 +70,7 @@ const HOUSE: &[(&str, &[Floor])] = &[
     (
         "crates/left",
         &[
-            together(&["error", "home", "util"]),
+            together(&["crash", "error", "home", "util"]),
             floor(&["store", "disk", "net"]),
             floor(&["transfer"]),
             floor(&["daemon"]),

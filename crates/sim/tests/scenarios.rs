@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use left_core::engine::Event;
 use left_core::message::Role;
 use left_sim::disk::Thing;
+use left_sim::rest::REST;
 use left_sim::scenario::{Scenario, bytes, path};
 
 /// What one user does to the file `p`.
@@ -252,6 +254,33 @@ fn a_dropped_loser_wins_over_what_comes_later() {
     assert_eq!(s.tree()["p!"], "file 2");
 }
 
+/// Whatever a reader does to a file, to what is beside it and to what it made itself is taken back,
+/// and its bytes are kept; also when the file changes elsewhere meanwhile.
+#[test]
+fn a_reader_takes_its_edits_back() {
+    for (own, elsewhere) in ACTS.iter().flat_map(|a| ACTS.map(|b| (*a, b))) {
+        let mut s = Scenario::with_roles(&[Role::ReadWrite, Role::ReadOnly]);
+        s.write(0, "p", 1);
+        s.mkdir(0, "d");
+        s.write(0, "d/a", 5);
+        s.settle();
+        act(&mut s, 1, own, 3);
+        s.mkdir(1, "new");
+        s.write(1, "new/one", 6);
+        s.write(1, "d/a", 7);
+        s.world.run(REST, "a reader's edits");
+        act(&mut s, 0, elsewhere, 2);
+        let before = s.tree();
+        s.world.step(1, Event::Revert(None));
+        s.settle();
+        assert_eq!(s.tree(), before, "{own:?} here, {elsewhere:?} there");
+        let disk = &s.world.devices[1].disk;
+        for name in [6, 7] {
+            assert!(disk.holds(bytes(name)), "{own:?} here, {elsewhere:?} there");
+        }
+    }
+}
+
 /// A read-only member takes everything, and its own edits reach nobody.
 #[test]
 fn a_reader_follows() {
@@ -295,7 +324,7 @@ fn all_files_vanish() {
     s.write(1, "d/new", 7);
     s.world.hint(0, vec![path("a")], 0);
     s.world.hint(0, all.clone(), 100_000);
-    while s.world.stats.reports.get("alarm").is_none() {
+    while !s.world.stats.reports.contains_key("alarm") {
         assert!(s.world.happen(), "no alarm");
     }
     for p in &all {

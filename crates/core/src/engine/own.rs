@@ -112,10 +112,7 @@ impl Engine {
             for peer in self.sessions.keys() {
                 txn.forget.push(*peer);
                 txn.cursors.push((*peer, Cursor::default()));
-                out.push(Effect::Disconnect {
-                    peer: *peer,
-                    reason: "to be told its index once more".into(),
-                });
+                out.push(Effect::Reopen { peer: *peer });
             }
         }
         self.commit(txn, &[], index)?;

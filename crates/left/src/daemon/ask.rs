@@ -1,6 +1,7 @@
 //! What the owner of a share is told and asked by other threads.
 
 use crossbeam_channel::Sender;
+use left_core::index::IndexError;
 use left_core::path::RelPath;
 use left_core::plan::{OpDone, OpError, OpId};
 use left_core::version::DeviceId;
@@ -65,6 +66,8 @@ pub(super) enum Msg {
     Revert(Option<RelPath>, Sender<Result<u64, String>>),
     /// Bring these files again from peers.
     Damaged(Vec<RelPath>),
+    /// Whoever read the index for another purpose found it damaged.
+    IndexFailed(IndexError),
     /// The list of members changed: dial who is new.
     MembersChanged,
     /// Stop; nothing comes after it.

@@ -150,24 +150,32 @@ pub(super) fn list(dir: &Path) -> Result<Vec<ShareRecord>, UserError> {
     Ok(records)
 }
 
+/// A record begins and ends with these lines: without the end a part of it is missing, which would
+/// else be taken for members and tickets that were never there.
+const BEGIN: &str = "# The last line of this file is `# end`.\n";
+const END: &str = "# end\n";
+
 pub(super) fn load(path: &Path) -> Result<Option<ShareRecord>, UserError> {
     let what = "cannot read the record of a share";
+    let todo =
+        "correct it, or move the file away and join the share anew (its folder is untouched)";
     let bytes = files::read(path).map_err(|e| UserError::io(what, path, &e))?;
     let Some(bytes) = bytes else {
         return Ok(None);
     };
     let text = String::from_utf8_lossy(&bytes);
-    let record = toml::from_str(&text).map_err(|e| {
-        let todo =
-            "correct it, or move the file away and join the share anew (its folder is untouched)";
-        bad_toml(what, path, &text, &e, todo)
-    })?;
+    let record = toml::from_str(&text).map_err(|e| bad_toml(what, path, &text, &e, todo))?;
+    if text.starts_with(BEGIN) && !text.ends_with(END) {
+        let what = format!("{what} {}", clean(path));
+        return Err(UserError::new(what, "its end is missing", todo));
+    }
     Ok(Some(record))
 }
 
 pub(super) fn save(path: &Path, record: &ShareRecord) -> Result<(), UserError> {
     let what = "cannot write the record of the share";
     let text = toml::to_string(record).map_err(|e| UserError::new(what, e, ""))?;
+    let text = format!("{BEGIN}{text}{END}");
     files::write_atomic(path, text.as_bytes(), 0o600).map_err(|e| UserError::io(what, path, &e))
 }
 
@@ -270,8 +278,11 @@ mod tests {
             let e = load(&path).unwrap_err().to_string();
             assert!(e.contains("a.toml (line "), "{e}");
         }
-        std::fs::write(&path, &good[..good.len() / 2]).unwrap();
-        assert!(load(&path).is_err());
+        // Wherever it is cut off, also between two lines.
+        for end in BEGIN.len()..good.len() {
+            std::fs::write(&path, &good[..end]).unwrap();
+            assert!(load(&path).is_err(), "{}", &good[..end]);
+        }
         std::fs::write(&path, [0xff, 0xfe, b'\n', b'=', 0]).unwrap();
         assert!(load(&path).is_err());
     }

@@ -11,10 +11,11 @@ use left_core::version::DeviceId;
 use super::StoreError;
 use super::columns::broken;
 use super::commit::commit;
+use super::head::Head;
 use super::open::{Opened, mark_corrupt, open, open_reader};
 use super::reader::IndexReader;
 use super::rows::Rows;
-use super::sqlite::no_room;
+use super::sqlite::{is_read_only, no_room};
 use super::state::{State, need_size};
 
 /// A share's index: the one writer of its file. Readers for other threads come from
@@ -25,6 +26,7 @@ pub struct IndexDb {
     /// What the file says, so that counts and numbers cost no read.
     state: State,
     former: Vec<Cursor>,
+    head: Head,
 }
 
 impl IndexDb {
@@ -38,6 +40,7 @@ impl IndexDb {
         let (rows, state, former, opened) = open(path, device)?;
         let db = IndexDb {
             path: path.to_owned(),
+            head: Head::open(path, &state),
             rows,
             state,
             former,
@@ -108,6 +111,9 @@ pub(super) fn lift<T>(path: &Path, result: Result<T, StoreError>) -> Result<T, I
             IndexError::Corrupt(why)
         }
         StoreError::Failed(why) if no_room(path) => IndexError::Full(why),
+        StoreError::Failed(why) if is_read_only(path) => IndexError::Failed(format!(
+            "{why}: the file system is read-only. Make it writable, and left goes on"
+        )),
         e => e.into(),
     })
 }
@@ -260,7 +266,10 @@ impl Index for IndexDb {
         let held = !self.rows.conn.is_autocommit();
         self.release()?;
         match commit(&self.rows, &self.state, &txn) {
-            Ok(state) => self.state = state,
+            Ok(state) => {
+                self.state = state;
+                self.head.note(&self.state);
+            }
             Err(e) => {
                 self.rows.forget_devices();
                 return self.lift(Err(e));

@@ -1,6 +1,7 @@
 //! Keeps a share running: starts its owner, and starts it again when something broke.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use super::super::members::Members;
 use super::super::owner::{self, Ended, Setup};
 use super::super::pairing::Pending;
 use super::super::snapshot::{Board, split_todo};
-use crate::home::{Lock, ShareRecord, lock_share, read_share};
+use crate::home::{Lock, MARKER_DIR, ShareRecord, clean, lock_share, read_share};
 use crate::net::Net;
 
 /// A share that can not be worked on is tried again after this.
@@ -75,6 +76,14 @@ impl Keeper {
         match read_share(&self.path) {
             Ok(marker) if marker.id == self.members.id() => {}
             Ok(_) => return Ended::Broken("the folder is another share now. Put the right folder back, or run `left leave DIR`".into()),
+            Err(_) if !has_marker(&self.path) => {
+                return Ended::Broken(format!(
+                    "{} has no .left/share.toml: it is missing, was emptied or replaced. Put the \
+                     folder back (or mount its disk) and left goes on by itself; nothing was \
+                     deleted at others. If it is not wanted any more: `left leave DIR`",
+                    clean(&self.path)
+                ));
+            }
             Err(error) => return Ended::Broken(error.to_string()),
         }
         let setup = Setup {
@@ -89,6 +98,12 @@ impl Keeper {
         };
         owner::run(setup, tx.clone(), rx)
     }
+}
+
+/// Whether anything stands where the share's marker belongs, as far as can be seen.
+fn has_marker(dir: &Path) -> bool {
+    let marker = dir.join(MARKER_DIR).join("share.toml");
+    !std::fs::symlink_metadata(marker).is_err_and(|e| e.kind() == ErrorKind::NotFound)
 }
 
 /// The status of a share that can not be worked on.

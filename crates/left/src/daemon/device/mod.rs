@@ -378,6 +378,9 @@ impl Daemon for Device {
 
     fn wait(&self, dir: Option<&Path>, timeout: Duration) -> Result<WaitResult, UserError> {
         let deadline = Instant::now() + timeout;
+        if dir.is_none() {
+            self.wait_for_start(deadline)?;
+        }
         let mut missing = Vec::new();
         for id in self.ids(dir)? {
             missing.extend(self.wait_one(id, deadline)?);

@@ -187,7 +187,12 @@ impl Owner {
                 }
                 Control::Roll(part) => self.heard_roll(peer, part),
                 Control::Offer(offer) => self.offered(peer, offer),
-                message => self.handle(Event::Message { peer, message }),
+                message => {
+                    if matches!(message, Control::Index(_)) {
+                        crash_point!("heard");
+                    }
+                    self.handle(Event::Message { peer, message })
+                }
             },
             LaneEvent::SendReady => {
                 let sent = self.links.send_ready(peer);

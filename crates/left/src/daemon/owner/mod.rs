@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, after, bounded, never, s
 use left_core::diff::Observation;
 use left_core::engine::{Config, Effect, Engine, Event, Now};
 use left_core::index::IndexError;
-use left_core::message::Role;
+use left_core::message::{Control, Role};
 use left_core::path::RelPath;
 use left_core::plan::{FetchError, Op, OpId, StageName};
 use left_core::version::DeviceId;
@@ -29,6 +29,7 @@ use super::members::Members;
 use super::offers::Offers;
 use super::snapshot::{Board, Progressing};
 use crate::disk::{DiskEye, EyeEvent, History, Hold, Root, Stage};
+use crate::home::clean;
 use crate::net::Net;
 use crate::store::{IndexDb, Manifests, Opened, StoreError};
 use crate::transfer::Fetcher;
@@ -129,9 +130,14 @@ impl Owner {
         root.check().map_err(|e| text(&e))?;
         let own = setup.path.join(crate::home::MARKER_DIR);
         let (index, opened) = open_index(&setup, &own.join("index.db")).map_err(|e| text(&e))?;
+        crash_point!("index-opened");
         let manifests = Manifests::open(&own.join("manifests.db")).map_err(|e| text(&e))?;
-        let stage = Arc::new(Stage::open(&root).map_err(|e| text(&e))?);
-        let history = History::open(&root).map_err(|e| text(&e))?;
+        let folder = |name: &str, e: &std::io::Error| {
+            let path = clean(&own.join(name));
+            format!("{path} cannot be used: {e}. Move away what stands there; left makes it anew")
+        };
+        let stage = Arc::new(Stage::open(&root).map_err(|e| folder("stage", &e))?);
+        let history = History::open(&root).map_err(|e| folder("history", &e))?;
         let reader = |()| index.reader().map_err(|e| text(&e));
         let mut notices = Vec::new();
         if root.is_weak() {
@@ -281,7 +287,11 @@ impl Owner {
     fn run_effect(&mut self, effect: Effect) {
         match effect {
             Effect::Send { peer, message } => {
+                if matches!(message, Control::Index(_)) {
+                    crash_point!("announcing");
+                }
                 let sent = self.links.send(peer, message);
+                crash_point!("announced");
                 self.sent(peer, sent);
             }
             Effect::Disconnect { peer, reason } => {
@@ -289,6 +299,11 @@ impl Owner {
                 self.links.remove(peer, &reason);
                 self.links.dial_failed(peer, reason.clone());
                 self.lost(peer, &reason);
+            }
+            Effect::Reopen { peer } => {
+                let why = "to be told its index once more";
+                self.links.remove(peer, why);
+                self.lost(peer, why);
             }
             Effect::Fetch(items) => self.fetcher.submit(items),
             Effect::Apply(ops) => {
@@ -324,6 +339,7 @@ impl Owner {
     fn look(&mut self, event: EyeEvent) -> Result<(), IndexError> {
         match event {
             EyeEvent::Observed(seen) => {
+                crash_point!("seen");
                 let (good, stale): (Vec<Observation>, Vec<Observation>) = seen
                     .into_iter()
                     .partition(|o| self.engine.is_path_busy(&o.path) || self.root.still_holds(o));
@@ -338,6 +354,7 @@ impl Owner {
                 self.problem(what, reason);
                 Ok(())
             }
+            EyeEvent::IndexFailed(error) => Err(error),
             EyeEvent::RootGone(gone) => self.handle(Event::RootGone(format!(
                 "{gone}. Put the folder back (or mount its disk) and left goes on by itself; \
                  nothing was deleted at others. If it is not wanted any more: `left leave DIR`"
@@ -395,6 +412,7 @@ impl Owner {
                 Ok(())
             }
             Msg::Applied(results) => {
+                crash_point!("applied");
                 let mut done = results.len();
                 self.handle(Event::Applied(results))?;
                 // Batches are done in order, several at once or one by one.
@@ -437,6 +455,7 @@ impl Owner {
             }
             Msg::Pause(on) => self.handle(Event::Pause(on)),
             Msg::Resume { accept_deletions } => self.handle(Event::Resume { accept_deletions }),
+            Msg::IndexFailed(error) => Err(error),
             Msg::Revert(at, reply) => {
                 let done = self.revert(at)?;
                 // Who asked may have given up.

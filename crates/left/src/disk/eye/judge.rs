@@ -104,7 +104,7 @@ impl Eye {
         match self.index.get(path) {
             Ok(record) => Some(record.filter(|r| r.entry.node.is_live())),
             Err(error) => {
-                self.index_failed(&error);
+                self.index_failed(error);
                 None
             }
         }
@@ -223,7 +223,7 @@ impl Eye {
         let known = match self.index.by_inode(file.ino, file.size, file.mtime) {
             Ok(known) => known,
             Err(error) => {
-                self.index_failed(&error);
+                self.index_failed(error);
                 return None;
             }
         };

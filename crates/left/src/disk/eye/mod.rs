@@ -77,6 +77,9 @@ pub enum EyeEvent {
         /// Why, and what to do.
         reason: String,
     },
+    /// The index could not be read, so what differs from it can not be said. Told once: who owns the
+    /// index has to open it, and start an eye, anew.
+    IndexFailed(IndexError),
     /// The root can not be trusted: nothing is observed until [`EyeEvent::RootBack`].
     RootGone(RootGone),
     /// The root is as it was; all is being looked at again.

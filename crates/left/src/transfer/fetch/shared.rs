@@ -100,6 +100,7 @@ impl Shared {
             std::mem::take(&mut results.list)
         };
         if !list.is_empty() {
+            crash_point!("staged");
             self.send(list);
         }
     }
@@ -203,6 +204,7 @@ impl Shared {
 
     /// A segment is verified and in place; `cost` is what it counted for in the file's window.
     pub(super) fn segment_done(&self, file: &Arc<BigFile>, n: usize, segment: Segment, cost: u64) {
+        crash_point!("staged-part");
         let len = segment.sref.len;
         file.bytes_done.fetch_add(len, Ordering::Relaxed);
         let mut st = lock(&self.state);
