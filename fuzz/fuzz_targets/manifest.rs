@@ -27,11 +27,16 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     // As lists.
-    assert_eq!(parse_refs(data).count(), data.len() / frame::SEGMENT_REF_LEN);
+    assert_eq!(
+        parse_refs(data).count(),
+        data.len() / frame::SEGMENT_REF_LEN
+    );
     let Some((id, list)) = data.split_first_chunk::<32>() else {
         return;
     };
-    let len = list.chunks_exact(36).map(|c| u64::from(u32::from_be_bytes([c[0], c[1], c[2], c[3]])));
+    let len = list
+        .chunks_exact(36)
+        .map(|c| u64::from(u32::from_be_bytes([c[0], c[1], c[2], c[3]])));
     let sref = SegmentRef {
         len: len.fold(0, u64::saturating_add),
         id: SegmentId(*id),
