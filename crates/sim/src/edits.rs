@@ -46,10 +46,11 @@ impl Written {
         }
     }
 
-    /// Forgets what was noted since, but gives no name out twice.
+    /// Forgets what was noted since, but not what is gone for good, and gives no name out twice.
     pub fn restore(&mut self, old: Self) {
-        let last = self.last;
-        *self = Self { last, ..old };
+        let new = std::mem::replace(self, old);
+        self.last = new.last;
+        self.destroyed = new.destroyed;
     }
 
     fn wrote(&mut self, device: usize, path: &RelPath, bytes: Bytes) {
