@@ -54,6 +54,7 @@ const HOUSE: &[(&str, &[Floor])] = &[
             floor(&["entry"]),
             floor(&["ignore"]),
             floor(&["index"]),
+            floor(&["membership"]),
             floor(&["message"]),
             floor(&["ticket"]),
             floor(&["diff"]),
@@ -69,7 +70,7 @@ const HOUSE: &[(&str, &[Floor])] = &[
     (
         "crates/left",
         &[
-            together(&["error", "home", "util"]),
+            together(&["crash", "error", "home", "util"]),
             floor(&["store", "disk", "net"]),
             floor(&["transfer"]),
             floor(&["daemon"]),

@@ -2,7 +2,7 @@
 //!
 //! Floors, lowest first; a module imports only from lower ones: [`probe`] ·
 //! [`path`] · [`content`] · [`chunker`] · [`version`] · [`entry`] · [`ignore`] · [`index`] ·
-//! [`message`] · [`ticket`] · [`diff`] · [`conflict`] · [`reconcile`] · [`safety`] · [`plan`] · [`session`] ·
+//! [`membership`] · [`message`] · [`ticket`] · [`diff`] · [`conflict`] · [`reconcile`] · [`safety`] · [`plan`] · [`session`] ·
 //! [`engine`].
 
 pub mod chunker;
@@ -13,6 +13,7 @@ pub mod engine;
 pub mod entry;
 pub mod ignore;
 pub mod index;
+pub mod membership;
 pub mod message;
 pub mod path;
 pub mod plan;

@@ -9,8 +9,19 @@
 //! Floors, lowest first; a module imports only from lower ones: [`home`] · [`store`], [`disk`],
 //! [`net`] · [`transfer`] · [`daemon`] · [`api`] · [`cli`].
 
+/// Names a point at which a test may end the process: see `crash`. Nothing in a release build.
+macro_rules! crash_point {
+    ($point:literal) => {
+        #[cfg(debug_assertions)]
+        crate::crash::pass($point);
+    };
+}
+
 pub mod api;
 pub mod cli;
+#[cfg(debug_assertions)]
+#[doc(hidden)]
+pub mod crash;
 pub mod daemon;
 pub mod disk;
 pub mod home;

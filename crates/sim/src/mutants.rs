@@ -18,10 +18,16 @@ pub struct Mutant {
 impl Mutant {
     /// Does something under this fault.
     pub fn with<T>(&self, what: impl FnOnce() -> T) -> T {
+        struct Over;
+        impl Drop for Over {
+            fn drop(&mut self) {
+                set_mutant(None);
+            }
+        }
         set_mutant(Some(self.name));
-        let out = what();
-        set_mutant(None);
-        out
+        // Over even if it panics.
+        let _over = Over;
+        what()
     }
 }
 

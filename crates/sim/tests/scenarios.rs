@@ -7,6 +7,7 @@ use left_core::engine::Event;
 use left_core::message::Role;
 use left_core::path::RelPath;
 use left_sim::disk::{Bytes, Thing};
+use left_sim::mutants::MUTANTS;
 use left_sim::scenario::{Scenario, bytes, path};
 
 /// What one user does to the file `p`.
@@ -407,4 +408,29 @@ fn the_copy_s_name_was_taken() {
     let kept = s.world.devices[1].disk.get(&taken);
     assert_eq!(kept.and_then(|o| o.bytes()), Some(bytes(1)));
     assert_eq!(s.tree().len(), 2);
+}
+
+/// Histories of faults that were found once notice when the fault comes back.
+#[test]
+fn histories_notice_their_fault() {
+    let cases: [(&str, fn()); 4] = [
+        (
+            "who waits is not told again",
+            a_dropped_loser_wins_over_what_comes_later,
+        ),
+        ("a folder's deletion is not held", all_files_vanish),
+        (
+            "a missing parent is taken as deleted while deletions are judged",
+            all_files_vanish,
+        ),
+        (
+            "an older index goes on under its old epoch",
+            an_older_index_comes_back,
+        ),
+    ];
+    for (name, history) in cases {
+        let mutant = MUTANTS.iter().find(|m| m.name == name).unwrap();
+        let noticed = std::panic::catch_unwind(|| mutant.with(history)).is_err();
+        assert!(noticed, "{name}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Peers come, go and tell of their index.
 
 use super::{Effect, Engine, Now};
-use crate::entry::Record;
+use crate::entry::{Entry, Record};
 use crate::index::{Cursor, Index, IndexError, Txn};
 use crate::message::{Control, IndexBatch, Role, Start};
 use crate::path::RelPath;
@@ -10,9 +10,12 @@ use crate::reconcile::Decision;
 use crate::session::Session;
 use crate::version::DeviceId;
 
-/// How far ahead of our clock a peer may push our own counters: ten years, more than any clock is
-/// wrong, and far from the largest counter.
+/// How far ahead of our clock the counters that peers tell may be: ten years, more than any clock is
+/// wrong, and far from the largest counter. Somebody who used that one up for a device, in an entry
+/// of one path, would leave it no new version for its edits.
 const MAX_AHEAD_MS: u64 = 10 * 366 * 86_400_000;
+/// The clock of a machine that starts without one is not before this: 2026-11-01.
+const FIRST_MS: u64 = 1_793_491_200_000;
 
 /// Entries versioned again in one transaction.
 const REISSUE_PAGE: usize = 1000;
@@ -58,7 +61,7 @@ impl Engine {
                 misbehaved(peer, "it started twice", out);
                 Ok(())
             }
-            Control::Index(batch) => self.index_batch(peer, batch, index, out),
+            Control::Index(batch) => self.index_batch(now, peer, batch, index, out),
             Control::Progress(progress) => {
                 session.progress = Some(progress);
                 Ok(())
@@ -71,8 +74,9 @@ impl Engine {
                 self.peer_barrier_done(peer, token);
                 Ok(())
             }
-            // The lane's and the daemon's business; offers are not used yet.
+            // The lane's and the daemon's business.
             Control::Offer(_)
+            | Control::Roll(_)
             | Control::Members(_)
             | Control::Ping
             | Control::Pong
@@ -96,8 +100,7 @@ impl Engine {
             txn.cursors.push((peer, session.taken));
         }
         let counter = start.your_counter;
-        let reissue =
-            counter > index.counter_floor() && counter <= now.wall_ms.saturating_add(MAX_AHEAD_MS);
+        let reissue = counter > index.counter_floor() && counter <= latest_counter(now);
         if reissue {
             txn.counter_floor = Some(counter);
         }
@@ -140,6 +143,7 @@ impl Engine {
 
     fn index_batch(
         &mut self,
+        now: Now,
         peer: DeviceId,
         batch: IndexBatch,
         index: &mut dyn Index,
@@ -150,6 +154,11 @@ impl Engine {
         };
         if !session.started || batch.upto < session.taken.seq {
             misbehaved(peer, "it sent index changes out of order", out);
+            return Ok(());
+        }
+        let latest = latest_counter(now);
+        if batch.entries.iter().any(|(_, e)| largest(e) > latest) {
+            misbehaved(peer, "it sent a counter of more than ten years ahead", out);
             return Ok(());
         }
         session.taken.seq = batch.upto;
@@ -237,6 +246,17 @@ impl Engine {
         fresh.dedup();
         fresh
     }
+}
+
+/// The largest counter that is believed.
+fn latest_counter(now: Now) -> u64 {
+    now.wall_ms.max(FIRST_MS).saturating_add(MAX_AHEAD_MS)
+}
+
+/// The largest counter in an entry.
+fn largest(entry: &Entry) -> u64 {
+    let counters = entry.version.pairs().iter().map(|(_, c)| *c);
+    counters.chain([entry.stamp.counter]).max().unwrap_or(0)
 }
 
 fn misbehaved(peer: DeviceId, why: &str, out: &mut Vec<Effect>) {

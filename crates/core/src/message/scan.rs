@@ -8,6 +8,7 @@ use super::{
     MAX_WANT_CONTENTS,
 };
 use crate::index::MAX_FORMER;
+use crate::membership::MAX_STATEMENTS;
 
 /// How often the fields of a message may stand in it. Fields not listed are not counted.
 pub(super) struct Shape(&'static [Field]);
@@ -93,8 +94,14 @@ pub(super) static CONTROL: Shape = Shape(&[
             1,
             "members",
             MAX_MEMBERS,
-            &Shape(&[field(4, "addresses", MAX_ADDRESSES)]),
+            &Shape(&[field(3, "addresses", MAX_ADDRESSES)]),
         )]),
+    ),
+    message(
+        11,
+        "roll",
+        1,
+        &Shape(&[field(3, "statements", MAX_STATEMENTS)]),
     ),
 ]);
 

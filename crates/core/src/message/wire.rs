@@ -175,8 +175,8 @@ impl HelloReply {
 }
 
 impl Control {
-    /// Protobuf bytes. At most [`MAX_MESSAGE`], but for an Index, where the caller sees to it by
-    /// [`entry_len`](super::entry_len). Names, reasons and addresses past their limits are cut
+    /// Protobuf bytes. At most [`MAX_MESSAGE`], but for an Index and a Roll, where the caller sees
+    /// to it by [`entry_len`](super::entry_len) and [`RollPart::split`]. Names, reasons and addresses past their limits are cut
     /// or left out, and so are members past [`MAX_MEMBERS`].
     pub fn encode(&self) -> Vec<u8> {
         use proto::control::Body;
@@ -190,6 +190,7 @@ impl Control {
                 need_files: p.need_files,
                 need_bytes: p.need_bytes,
             }),
+            Control::Roll(part) => Body::Roll(super::roll::to_wire(part)),
             Control::Members(members) => Body::Members(proto::Members {
                 members: members_to_wire(members),
             }),
@@ -220,6 +221,7 @@ impl Control {
                     need_files: p.need_files,
                     need_bytes: p.need_bytes,
                 }),
+                Body::Roll(r) => Control::Roll(super::roll::from_wire(r)?),
                 Body::Members(m) => Control::Members(
                     m.members
                         .into_iter()
@@ -369,7 +371,6 @@ fn members_to_wire(members: &[Member]) -> Vec<proto::Member> {
         .map(|m| proto::Member {
             device: m.device.0.to_vec(),
             name: clean(&m.name),
-            role: role_number(m.role),
             addresses: fitting(&m.addresses, budget),
         })
         .collect()
@@ -379,7 +380,6 @@ fn member(m: proto::Member) -> Result<Member, DecodeError> {
     Ok(Member {
         device: DeviceId(exact(m.device, "device id")?),
         name: clean(&m.name),
-        role: role(m.role)?,
         addresses: addresses(m.addresses)?,
     })
 }

@@ -39,9 +39,19 @@ pub(super) fn verify(
     let mut after: Option<RelPath> = None;
     let mut damaged = Vec::new();
     loop {
-        let page = reader
-            .live_in_order(after.as_ref(), PAGE)
-            .map_err(|e| fail(&e))?;
+        let page = match reader.live_in_order(after.as_ref(), PAGE) {
+            Ok(page) => page,
+            Err(error) => {
+                let said = UserError::new(
+                    &what,
+                    &error,
+                    "the index is made anew now; run `left verify` again in a moment",
+                );
+                // The share may be stopping.
+                let _ = tx.send(Msg::IndexFailed(error));
+                return Err(said);
+            }
+        };
         let Some((last, _)) = page.last() else { break };
         after = Some(last.clone());
         for (path, record) in page {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use left_core::content::ContentId;
 use left_core::plan::StageName;
-use rustix::fs::{self, AtFlags, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::root::Root;
@@ -56,8 +56,15 @@ impl Stage {
         self.open_with(name, flags)
     }
 
-    /// Opens a file for reading and writing; `None` when there is none.
+    /// Opens a file for reading and writing; `None` when there is none. Anything else of that name is
+    /// moved out of the way.
     pub fn open_existing(&self, name: &StageName) -> io::Result<Option<File>> {
+        let stat = sys::stat_at(&self.dir, checked(name)?)?;
+        if stat.is_some_and(|s| s.kind != FileType::RegularFile) {
+            let aside = self.unique_name();
+            fs::renameat(&self.dir, checked(name)?, &self.dir, checked(&aside)?)?;
+            return Ok(None);
+        }
         let opened = match self.open_with(name, OFlags::RDWR) {
             // It carries its final mode already, from an apply that could not be done.
             Err(e) if sys::errno(&e) == Some(Errno::ACCESS) => self
@@ -75,7 +82,7 @@ impl Stage {
     fn make_ours(&self, name: &StageName) -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = fs::openat(&self.dir, checked(name)?, flags, Mode::empty())?;
-        if sys::stat_fd(&fd)?.kind == fs::FileType::RegularFile {
+        if sys::stat_fd(&fd)?.kind == FileType::RegularFile {
             sys::chmod(&fd, 0o600)?;
         }
         Ok(())
@@ -91,6 +98,15 @@ impl Stage {
     /// Whether something of this name is staged.
     pub fn exists(&self, name: &StageName) -> io::Result<bool> {
         Ok(sys::stat_at(&self.dir, checked(name)?)?.is_some())
+    }
+
+    /// Gives a file another name, in place of what has that name. Returns whether there was one.
+    pub fn rename(&self, from: &StageName, to: &StageName) -> io::Result<bool> {
+        match fs::renameat(&self.dir, checked(from)?, &self.dir, checked(to)?) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// Removes a file; nothing to do when there is none.

@@ -180,8 +180,10 @@ fn signal(dir: Option<&RelPath>, name: Option<&[u8]>, flags: ReadFlags) -> Optio
     let Some(name) = name.filter(|n| !n.is_empty()) else {
         let gone = ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT;
         return match dir {
-            _ if !flags.intersects(gone) => None,
-            None => Some(Signal::CheckRoot),
+            // Its permissions may be others; those of folders below are told by their parents.
+            None if flags.intersects(gone | ReadFlags::ATTRIB) => Some(Signal::CheckRoot),
+            None => None,
+            Some(_) if !flags.intersects(gone) => None,
             // Its parent says so too, unless it was unmounted.
             Some(path) => Some(Signal::Look {
                 path: path.clone(),

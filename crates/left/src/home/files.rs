@@ -14,6 +14,7 @@ const LEFTOVER: &str = ".left-tmp";
 /// new content; when this returns, the new content is durable.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let aside = write_aside(path, bytes, mode)?;
+    crash_point!("record-written");
     if let Err(e) = fs::rename(&aside, path) {
         let _ = fs::remove_file(&aside);
         return Err(e);

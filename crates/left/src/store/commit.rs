@@ -48,7 +48,9 @@ pub(super) fn commit(rows: &Rows, before: &State, txn: &Txn) -> Result<State, St
     work.state.floor = work.state.floor.max(txn.counter_floor.unwrap_or(0));
     work.store_tops()?;
     rows.set_state(&work.state)?;
+    crash_point!("index-written");
     sql.commit()?;
+    crash_point!("index-committed");
     Ok(work.state)
 }
 

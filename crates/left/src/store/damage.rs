@@ -100,7 +100,11 @@ fn a_fresh_one_is_no_rebuild() {
     let epoch = db.epoch();
     drop(db);
     let left: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
-    assert_eq!(left.len(), 1, "closing leaves the file alone: {left:?}");
+    assert_eq!(
+        left.len(),
+        2,
+        "closing leaves the file and its number: {left:?}"
+    );
     let (db, _) = IndexDb::open(&path, ours()).unwrap();
     assert_ne!(db.epoch(), epoch);
     assert_eq!(db.former(), [], "nothing was given out before");
@@ -239,6 +243,47 @@ fn a_torn_log_ends_at_a_whole_commit() {
         assert_eq!(db.changes_since(0, 99).unwrap().len() as u64, db.head());
         db.verify().unwrap();
     }
+}
+
+/// Each commit was durable when the next one began, so a log that has fewer was damaged.
+#[test]
+fn a_log_that_lost_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.db");
+    let mut db = IndexDb::open(&path, ours()).unwrap().0;
+    for i in 0..20 {
+        db.commit(put(&[(&format!("{i}"), file(i, 2, 3))])).unwrap();
+    }
+    let log = fs::read(with_suffix(&path, "-wal")).unwrap();
+    for part in 0..=10 {
+        let at = log.len() * part / 10;
+        let cut = log[..at].to_vec();
+        let mut flipped = log.clone();
+        if let Some(byte) = flipped.get_mut(at) {
+            *byte ^= 4;
+        }
+        for bytes in [cut, flipped] {
+            let after = tempfile::tempdir().unwrap();
+            let copy = after.path().join("index.db");
+            for suffix in ["", "-head"] {
+                fs::copy(with_suffix(&path, suffix), with_suffix(&copy, suffix)).unwrap();
+            }
+            let whole = bytes == log;
+            fs::write(with_suffix(&copy, "-wal"), bytes).unwrap();
+            if whole {
+                assert_eq!(IndexDb::open(&copy, ours()).unwrap().1.rebuilt, None);
+            } else {
+                is_rebuilt(&copy, "latest commits");
+            }
+        }
+    }
+    // Another index' number means nothing, and neither does a damaged one.
+    let after = tempfile::tempdir().unwrap();
+    let copy = filled(after.path());
+    fs::copy(with_suffix(&path, "-head"), with_suffix(&copy, "-head")).unwrap();
+    assert_eq!(IndexDb::open(&copy, ours()).unwrap().1.rebuilt, None);
+    fs::write(with_suffix(&copy, "-head"), [0xff; 20]).unwrap();
+    assert_eq!(IndexDb::open(&copy, ours()).unwrap().1.rebuilt, None);
 }
 
 /// Damage of each kind all over the file: it is found at open or at the first read of what it hit, is

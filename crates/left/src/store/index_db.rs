@@ -11,10 +11,11 @@ use left_core::version::DeviceId;
 use super::StoreError;
 use super::columns::broken;
 use super::commit::commit;
+use super::head::Head;
 use super::open::{Opened, mark_corrupt, open, open_reader};
 use super::reader::IndexReader;
 use super::rows::Rows;
-use super::sqlite::no_room;
+use super::sqlite::{is_read_only, no_room};
 use super::state::{State, need_size};
 
 /// A share's index: the one writer of its file. Readers for other threads come from
@@ -25,6 +26,7 @@ pub struct IndexDb {
     /// What the file says, so that counts and numbers cost no read.
     state: State,
     former: Vec<Cursor>,
+    head: Head,
 }
 
 impl IndexDb {
@@ -38,6 +40,7 @@ impl IndexDb {
         let (rows, state, former, opened) = open(path, device)?;
         let db = IndexDb {
             path: path.to_owned(),
+            head: Head::open(path, &state),
             rows,
             state,
             former,
@@ -51,6 +54,34 @@ impl IndexDb {
     /// When the file can not be opened a second time.
     pub fn reader(&self) -> Result<IndexReader, StoreError> {
         Ok(IndexReader::new(&self.path, open_reader(&self.path)?))
+    }
+
+    /// Lets all reads until [`release`](Self::release) share one look at the file. Each read by itself
+    /// takes and gives back the file's locks, which costs more than many of them.
+    ///
+    /// # Errors
+    /// When the file can not be read.
+    pub fn hold(&self) -> Result<(), IndexError> {
+        match self.rows.conn.is_autocommit() {
+            true => self.lift(self.run("BEGIN")),
+            false => Ok(()),
+        }
+    }
+
+    /// Ends what [`hold`](Self::hold) began.
+    ///
+    /// # Errors
+    /// When the file can not be read.
+    pub fn release(&self) -> Result<(), IndexError> {
+        match self.rows.conn.is_autocommit() {
+            true => Ok(()),
+            false => self.lift(self.run("COMMIT")),
+        }
+    }
+
+    fn run(&self, sql: &str) -> Result<(), StoreError> {
+        self.rows.conn.prepare_cached(sql)?.execute([])?;
+        Ok(())
     }
 
     /// Reads everything: the database's structure, every row's checksum and the counts. About a minute a
@@ -80,6 +111,9 @@ pub(super) fn lift<T>(path: &Path, result: Result<T, StoreError>) -> Result<T, I
             IndexError::Corrupt(why)
         }
         StoreError::Failed(why) if no_room(path) => IndexError::Full(why),
+        StoreError::Failed(why) if is_read_only(path) => IndexError::Failed(format!(
+            "{why}: the file system is read-only. Make it writable, and left goes on"
+        )),
         e => e.into(),
     })
 }
@@ -229,12 +263,20 @@ impl Index for IndexDb {
         if txn.is_empty() {
             return Ok(self.state.head);
         }
+        let held = !self.rows.conn.is_autocommit();
+        self.release()?;
         match commit(&self.rows, &self.state, &txn) {
-            Ok(state) => self.state = state,
+            Ok(state) => {
+                self.state = state;
+                self.head.note(&self.state);
+            }
             Err(e) => {
                 self.rows.forget_devices();
                 return self.lift(Err(e));
             }
+        }
+        if held {
+            self.hold()?;
         }
         Ok(self.state.head)
     }

@@ -319,10 +319,15 @@ impl Manifests {
 
 impl Db {
     fn open(path: &Path, life: u64) -> Result<Db, StoreError> {
-        if path.exists()
-            && let Some(fault) = header_fault(path, APPLICATION, VERSION)?
-        {
-            return Err(StoreError::Corrupt(fault));
+        if path.exists() {
+            // Whatever stands there and is no file that we may read is of no use as a cache either.
+            let fault = match header_fault(path, APPLICATION, VERSION) {
+                Err(StoreError::Io { source, .. }) => Some(source.to_string()),
+                other => other?,
+            };
+            if let Some(fault) = fault {
+                return Err(StoreError::Corrupt(fault));
+            }
         }
         let conn = connect(
             path,

@@ -11,6 +11,7 @@
 mod codec;
 mod columns;
 mod commit;
+mod head;
 mod index_db;
 mod manifest_writer;
 mod manifests;

@@ -15,6 +15,7 @@ use left_core::version::DeviceId;
 
 use super::StoreError;
 use super::columns::{SCHEMA, broken};
+use super::head;
 use super::rows::Rows;
 use super::sqlite::{FILES, Setup, connect, header_fault, remove_files, sync_parent, with_suffix};
 use super::state::State;
@@ -48,6 +49,12 @@ pub(super) fn open(
         Ok(Some((rows, state, former))) => return Ok((rows, state, former, Opened::default())),
         Ok(None) => None,
         Err(StoreError::Corrupt(why)) => Some(why),
+        Err(StoreError::Failed(why)) => {
+            return Err(StoreError::Failed(format!(
+                "{}: {why}. Check that left may read and write it and the files beside it",
+                path.display()
+            )));
+        }
         Err(e) => return Err(e),
     };
     if let Some(why) = &rebuilt {
@@ -96,7 +103,11 @@ fn existing(path: &Path, device: DeviceId) -> Result<Option<Existing>, StoreErro
         let why = String::from_utf8_lossy(&why);
         return Err(broken(&why.chars().take(500).collect::<String>()));
     }
-    let has_log = exists(&with_suffix(path, "-wal"))?;
+    let log = with_suffix(path, "-wal");
+    let has_log = exists(&log)?;
+    if has_log && !fs::symlink_metadata(&log).is_ok_and(|m| m.is_file()) {
+        return Err(broken("its log is no regular file"));
+    }
     match fs::symlink_metadata(path) {
         Err(e) if e.kind() == ErrorKind::NotFound && has_log => {
             return Err(broken("the file is missing, but its log is there"));
@@ -119,6 +130,11 @@ fn existing(path: &Path, device: DeviceId) -> Result<Option<Existing>, StoreErro
         // While the index is open its log exists, also after a crash: somebody took it away, and
         // with it the latest commits. Going on would give out their sequence numbers again.
         return Err(broken("its log is missing"));
+    }
+    if head::is_behind(path, &state) {
+        return Err(broken(
+            "its latest commits are missing: its log was damaged, or this is an older copy",
+        ));
     }
     state.clean = false;
     begin_life(&rows, &mut state)?;

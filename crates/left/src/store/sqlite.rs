@@ -103,6 +103,21 @@ pub(super) fn no_room(path: &Path) -> bool {
     })
 }
 
+/// Whether nothing can be written beside `path` because of its file system. Tried out, for one that
+/// became so after an error need not say so.
+pub(super) fn is_read_only(path: &Path) -> bool {
+    let probe = with_suffix(path, ".probe");
+    let made = File::options().write(true).create_new(true).open(&probe);
+    match made {
+        Ok(_) => {
+            // Empty, and in the way of nobody.
+            let _ = fs::remove_file(&probe);
+            false
+        }
+        Err(e) => e.kind() == std::io::ErrorKind::ReadOnlyFilesystem,
+    }
+}
+
 /// The first 100 bytes of an SQLite file that we look at before SQLite may: opening replays a
 /// log, which must not happen to a file that is not ours.
 pub(super) fn header_fault(

@@ -78,7 +78,10 @@ pub fn serve(
     loop {
         let result = match read_want(&mut reader, &mut *lane.stream, &mut buf) {
             Ok(None) => return Ok(()),
-            Ok(Some(want)) => lane.answer(&want),
+            Ok(Some(want)) => {
+                crash_point!("asked");
+                lane.answer(&want)
+            }
             Err(e) => Err(e),
         };
         if let Err(e) = result {
@@ -465,7 +468,9 @@ impl Serving<'_> {
 
     fn write(&mut self) -> io::Result<()> {
         let used = std::mem::take(&mut self.used);
-        self.stream.write_all(self.out.get(used))
+        self.stream.write_all(self.out.get(used))?;
+        crash_point!("serving");
+        Ok(())
     }
 }
 

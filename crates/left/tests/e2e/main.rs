@@ -7,12 +7,19 @@ mod common;
 
 mod conflicts;
 mod daily;
+mod damage;
+#[cfg(debug_assertions)]
+mod kills;
 mod kinds;
+mod limits;
 mod many;
 mod pairing;
 mod plan;
+#[cfg(debug_assertions)]
+mod powercut;
 mod refusals;
 mod safety;
 mod soak;
+mod storm;
 mod torn;
 mod weight;

@@ -11,13 +11,13 @@ use std::time::Duration;
 use crate::common::{Device, World, bytes, settle, write};
 
 /// Random numbers that are the same in every run.
-struct Dice {
-    seed: String,
-    at: u64,
+pub struct Dice {
+    pub seed: String,
+    pub at: u64,
 }
 
 impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
+    pub fn roll(&mut self, below: u64) -> u64 {
         self.at += 8;
         let random = bytes(&self.seed, self.at, 8);
         u64::from_le_bytes(random.try_into().unwrap()) % below

@@ -1,11 +1,12 @@
 //! Keeps a share running: starts its owner, and starts it again when something broke.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use left_core::message::{Role, ShareId};
+use left_core::message::ShareId;
 use left_core::version::DeviceId;
 use tokio::sync::broadcast;
 
@@ -16,7 +17,7 @@ use super::super::members::Members;
 use super::super::owner::{self, Ended, Setup};
 use super::super::pairing::Pending;
 use super::super::snapshot::{Board, split_todo};
-use crate::home::{Lock, ShareRecord, lock_share, read_share};
+use crate::home::{Lock, MARKER_DIR, ShareRecord, clean, lock_share, read_share};
 use crate::net::Net;
 
 /// A share that can not be worked on is tried again after this.
@@ -41,6 +42,7 @@ impl Keeper {
         loop {
             let reason = match self.once(tx, rx) {
                 Ended::Stopped => return,
+                Ended::Again => continue,
                 Ended::Broken(reason) => reason,
             };
             if reason != told {
@@ -74,6 +76,14 @@ impl Keeper {
         match read_share(&self.path) {
             Ok(marker) if marker.id == self.members.id() => {}
             Ok(_) => return Ended::Broken("the folder is another share now. Put the right folder back, or run `left leave DIR`".into()),
+            Err(_) if !has_marker(&self.path) => {
+                return Ended::Broken(format!(
+                    "{} has no .left/share.toml: it is missing, was emptied or replaced. Put the \
+                     folder back (or mount its disk) and left goes on by itself; nothing was \
+                     deleted at others. If it is not wanted any more: `left leave DIR`",
+                    clean(&self.path)
+                ));
+            }
             Err(error) => return Ended::Broken(error.to_string()),
         }
         let setup = Setup {
@@ -88,6 +98,12 @@ impl Keeper {
         };
         owner::run(setup, tx.clone(), rx)
     }
+}
+
+/// Whether anything stands where the share's marker belongs, as far as can be seen.
+fn has_marker(dir: &Path) -> bool {
+    let marker = dir.join(MARKER_DIR).join("share.toml");
+    !std::fs::symlink_metadata(marker).is_err_and(|e| e.kind() == ErrorKind::NotFound)
 }
 
 /// The status of a share that can not be worked on.
@@ -105,6 +121,8 @@ pub(super) fn broken(record: &ShareRecord, reason: &str) -> ShareStatus {
         need_bytes: 0,
         peers: Vec::new(),
         conflicts: Vec::new(),
+        local_edits: Vec::new(),
+        local_edit_count: 0,
         problems: Vec::new(),
         notices: Vec::new(),
         alarm: Some(Alarm { reason, todo }),
@@ -123,16 +141,7 @@ pub(super) fn starting(record: &ShareRecord) -> ShareStatus {
 
 /// The status of a folder that waits for its pairing.
 pub(super) fn waiting(pending: &Pending) -> ShareStatus {
-    let record = ShareRecord {
-        id: ShareId([0; 32]),
-        path: pending.dir.clone(),
-        role: Role::ReadWrite,
-        paused: false,
-        invitation: None,
-        pairing: None,
-        members: Vec::new(),
-        tickets: Vec::new(),
-    };
+    let record = ShareRecord::new(ShareId([0; 32]), pending.dir.clone());
     ShareStatus {
         state: State::Offline,
         alarm: None,

@@ -6,13 +6,25 @@ use crossbeam_channel::bounded;
 use left_core::message::ShareId;
 
 use super::super::ask::Msg;
-use super::super::handle::{Missing, State, UserError};
+use super::super::handle::{Exit, Missing, State, UserError};
 use super::{Device, lock};
 
 /// How often the state is looked at while waiting for a peer to come.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Device {
+    /// Waits until a share runs, if this device has any: a left that just starts answers before.
+    pub(super) fn wait_for_start(&self, deadline: Instant) -> Result<(), UserError> {
+        while lock(&self.shares).is_empty() && !self.home.shares()?.is_empty() {
+            if Instant::now() >= deadline {
+                let error = UserError::new("not in sync", "no share runs", "see `left status`");
+                return Err(error.exit(Exit::NotInSync));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
     pub(super) fn wait_one(
         &self,
         id: ShareId,

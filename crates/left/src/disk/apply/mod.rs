@@ -43,6 +43,7 @@ pub fn apply(
     ops: &[(OpId, Op)],
 ) -> Vec<(OpId, Result<OpDone, OpError>)> {
     let ready = prepare_all(stage, ops);
+    crash_point!("files-synced");
     let mut run = Run {
         root,
         stage,
@@ -175,6 +176,7 @@ impl<'a> Run<'a> {
 
     /// Syncs every folder touched; returns those where it failed.
     fn sync(mut self) -> BTreeSet<Option<RelPath>> {
+        crash_point!("folders-unsynced");
         let all: Vec<Option<RelPath>> = self.touched.into_iter().collect();
         let failed = Mutex::new(BTreeSet::new());
         in_parallel(&all, |_, dir| {
@@ -191,6 +193,7 @@ impl<'a> Run<'a> {
                 }
             }
         });
+        crash_point!("folders-synced");
         self.full.extend(self.batch.take());
         for (batch, dir) in &self.kept {
             let Some(batch) = self.full.get(*batch) else {
@@ -210,6 +213,7 @@ impl<'a> Run<'a> {
         if !self.full.is_empty() && !self.kept.is_empty() {
             let _ = rescue::sync_dir(self.history.dir());
         }
+        crash_point!("history-synced");
         for batch in self.full {
             self.history.seal(batch);
         }

@@ -45,6 +45,7 @@ pub(super) fn place(
         Expect::Absent => create(run, parent.as_fd(), path, &fresh).map(|()| None),
         Expect::Present(..) => replace(run, parent.as_fd(), path, &fresh, expect, loser),
     };
+    crash_point!("created");
     if fresh.scratch && result.is_err() {
         rescue::drop_scratch(run.stage.dir(), fresh.name.0.as_bytes());
     }
@@ -117,6 +118,7 @@ fn create(
 ) -> Result<(), OpError> {
     let name = fresh.name.0.as_bytes();
     let stage = run.stage.dir();
+    crash_point!("creating");
     with_access(&[parent], || {
         run.root.renamer.move_new(stage, name, parent, path.name())
     })
@@ -157,6 +159,7 @@ fn replace(
             Errno::NOENT => missing(run, fresh),
             e => op_error(path, e),
         })?;
+    crash_point!("slot-taken");
     let target = match expect {
         Expect::Present(Kind::Dir, _) => rescue::open_sub(parent, name).ok(),
         _ => None,
@@ -168,7 +171,9 @@ fn replace(
         renamer.swap(slot, name, parent, name).transpose()
     });
     match swapped {
-        Ok(Some(())) => {}
+        Ok(Some(())) => {
+            crash_point!("swapped");
+        }
         Ok(None) => {
             undo::back_to_stage(run, slot, path, fresh);
             return weak_replace(run, parent, slot, path, fresh, expect, loser);
@@ -220,6 +225,7 @@ fn settle(
     if let Some(want) = loser {
         match rescue::move_beside(run.root, slot, path.name(), want) {
             Ok((copy, stat)) => {
+                crash_point!("copied");
                 run.touch(&copy);
                 return Ok(Some((copy, stat)));
             }
@@ -228,6 +234,7 @@ fn settle(
             }
         }
     }
+    crash_point!("replaced");
     run.keep(path, out.file);
     Ok(None)
 }

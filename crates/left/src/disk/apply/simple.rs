@@ -31,6 +31,7 @@ pub(super) fn set_meta(
         return Err(OpError::Unexpected);
     }
     let set = meta(&fd, path, node, &now)?;
+    crash_point!("meta-set");
     // The data is durable already; the inode's new mode and time are not.
     if now.kind == FileType::RegularFile {
         sync_inode(&parent, path, &fd);
@@ -124,6 +125,7 @@ pub(super) fn remove(run: &mut Run<'_>, path: &RelPath, expect: &Expect) -> Resu
         Expect::Present(Kind::Dir, _) => remove_dir(parent.as_fd(), path)?,
         Expect::Present(..) => {
             let slot = run.slot(path)?;
+            crash_point!("removing");
             into_history(run, parent.as_fd(), slot.as_fd(), path, expect)?;
             if let Ok(Some(out)) = sys::stat_at(&slot, path.name()) {
                 run.keep(path, out.file);
@@ -160,6 +162,7 @@ pub(super) fn into_history(
         Errno::NOENT | Errno::EXIST => OpError::Unexpected,
         e => op_error(path, e),
     })?;
+    crash_point!("removed");
     let out = sys::stat_at(slot, name).map_err(|e| io_op_error(path, &e))?;
     if out.is_some_and(|out| came_out(expect, &out)) {
         return Ok(());
@@ -198,6 +201,7 @@ pub(super) fn move_file(
         Errno::EXIST | Errno::NOENT => OpError::Unexpected,
         e => op_error(to, e),
     })?;
+    crash_point!("moved");
     run.touch(from);
     run.touch(to);
     let arrived = open_any(new.as_fd(), to)?;

@@ -21,6 +21,8 @@ pub(super) struct Hint {
     pub(super) deep: bool,
     /// It was made and not closed yet, as far as is known.
     pub(super) created: bool,
+    /// Its bytes may have changed.
+    pub(super) written: bool,
 }
 
 #[derive(Default)]
@@ -48,8 +50,8 @@ impl Hints {
             When::Created if self.now.contains_key(&path) => return,
             When::Created => {
                 let created = Hint {
-                    deep: false,
                     created: true,
+                    ..Hint::default()
                 };
                 self.now.insert(path, created);
             }
@@ -62,6 +64,7 @@ impl Hints {
                 let hint = self.now.entry(path).or_default();
                 hint.deep |= deep;
                 hint.created = false;
+                hint.written = true;
             }
         }
         self.due.get_or_insert(now + COALESCE);
@@ -130,6 +133,7 @@ impl Hints {
                 self.quiet.remove(&path);
                 let hint = self.now.entry(path).or_default();
                 hint.created = false;
+                hint.written = true;
                 self.due = Some(now);
             }
             self.quiet_due = self.quiet.values().min().copied();
@@ -147,7 +151,7 @@ impl Hints {
         self.quiet_due = None;
         let mut all = std::mem::take(&mut self.now);
         for path in std::mem::take(&mut self.quiet).into_keys() {
-            all.entry(path).or_default();
+            all.entry(path).or_default().written = true;
         }
         for hint in all.values_mut() {
             hint.created = false;

@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use left_core::content::{ContentId, Segment};
 use left_core::diff::Observation;
-use left_core::entry::{Mtime, Record};
+use left_core::entry::{FileStat, Mtime, Record};
 use left_core::index::IndexError;
 use left_core::path::RelPath;
 use rustix::event::EventfdFlags;
@@ -47,7 +47,7 @@ pub trait ScanIndex {
 /// segment while they are read. Used by several threads at once.
 pub trait ManifestSink: Send + Sync {
     /// A file begins.
-    fn begin(&self) -> Box<dyn ManifestOut + '_>;
+    fn begin(&self, path: &RelPath, stat: &FileStat) -> Box<dyn ManifestOut + '_>;
     /// Whether the manifest of this content is stored already.
     fn has(&self, content: &ContentId) -> bool;
 }
@@ -77,6 +77,9 @@ pub enum EyeEvent {
         /// Why, and what to do.
         reason: String,
     },
+    /// The index could not be read, so what differs from it can not be said. Told once: who owns the
+    /// index has to open it, and start an eye, anew.
+    IndexFailed(IndexError),
     /// The root can not be trusted: nothing is observed until [`EyeEvent::RootBack`].
     RootGone(RootGone),
     /// The root is as it was; all is being looked at again.

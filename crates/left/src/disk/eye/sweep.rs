@@ -154,7 +154,7 @@ impl Sweep {
         let records = match eye.index.children(dir.as_ref()) {
             Ok(records) => records,
             Err(error) => {
-                eye.index_failed(&error);
+                eye.index_failed(error);
                 return;
             }
         };
@@ -255,7 +255,7 @@ impl Eye {
         }
         let record = match self.index.get(path) {
             Ok(record) => record.filter(|r| r.entry.node.is_live()),
-            Err(error) => return self.index_failed(&error),
+            Err(error) => return self.index_failed(error),
         };
         // Also where the index knows a file by now: it may have heard of that a moment ago, and of
         // what was in the folder before not yet.
@@ -275,7 +275,7 @@ impl Eye {
     fn tell_below(&mut self, path: &RelPath) {
         let records = match self.index.children(Some(path)) {
             Ok(records) => records,
-            Err(error) => return self.index_failed(&error),
+            Err(error) => return self.index_failed(error),
         };
         for (path, record) in records {
             if self.is_stopped() {

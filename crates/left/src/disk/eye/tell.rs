@@ -145,10 +145,10 @@ impl Eye {
         self.send(EyeEvent::Problem { what, reason });
     }
 
-    pub(super) fn index_failed(&mut self, error: &IndexError) {
+    pub(super) fn index_failed(&mut self, error: IndexError) {
         if !self.index_broken {
             self.index_broken = true;
-            self.problem("the index".into(), error.to_string());
+            self.send(EyeEvent::IndexFailed(error));
         }
     }
 

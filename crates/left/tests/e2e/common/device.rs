@@ -4,8 +4,9 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -43,7 +44,9 @@ impl World {
             name: name.to_owned(),
             home: place.join(format!("home-{name}")),
             share,
+            host: "127.0.0.1".to_owned(),
             port: free_port(),
+            how: How::default(),
             log: place.join(format!("{name}.log")),
             running: None,
         }
@@ -70,15 +73,54 @@ fn free_port() -> u16 {
     }
 }
 
+/// The program.
+pub const LEFT: &str = env!("CARGO_BIN_EXE_left");
+
 /// A command of `left` for this home.
 pub fn left(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_left"));
-    command
-        .env("LEFT_HOME", home)
-        .env_remove("LEFT_CODE")
-        .env_remove("LEFT_LOG")
-        .stdin(Stdio::null());
-    command
+    How::default().command(home)
+}
+
+/// How a device's processes are run.
+#[derive(Default)]
+pub struct How {
+    /// Words before the program: what runs it in a namespace.
+    pub wrap: Vec<String>,
+    /// The user and group it runs as; the test itself must be root.
+    pub uid: Option<u32>,
+    /// Another place of the program, which that user can reach.
+    pub program: Option<PathBuf>,
+    /// Where a crash point is named: see [`Device::arm`].
+    pub crash: Option<PathBuf>,
+}
+
+impl How {
+    fn command(&self, home: &Path) -> Command {
+        let program = match &self.program {
+            Some(path) => path.as_os_str(),
+            None => LEFT.as_ref(),
+        };
+        let mut command = match self.wrap.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
+        command
+            .env("LEFT_HOME", home)
+            .env_remove("LEFT_CODE")
+            .env_remove("LEFT_LOG")
+            .stdin(Stdio::null());
+        if let Some(uid) = self.uid {
+            command.uid(uid).gid(uid);
+        }
+        if let Some(file) = &self.crash {
+            command.env("LEFT_CRASH_FILE", file);
+        }
+        command
+    }
 }
 
 /// Asks again until the answer is yes.
@@ -143,20 +185,24 @@ pub struct Device {
     pub name: String,
     pub home: PathBuf,
     pub share: PathBuf,
+    pub host: String,
     pub port: u16,
+    pub how: How,
     log: PathBuf,
     running: Option<Running>,
 }
 
 impl Device {
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 
     /// Starts `left` with these arguments and `--json`.
     pub fn start(&mut self, args: &[impl AsRef<OsStr>]) {
         let log = File::options().create(true).append(true).open(&self.log);
-        let mut child = left(&self.home)
+        let mut child = self
+            .how
+            .command(&self.home)
             .args(args)
             .args(["--listen", &self.address(), "--advertise", &self.address()])
             .args(["--name", &self.name, "--json", "-v"])
@@ -194,6 +240,40 @@ impl Device {
     /// SIGKILL.
     pub fn kill9(&mut self) {
         self.running = None;
+    }
+
+    /// How the process ended by itself, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.running.as_mut()?.child.try_wait().unwrap()
+    }
+
+    /// Whether the process is this device's left and takes commands; its shares may not run yet.
+    pub fn answers(&self) -> bool {
+        let out = self.run(&["status", "--json"]);
+        let status: Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
+        status["pid"] == self.pid()
+    }
+
+    /// Has the n-th passage of a crash point from now on end the process, or (`stop`) hold it still.
+    #[cfg(debug_assertions)]
+    pub fn arm(&mut self, point: &str, n: u32, stop: bool) {
+        let file = self.how.crash.as_ref().unwrap();
+        let stop = if stop { " stop" } else { "" };
+        // The time makes each text another one, for passages are counted since the text is there.
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let new = file.with_extension("new");
+        fs::write(
+            &new,
+            format!("{point} {n}{stop} {}", now.unwrap().as_nanos()),
+        )
+        .unwrap();
+        fs::rename(new, file).unwrap();
+    }
+
+    /// No crash point any more.
+    #[cfg(debug_assertions)]
+    pub fn disarm(&self) {
+        let _ = fs::remove_file(self.how.crash.as_ref().unwrap());
     }
 
     /// SIGTERM; it must end well.
@@ -274,7 +354,7 @@ impl Device {
 
     /// A command of this device that ends by itself.
     pub fn run(&self, args: &[impl AsRef<OsStr>]) -> Output {
-        run(left(&self.home).args(args))
+        run(self.how.command(&self.home).args(args))
     }
 
     /// A command that must succeed; its stdout.

@@ -2,11 +2,15 @@
 
 mod device;
 mod files;
+mod image;
+mod net;
 mod small;
 mod tree;
 
-pub use device::{Device, World, left, until};
+pub use device::{Device, LEFT, World, left, until};
 pub use files::{bytes, fill, overwrite, write};
+pub use image::Image;
+pub use net::Net;
 pub use small::Small;
 pub use tree::{assert_same, assert_tree, compare, snapshot};
 
