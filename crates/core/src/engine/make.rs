@@ -238,23 +238,37 @@ impl Engine {
         }
     }
 
-    /// Replaces damaged files by what connected peers have. Nothing is announced: the entry stays.
-    pub(super) fn heal(
+    /// Takes note of damaged files, to be replaced by what connected peers have.
+    pub(super) fn damaged(
         &mut self,
         paths: Vec<RelPath>,
         index: &dyn Index,
+    ) -> Result<(), IndexError> {
+        for path in paths {
+            let record = index.get(&path)?;
+            if let Some(content) = record.and_then(|r| r.entry.node.content()) {
+                self.damaged.insert(path, content);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings damaged files again. Nothing is announced: the entry stays. What is under way already,
+    /// for another path too, is waited for.
+    pub(super) fn heal(
+        &mut self,
+        index: &dyn Index,
         out: &mut Vec<Effect>,
     ) -> Result<(), IndexError> {
-        let peers: Vec<_> = self.sessions.keys().copied().collect();
         let mut fetch = Vec::new();
-        for path in paths {
-            let Some(record) = index.get(&path)? else {
-                continue;
-            };
-            let Some(content) = record.entry.node.content() else {
+        for (path, content) in std::mem::take(&mut self.damaged) {
+            let record = index.get(&path)?;
+            let Some(record) = record.filter(|r| r.entry.node.content() == Some(content)) else {
                 continue;
             };
             if self.busy.contains_key(&path) || self.contents.contains(&content) {
+                cover("plan: a damaged file waits");
+                self.damaged.insert(path, content);
                 continue;
             }
             cover("plan: heal a damaged file");
@@ -276,7 +290,7 @@ impl Engine {
                 size,
                 copies: Vec::new(),
                 base: None,
-                peers: peers.clone(),
+                peers: self.sessions.keys().copied().collect(),
             });
         }
         if !fetch.is_empty() {
