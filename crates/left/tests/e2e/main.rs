@@ -8,6 +8,7 @@ mod common;
 mod conflicts;
 mod daily;
 mod damage;
+#[cfg(test)]
 #[cfg(debug_assertions)]
 mod kills;
 mod kinds;

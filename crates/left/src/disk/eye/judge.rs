@@ -28,7 +28,7 @@ impl Eye {
                 return;
             }
             if self.is_held(&path) {
-                self.hints.put_off(path);
+                self.hints.put_off(path, hint.written);
             } else if sweep.covers(&path) {
                 if hint.created {
                     self.hints.add(path, When::Quiet, false);
@@ -89,7 +89,11 @@ impl Eye {
         }
         let found = (stat.kind == FileType::Symlink).then(|| look_at(&parent, path.name()));
         drop(parent);
-        self.judge(path, record.as_ref(), &stat, found);
+        if hint.written && stat.kind == FileType::RegularFile {
+            self.read(path, &stat);
+        } else {
+            self.judge(path, record.as_ref(), &stat, found);
+        }
     }
 
     /// The live record of a path. `None` when the index fails, which is reported.
@@ -176,9 +180,16 @@ impl Eye {
             self.emit_file(path.clone(), stat.file, content);
             return;
         }
-        if let Some(content) = self.renamed_from(path, stat) {
-            self.emit_file(path.clone(), stat.file, content);
-        } else if stat.file.size > WHOLE_MAX {
+        match self.renamed_from(path, stat) {
+            Some(content) => self.emit_file(path.clone(), stat.file, content),
+            None => self.read(path, stat),
+        }
+    }
+
+    /// Has a file read, whatever is known of it. So it is done after it was written to: the system sets
+    /// the time before the bytes arrive, so a reading in between has the right stat of the wrong bytes.
+    fn read(&mut self, path: &RelPath, stat: &Stat) {
+        if stat.file.size > WHOLE_MAX {
             self.pool.push(path.clone(), stat.file);
         } else {
             let root = std::sync::Arc::clone(&self.root);

@@ -112,7 +112,7 @@ impl Sweep {
             };
             let record = self.record_at(&mut frame, &path);
             if eye.is_held(&path) {
-                eye.hints.put_off(path);
+                eye.hints.put_off(path, false);
                 continue;
             }
             let stat = match sys::stat_at(&fd, &name) {
@@ -240,7 +240,7 @@ impl Eye {
     fn tell_tree(&mut self, path: &RelPath) {
         if self.is_stopped() || self.is_held(path) {
             if self.is_held(path) {
-                self.hints.put_off(path.clone());
+                self.hints.put_off(path.clone(), false);
             }
             return;
         }
