@@ -2,6 +2,8 @@
 //!
 //! - `bench` runs LEFT beside rsync, unison and syncthing on the same work and prints a table;
 //! - `tidy` checks the rules of the house that no compiler checks;
+//! - `deny` checks licences, sources and names of all crates that are used;
+//! - `sbom` prints what the program is made of;
 //! - `sim` runs the simulator.
 
 use std::process::ExitCode;
@@ -9,6 +11,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod crates;
+mod deny;
+mod sbom;
 mod sim;
 mod tidy;
 mod workspace;
@@ -27,7 +32,11 @@ enum Task {
     Bench(bench::Args),
     /// Check sizes, layers and forbidden words in the sources.
     Tidy,
-    /// Run the simulator, in release mode; everything given is passed on to it.
+    /// Check licences, sources and names of all crates that are used, by deny.toml.
+    Deny,
+    /// Print what the program is made of, as a CycloneDX 1.5 list in JSON.
+    Sbom,
+    /// Run the simulator; everything given is passed on to it.
     Sim(sim::Args),
 }
 
@@ -35,6 +44,8 @@ fn main() -> ExitCode {
     let done = match Args::parse().task {
         Task::Bench(args) => bench::run(&args),
         Task::Tidy => tidy::run(),
+        Task::Deny => deny::run(),
+        Task::Sbom => sbom::run(),
         Task::Sim(args) => sim::run(&args),
     };
     match done {

@@ -46,6 +46,7 @@ const HOUSE: &[(&str, &[Floor])] = &[
     (
         "crates/core",
         &[
+            floor(&["probe"]),
             floor(&["path"]),
             floor(&["content"]),
             floor(&["chunker"]),
@@ -53,6 +54,7 @@ const HOUSE: &[(&str, &[Floor])] = &[
             floor(&["entry"]),
             floor(&["ignore"]),
             floor(&["index"]),
+            floor(&["membership"]),
             floor(&["message"]),
             floor(&["ticket"]),
             floor(&["diff"]),

@@ -19,15 +19,15 @@ use crate::content::{
 pub const CHUNKER_ID: u8 = 1;
 /// Smallest chunk but for the last of a file.
 pub const MIN_CHUNK: usize = 4 * 1024;
-/// Average chunk.
-pub const AVG_CHUNK: usize = 16 * 1024;
+/// Where the rule for cuts gets easier; the average chunk is somewhat longer.
+pub const AVG_CHUNK: usize = 8 * 1024;
 /// Largest chunk.
 pub const MAX_CHUNK: usize = 64 * 1024;
 
-/// Bits that are zero in the hash at a cut before [`AVG_CHUNK`]: 15 (level 1 of normalization).
-const MASK_EARLY: u64 = v2020::MASKS[15];
-/// Bits that are zero in the hash at a cut after [`AVG_CHUNK`]: 13.
-const MASK_LATE: u64 = v2020::MASKS[13];
+/// Bits that are zero in the hash at a cut before [`AVG_CHUNK`]: 14 (level 1 of normalization).
+const MASK_EARLY: u64 = v2020::MASKS[14];
+/// Bits that are zero in the hash at a cut after [`AVG_CHUNK`]: 12.
+const MASK_LATE: u64 = v2020::MASKS[12];
 /// A chunk with an id that ends in this many zero bits ends its segment: one of 64.
 const SEGMENT_END_MASK: u8 = 63;
 

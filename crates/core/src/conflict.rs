@@ -2,8 +2,10 @@
 
 use std::cmp::Ordering;
 
+use crate::diff::age;
 use crate::entry::{Entry, Kind, Node, Stamp};
 use crate::path::{MAX_NAME, RelPath};
+use crate::probe::{cover, mutant};
 use crate::version::Version;
 
 /// Orders two live entries of one path: the greater one stays. Total, the same on every device,
@@ -12,6 +14,13 @@ use crate::version::Version;
 /// A folder beats all else (what is in it must stay reachable), then the later edit, then the
 /// device, then the node itself.
 pub fn rank(a: &Entry, b: &Entry) -> Ordering {
+    if mutant("mtime decides the winner") {
+        let by_time = age(&a.node).cmp(&age(&b.node));
+        return by_time.then_with(|| node_order(&a.node, &b.node));
+    }
+    if a.stamp == b.stamp && a.node != b.node {
+        cover("conflict: two nodes under one stamp");
+    }
     let dir = |e: &Entry| e.node.kind() == Kind::Dir;
     dir(a)
         .cmp(&dir(b))

@@ -3,6 +3,7 @@
 use crate::content::ContentId;
 use crate::entry::{Entry, FileStat, Kind, MODE_MASK, Node, Record, Stamp};
 use crate::path::RelPath;
+use crate::probe::cover;
 use crate::version::DeviceId;
 
 /// What a look at one path showed.
@@ -118,15 +119,25 @@ pub fn observe(record: Option<&Record>, seen: &Seen, author: &Author) -> Change 
         ),
     };
     match record {
-        None if node == Node::Tombstone => Change::None,
+        None if node == Node::Tombstone => {
+            cover("diff: nothing known, nothing there");
+            Change::None
+        }
         Some(old) if old.entry.node == node => match stat {
             Some(stat)
                 if node.kind() == Kind::Dir && old.stat.is_some_and(|o| o.ino == stat.ino) =>
             {
+                cover("diff: same folder");
                 Change::None
             }
-            Some(stat) if old.stat != Some(stat) => Change::Touch(stat),
-            _ => Change::None,
+            Some(stat) if old.stat != Some(stat) => {
+                cover("diff: same node, new stat");
+                Change::Touch(stat)
+            }
+            _ => {
+                cover("diff: nothing changed");
+                Change::None
+            }
         },
         _ => Change::Edit(edit(record, node, stat, author)),
     }
@@ -138,6 +149,7 @@ pub fn edit(old: Option<&Record>, node: Node, stat: Option<FileStat>, author: &A
     let version = before.bump(author.device, author.now_ms, author.floor);
     let mut counter = version.counter(author.device);
     if author.first_scan && old.is_none() {
+        cover("diff: first scan, as old as its mtime");
         counter = counter.min(age(&node)).max(1);
     }
     Record {
@@ -154,7 +166,7 @@ pub fn edit(old: Option<&Record>, node: Node, stat: Option<FileStat>, author: &A
 }
 
 /// The mtime in milliseconds, 1 for what has none.
-fn age(node: &Node) -> u64 {
+pub(crate) fn age(node: &Node) -> u64 {
     match node {
         Node::File { mtime, .. } | Node::Symlink { mtime, .. } => {
             let ms = mtime.secs.saturating_mul(1000) + i64::from(mtime.nanos / 1_000_000);

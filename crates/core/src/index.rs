@@ -5,8 +5,13 @@ use crate::entry::{Entry, FileStat, Mtime, Record};
 use crate::path::RelPath;
 use crate::version::DeviceId;
 
-/// Names one life of an index: random, new whenever an index had to be made anew. Never 0.
+/// Names one life of an index: random, new whenever an index is opened or had to be made anew, so
+/// that an older copy of an index that comes back does not give out numbers which peers have seen.
+/// Never 0.
 pub type Epoch = u64;
+
+/// Former lives that an index remembers. A peer that knows only older ones is told everything.
+pub const MAX_FORMER: usize = 256;
 
 /// How far an index is known: all changes of `epoch` up to and including `seq`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -105,6 +110,9 @@ pub struct Totals {
 pub trait Index {
     /// This index' life.
     fn epoch(&self) -> Epoch;
+    /// The lives before this one, each with the last number given out in it, the latest last; at
+    /// most [`MAX_FORMER`].
+    fn former(&self) -> &[Cursor];
     /// The last sequence number given out; 0 for none.
     fn head(&self) -> u64;
     /// The largest counter of our own device ever seen, in our records or at peers.

@@ -1,8 +1,8 @@
 //! The rules of synchronising, pure: no file, socket, clock, thread, async or database.
 //!
-//! Floors, lowest first; a module imports only from lower ones:
+//! Floors, lowest first; a module imports only from lower ones: [`probe`] ·
 //! [`path`] · [`content`] · [`chunker`] · [`version`] · [`entry`] · [`ignore`] · [`index`] ·
-//! [`message`] · [`ticket`] · [`diff`] · [`conflict`] · [`reconcile`] · [`safety`] · [`plan`] · [`session`] ·
+//! [`membership`] · [`message`] · [`ticket`] · [`diff`] · [`conflict`] · [`reconcile`] · [`safety`] · [`plan`] · [`session`] ·
 //! [`engine`].
 
 pub mod chunker;
@@ -13,9 +13,11 @@ pub mod engine;
 pub mod entry;
 pub mod ignore;
 pub mod index;
+pub mod membership;
 pub mod message;
 pub mod path;
 pub mod plan;
+pub mod probe;
 pub mod reconcile;
 pub mod safety;
 pub mod session;

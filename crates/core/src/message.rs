@@ -3,12 +3,15 @@
 mod index;
 mod offer;
 mod proto;
+mod roll;
 mod scan;
 mod wire;
 
 use crate::content::{ContentId, SEGMENT_MAX_CHUNKS, SegmentRef};
 use crate::entry::{Entry, Node};
 use crate::index::{Cursor, Epoch};
+use crate::membership::{Founding, Signed};
+pub use crate::membership::{Role, ShareId};
 use crate::path::RelPath;
 use crate::version::{DeviceId, MAX_DEVICES};
 
@@ -45,43 +48,8 @@ pub const MAX_WANT_SEGMENTS: usize = 1024;
 /// Longest bitmap of a Want for chunks, in bytes: a bit for each chunk a segment may have.
 pub const MAX_BITMAP: usize = SEGMENT_MAX_CHUNKS / 8;
 
-/// A share's id.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ShareId(pub [u8; 32]);
-
-impl ShareId {
-    /// Parses what [`Display`](std::fmt::Display) prints.
-    pub fn parse(text: &str) -> Option<Self> {
-        let bytes = data_encoding::BASE32_NOPAD
-            .decode(text.trim().to_ascii_uppercase().as_bytes())
-            .ok()?;
-        Some(Self(bytes.try_into().ok()?))
-    }
-}
-
-impl std::fmt::Display for ShareId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&data_encoding::BASE32_NOPAD.encode(&self.0))
-    }
-}
-
-impl std::fmt::Debug for ShareId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.to_string()[..7])
-    }
-}
-
 /// 16 random bytes: a process' run, or a control lane.
 pub type Nonce = [u8; 16];
-
-/// What a member may do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub enum Role {
-    /// Its edits reach all.
-    ReadWrite,
-    /// It receives only.
-    ReadOnly,
-}
 
 /// First message on a connection, from the dialer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -212,7 +180,9 @@ pub enum Control {
     Index(IndexBatch),
     /// How far the sender is.
     Progress(Progress),
-    /// Who else is a member.
+    /// The signed membership list, or a part of it.
+    Roll(RollPart),
+    /// How members are called and where they are.
     Members(Vec<Member>),
     /// Look at your disk now, tell me all changes, then answer with the token.
     Barrier(u64),
@@ -229,10 +199,12 @@ pub enum Control {
 }
 
 /// See [`Control::Start`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Start {
     /// Life of the sender's index.
     pub epoch: Epoch,
+    /// Its former lives, each with its last number.
+    pub former: Vec<Cursor>,
     /// Last sequence number of the sender's index.
     pub head: u64,
     /// How far the sender knows the receiver's index.
@@ -278,19 +250,26 @@ pub struct Offer {
     pub from: u64,
     /// The next segments, at most [`MAX_OFFER_SEGMENTS`].
     pub segments: Vec<SegmentRef>,
-    /// The file is read to its end: its content id.
-    pub content: Option<ContentId>,
+    /// Bytes of the file.
+    pub size: u64,
 }
 
-/// A member of the share.
+/// See [`Control::Roll`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RollPart {
+    /// Who founded the share: proven by the share's id.
+    pub founding: Founding,
+    /// Statements, each after all that it refers to and that was not sent before. Not yet checked.
+    pub statements: Vec<Signed>,
+}
+
+/// How a member is called and where it is. Who is a member the [`RollPart`]s tell.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Member {
     /// Its key.
     pub device: DeviceId,
     /// Its name.
     pub name: String,
-    /// What it may do.
-    pub role: Role,
     /// Where it may be dialed.
     pub addresses: Vec<String>,
 }

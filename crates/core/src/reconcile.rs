@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use crate::conflict::rank;
 use crate::entry::Entry;
+use crate::probe::{cover, mutant};
 use crate::version::{DeviceId, Relation};
 
 /// What follows from comparing our entry of a path with a peer's.
@@ -33,22 +34,46 @@ pub enum Decision {
 pub fn reconcile(ours: Option<&Entry>, theirs: &Entry) -> Decision {
     let Some(ours) = ours else {
         return if theirs.node.is_live() {
+            cover("reconcile: unknown and live, take");
             take(theirs.clone(), false)
+        } else if mutant("tombstone of an unknown path dropped") {
+            Decision::Older
         } else {
             // Nothing to delete here, but others may hear of the deletion only through us.
+            cover("reconcile: unknown and deleted, record");
             Decision::Merge(theirs.clone())
         };
     };
-    match ours.version.relation(&theirs.version) {
-        Relation::After => Decision::Older,
-        Relation::Before if ours.node == theirs.node => Decision::Merge(theirs.clone()),
-        Relation::Before => take(theirs.clone(), false),
+    let relation = match ours.version.relation(&theirs.version) {
+        Relation::After if mutant("older counted as newer") => Relation::Before,
+        Relation::Before if mutant("older counted as newer") => Relation::After,
+        relation => relation,
+    };
+    match relation {
+        Relation::After => {
+            cover("reconcile: ours is newer");
+            Decision::Older
+        }
+        Relation::Before if ours.node == theirs.node => {
+            cover("reconcile: theirs is newer, same node");
+            Decision::Merge(theirs.clone())
+        }
+        Relation::Before => {
+            cover("reconcile: theirs is newer, take");
+            take(theirs.clone(), false)
+        }
         Relation::Equal if ours.node == theirs.node => same(ours, theirs),
         // Two nodes under one version: a device re-issued a counter. Both ends see the same pair,
         // so the winner rule alone settles it; the loser's bytes are kept like any other's.
         Relation::Equal => match wins(ours, theirs) {
-            true => Decision::Older,
-            false => take(theirs.clone(), both_have_bytes(ours, theirs)),
+            true => {
+                cover("reconcile: one version for two nodes, ours wins");
+                Decision::Older
+            }
+            false => {
+                cover("reconcile: one version for two nodes, theirs wins");
+                take(theirs.clone(), both_have_bytes(ours, theirs))
+            }
         },
         Relation::Concurrent => concurrent(ours, theirs),
     }
@@ -58,8 +83,10 @@ pub fn reconcile(ours: Option<&Entry>, theirs: &Entry) -> Decision {
 /// different edits; the greater one counts, so that later conflicts are decided alike everywhere.
 fn same(ours: &Entry, theirs: &Entry) -> Decision {
     if theirs.stamp > ours.stamp {
+        cover("reconcile: same, theirs has the greater stamp");
         Decision::Merge(theirs.clone())
     } else {
+        cover("reconcile: same");
         Decision::InSync
     }
 }
@@ -69,23 +96,43 @@ fn concurrent(ours: &Entry, theirs: &Entry) -> Decision {
     let winner = if ours_win { ours } else { theirs };
     let joined = Entry {
         node: winner.node.clone(),
-        version: ours.version.join(&theirs.version),
+        version: match mutant("joined version forgets one side") {
+            true => winner.version.clone(),
+            false => ours.version.join(&theirs.version),
+        },
         stamp: winner.stamp,
     };
     let differ = both_have_bytes(ours, theirs);
     match (ours_win, differ) {
-        (true, true) => Decision::Await,
-        (true, false) => Decision::Merge(joined),
-        (false, _) if ours.node == theirs.node => Decision::Merge(joined),
-        (false, differ) => take(joined, differ),
+        (true, true) if mutant("winner joins before the loser is kept") => Decision::Merge(joined),
+        (true, true) => {
+            cover("reconcile: concurrent, ours wins, bytes differ, wait");
+            Decision::Await
+        }
+        (true, false) => {
+            cover("reconcile: concurrent, ours wins, nothing to keep");
+            Decision::Merge(joined)
+        }
+        (false, _) if ours.node == theirs.node => {
+            cover("reconcile: concurrent, theirs wins, same node");
+            Decision::Merge(joined)
+        }
+        (false, true) => {
+            cover("reconcile: concurrent, theirs wins, bytes differ, take with copy");
+            take(joined, !mutant("loser of a conflict is not kept"))
+        }
+        (false, false) => {
+            cover("reconcile: concurrent, theirs wins, nothing to keep, take");
+            take(joined, false)
+        }
     }
 }
 
 /// Whether ours stays at the path; a live node always beats a deletion.
 fn wins(ours: &Entry, theirs: &Entry) -> bool {
     match (ours.node.is_live(), theirs.node.is_live()) {
-        (true, false) => true,
-        (false, true) => false,
+        (true, false) => !mutant("edit loses to deletion"),
+        (false, true) => mutant("edit loses to deletion"),
         _ => rank(ours, theirs) != Ordering::Less,
     }
 }
@@ -106,10 +153,22 @@ pub fn best(theirs: &[(DeviceId, Entry)]) -> Option<&Entry> {
         .iter()
         .map(|(_, e)| e)
         .reduce(|a, b| match a.version.relation(&b.version) {
-            Relation::After => a,
-            Relation::Before => b,
-            Relation::Equal | Relation::Concurrent if wins(a, b) => a,
-            Relation::Equal | Relation::Concurrent => b,
+            Relation::After => {
+                cover("best: the first is newer");
+                a
+            }
+            Relation::Before => {
+                cover("best: the second is newer");
+                b
+            }
+            Relation::Equal | Relation::Concurrent if wins(a, b) => {
+                cover("best: neither is newer, the first wins");
+                a
+            }
+            Relation::Equal | Relation::Concurrent => {
+                cover("best: neither is newer, the second wins");
+                b
+            }
         })
 }
 
@@ -122,13 +181,36 @@ pub fn reconcile_read_only(ours: Option<&Entry>, theirs: &Entry, us: DeviceId) -
     };
     let own = ours.stamp.device == us;
     match ours.version.relation(&theirs.version) {
-        Relation::After => Decision::Older,
+        Relation::After => {
+            cover("reader: ours is newer");
+            Decision::Older
+        }
         Relation::Equal if ours.node == theirs.node => same(ours, theirs),
-        _ if ours.node == theirs.node => Decision::Merge(theirs.clone()),
-        Relation::Before => take(theirs.clone(), false),
-        _ if own => take(theirs.clone(), both_have_bytes(ours, theirs)),
-        _ if !wins(ours, theirs) => take(theirs.clone(), false),
-        Relation::Equal => Decision::Older,
-        Relation::Concurrent => Decision::Await,
+        _ if ours.node == theirs.node => {
+            cover("reader: same node");
+            Decision::Merge(theirs.clone())
+        }
+        Relation::Before => {
+            cover("reader: theirs is newer, take");
+            take(theirs.clone(), false)
+        }
+        _ if own => {
+            cover("reader: over an edit of its own, take");
+            take(theirs.clone(), both_have_bytes(ours, theirs))
+        }
+        _ if !wins(ours, theirs) => {
+            // Others hold the bytes too, and make the copy; ours would reach nobody.
+            cover("reader: another's wins over another's, take");
+            let keep = mutant("a reader keeps what is not its own");
+            take(theirs.clone(), keep && both_have_bytes(ours, theirs))
+        }
+        Relation::Equal => {
+            cover("reader: one version for two nodes, ours wins");
+            Decision::Older
+        }
+        Relation::Concurrent => {
+            cover("reader: concurrent, ours wins");
+            Decision::Await
+        }
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::path::RelPath;
+use crate::probe::{cover, mutant};
 
 /// A burst of many deletions is over when none came for this long.
 pub const QUIET_MS: u64 = 1000;
@@ -53,11 +54,12 @@ impl DeletionGuard {
         }
         self.count += 1;
         self.last_ms = now_ms;
-        self.hold(path);
+        self.held.insert(path);
     }
 
-    /// Keeps a path until the burst is over.
-    pub fn hold(&mut self, path: RelPath) {
+    /// Keeps the deletion of a folder, uncounted: what stood in it may not have been seen yet.
+    pub fn deleted_dir(&mut self, now_ms: u64, path: RelPath) {
+        self.last_ms = now_ms;
         self.held.insert(path);
     }
 
@@ -74,8 +76,8 @@ impl DeletionGuard {
     /// When the burst that goes on is over if nothing more comes.
     pub fn due(&self) -> Option<u64> {
         let quiet = match self.count {
-            0 => return None,
-            1..FEW => SHORT_QUIET_MS,
+            0 if self.held.is_empty() => return None,
+            0..FEW => SHORT_QUIET_MS,
             _ => QUIET_MS,
         };
         Some(self.last_ms + quiet)
@@ -95,9 +97,11 @@ impl DeletionGuard {
         let (gone, of) = (self.count, self.before);
         let all = gone >= FEW && gone >= of;
         let most = of >= LARGE && gone * 4 > of * 3;
-        let verdict = if all || most {
+        let verdict = if (all || most) && !mutant("no alarm at mass deletion") {
+            cover("safety: alarm");
             Verdict::Alarm { gone, of }
         } else {
+            cover("safety: meant");
             Verdict::Meant
         };
         let held = std::mem::take(self).held;
@@ -133,6 +137,19 @@ mod tests {
         assert_eq!(burst(10, 10), alarm(10, 10));
         assert_eq!(burst(10_000, 7000), Verdict::Meant);
         assert_eq!(burst(10_000, 9000), alarm(9000, 10_000));
+    }
+
+    #[test]
+    fn folders_alone_wait_too() {
+        let mut g = DeletionGuard::default();
+        let path = |n: &str| RelPath::new(n).unwrap();
+        g.deleted_dir(1000, path("d"));
+        assert_eq!(g.due(), Some(1000 + SHORT_QUIET_MS));
+        for i in 0..3 {
+            g.deleted(1010, 3, path(&format!("d/{i}")));
+        }
+        let (verdict, _) = g.settle(1010 + QUIET_MS).unwrap();
+        assert_eq!(verdict, Verdict::Alarm { gone: 3, of: 3 });
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use crate::index::{Cursor, Index, IndexError};
 use crate::message::{Control, IndexBatch, MAX_MESSAGE, Progress, Role, Start, entry_len};
+use crate::probe::{cover, mutant};
 use crate::version::DeviceId;
 
 /// Index messages that may be under way before the lane says it has room again.
@@ -53,6 +54,7 @@ impl Session {
         let known = index.cursor(peer)?;
         let start = Control::Start(Start {
             epoch: index.epoch(),
+            former: index.former().to_vec(),
             head,
             known,
             your_counter: index.max_counter(peer)?,
@@ -78,21 +80,33 @@ impl Session {
         self.started = true;
         // What a job of the last session brought in since the lane came up: the peer may have lost
         // its index since it announced that.
-        self.skips.clear();
+        if !mutant("echoes of a former session are still skipped") {
+            self.skips.clear();
+        }
         let known = start.known;
-        // A number beyond the head we told means that our index went back in time: the peer forgets
-        // what it knew when it reads that head, so tell all again.
-        self.sent = if known.epoch == index.epoch() && known.seq <= self.opened {
+        let now = Cursor {
+            epoch: index.epoch(),
+            seq: self.opened,
+        };
+        // A number that we do not know to have given out means that our index went back in time:
+        // the peer forgets what it knew by the same rule, so tell all again.
+        self.sent = if is_continued(known, now, index.former()) {
+            cover("session: tell what is new");
             known.seq
         } else {
+            cover("session: tell all");
             0
         };
-        let void = start.epoch != self.taken.epoch || start.head < self.taken.seq;
+        let now = Cursor {
+            epoch: start.epoch,
+            seq: start.head,
+        };
+        let void = !is_continued(self.taken, now, &start.former);
+        let void = void && !mutant("a lost index of a peer is not forgotten");
+        self.taken.epoch = start.epoch;
         if void {
-            self.taken = Cursor {
-                epoch: start.epoch,
-                seq: 0,
-            };
+            cover("session: the peer's index is another one");
+            self.taken.seq = 0;
         }
         // A read-only member never tells of its index.
         self.more = self.role == Role::ReadWrite && start.head > self.taken.seq;
@@ -125,7 +139,9 @@ impl Session {
         let mut batch = IndexBatch::default();
         let (mut bytes, mut all) = (0, true);
         for (seq, path, record) in rows {
-            if !self.skips.remove(&seq) {
+            if self.skips.remove(&seq) {
+                cover("session: no echo");
+            } else {
                 bytes += entry_len(&path, &record.entry);
                 if bytes > BATCH_BYTES && !batch.entries.is_empty() {
                     all = false;
@@ -140,6 +156,7 @@ impl Session {
         }
         if all && batch.upto == 0 {
             // Numbers without rows: they were replaced by later ones.
+            cover("session: numbers without rows");
             batch.upto = index.head();
         }
         self.sent = batch.upto;
@@ -182,4 +199,11 @@ impl Session {
                 !p.busy && p.need_files == 0 && p.your_seq >= head && p.head <= self.taken.seq
             })
     }
+}
+
+/// Whether what is known of an index is still true of the index that is at `now` and had these
+/// former lives.
+fn is_continued(known: Cursor, now: Cursor, former: &[Cursor]) -> bool {
+    let of_it = |life: &Cursor| life.epoch == known.epoch && known.seq <= life.seq;
+    of_it(&now) || former.iter().any(of_it)
 }

@@ -200,21 +200,26 @@ fn golden() {
 }
 
 const GOLDEN_CUTS: &[usize] = &[
-    16595, 4854, 6680, 16852, 17387, 7368, 18027, 21446, 6470, 9809, 26573, 20507, 8036, 12200,
-    40036, 15552, 16406, 18455, 16747,
+    9129, 12320, 6680, 8779, 8682, 10046, 11642, 8934, 11551, 20476, 17249, 7137, 11743, 7693,
+    8515, 11992, 9654, 4687, 5895, 14293, 20491, 19946, 17264, 11936, 6519, 4559, 12188,
 ];
-const GOLDEN_ID: &str = "124d4c225bf4f9220e3b4e0aff81cc391097cb282929eeb61ef641dd239f5cd7";
+const GOLDEN_ID: &str = "6c56831bb581c74faa8c39b2c9632dc269637935f9da920f8ec409b9496e1c8b";
 const GOLDEN_EMPTY: &str = "8dae24ac42e8aa5e4a6fadea153d81bdd2d08edc6dc6efaf0633c7fd5d6cdf89";
 const GOLDEN_SHORT: &str = "c8f8d0c4063e4f4d8ebb3a825297377daf7cfe789385072ec1cb0ba6bbf42130";
 const GOLDEN_SEGMENTS: &[(u64, usize)] = &[
-    (1950807, 99),
-    (1773037, 80),
-    (4194363, 219),
-    (1146776, 50),
+    (2240528, 202),
+    (263899, 24),
+    (345373, 31),
+    (1555477, 144),
+    (1407314, 135),
+    (123024, 9),
+    (202486, 19),
+    (2054751, 193),
+    (872131, 72),
     (917504, 0),
     (2017514, 31),
 ];
-const GOLDEN_LONG: &str = "555263f73fc47957fa9577daae9fa8b4b526eba902e5395235b732cf0a271753";
+const GOLDEN_LONG: &str = "0892501a677222ff8f5ce73f3196bf224a58442c64b866c9dbde9d5c9ced3b72";
 
 /// All cuts of the library but its end of the buffer, each one byte later.
 #[test]

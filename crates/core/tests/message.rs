@@ -3,12 +3,13 @@
 
 mod values;
 
+use left_core::membership::{MAX_BODY, Statement};
 use left_core::message::{
     Control, DecodeError, Hello, HelloReply, IndexBatch, MAX_HELLO, MAX_MESSAGE, Want,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
-use values::{control, hello, reply, want};
+use values::{control, hello, reply, statement, want};
 
 /// Decodes `bytes` as everything; must not panic.
 fn decode_all(bytes: &[u8]) {
@@ -155,4 +156,24 @@ fn nothing_is_no_message() {
     assert!(HelloReply::decode(&[]).is_err());
     assert!(Control::decode(&[]).is_err());
     assert!(Want::decode(&[]).is_err());
+}
+
+proptest! {
+    #[test]
+    fn statements_survive(statement in statement()) {
+        let body = statement.encode();
+        prop_assert!(body.len() <= MAX_BODY);
+        prop_assert_eq!(Statement::decode(&body), Some(statement.clone()));
+        let mut longer = body.clone();
+        longer.push(0);
+        prop_assert_eq!(Statement::decode(&longer), None);
+        prop_assert_eq!(Statement::decode(&body[..body.len() - 1]), None);
+    }
+
+    #[test]
+    fn any_bytes_are_one_statement_or_none(bytes in vec(any::<u8>(), 0..300)) {
+        if let Some(statement) = Statement::decode(&bytes) {
+            prop_assert_eq!(statement.encode(), bytes);
+        }
+    }
 }

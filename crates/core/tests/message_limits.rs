@@ -3,11 +3,13 @@
 
 use left_core::content::{ContentId, MAX_FILE_SIZE};
 use left_core::entry::{Entry, MAX_TARGET, Node, Stamp};
+use left_core::index::MAX_FORMER;
+use left_core::membership::{Act, MAX_AFTER, MAX_BODY, MAX_STATEMENTS, Statement, StatementId};
 use left_core::message::{
     Control, Hello, HelloReply, INDEX_OVERHEAD, IndexBatch, LaneHello, MAX_ADDRESS, MAX_ADDRESSES,
     MAX_BITMAP, MAX_FEATURES, MAX_HELLO, MAX_INDEX_DEVICES, MAX_INDEX_ENTRIES, MAX_MEMBERS,
     MAX_MESSAGE, MAX_NAME, MAX_REASON, MAX_WANT_CONTENTS, MAX_WANT_SEGMENTS, Member, Refused,
-    RefusedCode, Role, ShareId, Want, What, entry_len,
+    RefusedCode, ShareId, Want, What, entry_len,
 };
 use left_core::path::{MAX_PATH, RelPath};
 use left_core::version::{DeviceId, MAX_COUNTER, MAX_DEVICES, Version};
@@ -188,7 +190,7 @@ fn a_device_id_has_32_bytes() {
         "device id of 33 bytes",
     );
     refused(
-        pb().bytes(4, pb().bytes(1, pb().num(3, 1))),
+        pb().bytes(4, pb().bytes(1, pb().bytes(2, "n"))),
         "device id of 0 bytes",
     );
 }
@@ -205,6 +207,10 @@ fn lists_are_counted_before_they_are_built() {
         pb().bytes(2, pb().many(MAX_MESSAGE / 2 - 8, 2, [])),
         "more than 4096 entries",
     );
+    refused(
+        pb().bytes(1, pb().many(MAX_FORMER + 1, 6, [])),
+        "more than 256 former lives",
+    );
     // Spread over two Index messages that protobuf would join.
     let half = pb().many(most / 2 + 1, 2, []);
     refused(pb().bytes(2, &half).bytes(2, &half), "more than 1 index");
@@ -216,18 +222,18 @@ fn lists_are_counted_before_they_are_built() {
         pb().bytes(4, pb().many(MAX_MEMBERS + 1, 1, [])),
         "more than 1024 members",
     );
-    let member = pb().bytes(1, [1; 32]).num(3, 1);
+    let member = pb().bytes(1, [1; 32]);
     let crowd = pb().many(MAX_MEMBERS, 1, &member);
     Control::decode(&pb().bytes(4, crowd).0).unwrap();
     refused(
         pb().bytes(
             4,
-            pb().bytes(1, member.clone().many(MAX_ADDRESSES + 1, 4, "a")),
+            pb().bytes(1, member.clone().many(MAX_ADDRESSES + 1, 3, "a")),
         ),
         "more than 64 addresses",
     );
     refused(
-        pb().bytes(4, pb().bytes(1, member.bytes(4, [b'a'; MAX_ADDRESS + 1]))),
+        pb().bytes(4, pb().bytes(1, member.bytes(3, [b'a'; MAX_ADDRESS + 1]))),
         "an address of more than 300 bytes",
     );
 }
@@ -240,17 +246,35 @@ fn other_control_messages_have_limits() {
     start(epoch.clone().num(5, MAX_COUNTER)).unwrap();
     assert!(start(epoch.num(5, MAX_COUNTER + 1)).is_err());
     assert!(start(pb()).is_err());
-    let role = |n| {
-        Control::decode(
-            &pb()
-                .bytes(4, pb().bytes(1, pb().bytes(1, [1; 32]).num(3, n)))
-                .0,
-        )
+    let statement = |body: &[u8], signature: usize| {
+        let statement = pb().bytes(1, body).bytes(2, vec![1; signature]);
+        let roll = pb().bytes(1, [1; 32]).bytes(2, [2; 32]);
+        Control::decode(&pb().bytes(11, roll.bytes(3, statement)).0)
     };
-    role(1).unwrap();
-    role(2).unwrap();
-    assert!(role(0).is_err());
-    assert!(role(3).is_err());
+    let body = Statement {
+        share: ShareId([1; 32]),
+        issuer: DeviceId([1; 32]),
+        subject: DeviceId([2; 32]),
+        act: Act::Remove,
+        under: None,
+        after: vec![StatementId([3; 32]); MAX_AFTER],
+        time: 0,
+    }
+    .encode();
+    statement(&body, 64).unwrap();
+    assert!(statement(&body, 63).is_err());
+    assert!(statement(&body[..body.len() - 1], 64).is_err());
+    assert!(statement(&[&body[..], &[0]].concat(), 64).is_err());
+    assert!(statement(&vec![1; MAX_BODY + 1], 64).is_err());
+    let roll = |founder: usize, nonce: usize, statements: usize| {
+        let founding = pb().bytes(1, vec![1; founder]).bytes(2, vec![2; nonce]);
+        Control::decode(&pb().bytes(11, founding.many(statements, 3, "")).0)
+    };
+    roll(32, 32, 0).unwrap();
+    assert!(roll(31, 32, 0).is_err());
+    assert!(roll(32, 0, 0).is_err());
+    let many = roll(32, 32, MAX_STATEMENTS + 1).unwrap_err().to_string();
+    assert!(many.contains("more than"), "{many}");
     // A kind of message from the future.
     assert!(Control::decode(&pb().bytes(40, "x").0).is_err());
     // Not protobuf: cut off, an endless number, a group.
@@ -461,7 +485,6 @@ fn what_we_send_is_within_the_limits() {
     let member = Member {
         device: DeviceId([1; 32]),
         name: "n".repeat(1000),
-        role: Role::ReadOnly,
         addresses,
     };
     let bytes = Control::Members(vec![member; MAX_MEMBERS + 5]).encode();

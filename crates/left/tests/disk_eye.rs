@@ -76,6 +76,29 @@ fn exactly_the_differences_made_while_nobody_watched() {
 }
 
 #[test]
+fn a_file_read_too_soon_is_read_again_at_the_next_hint() {
+    let s = Share::new();
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    s.write("old", vec![1u8; 300_000]);
+    let file = fs::File::options().write(true).open(s.at("old")).unwrap();
+    file.set_modified(old).unwrap();
+    drop(file);
+    let mut w = Watched::start(&s);
+    s.write("fresh", vec![2u8; 300_000]);
+    w.barrier();
+    let begun = w.sink.begun.load(Ordering::SeqCst);
+    assert_eq!(w.index.paths().len(), 2);
+    // Opened for writing and closed: a hint, and the same stat.
+    let touch = |name: &str| drop(fs::File::options().write(true).open(s.at(name)).unwrap());
+    touch("fresh");
+    w.barrier();
+    assert_eq!(w.sink.begun.load(Ordering::SeqCst), begun + 1);
+    touch("old");
+    w.barrier();
+    assert_eq!(w.sink.begun.load(Ordering::SeqCst), begun + 1);
+}
+
+#[test]
 fn a_renamed_file_or_folder_is_not_read() {
     let s = Share::new();
     s.mkdir("old/sub");

@@ -3,15 +3,26 @@
 
 use left_core::entry::{FileStat, Kind, Mtime, Node};
 use left_core::path::RelPath;
-use left_core::plan::{Expect, Op, OpDone, OpError};
+use left_core::plan::{Expect, Op, OpDone, OpError, OpId};
+use left_core::probe::mutant;
 
 use crate::disk::{FakeDisk, Object, Thing};
+use crate::rng::Rng;
 
 /// Does one operation at this wall clock.
 pub fn apply(disk: &mut FakeDisk, op: &Op, wall_ms: u64) -> Result<OpDone, OpError> {
     if disk.full {
         return Err(OpError::Full);
     }
+    if disk.gone {
+        return Err(OpError::Io("the folder is gone".to_owned()));
+    }
+    for path in paths(op) {
+        if path.parent().is_some_and(|p| !disk.is_readable(&p)) {
+            return Err(OpError::Io(format!("{path}: no permission")));
+        }
+    }
+    disk.log();
     match op {
         Op::Place {
             path,
@@ -72,6 +83,37 @@ pub fn apply(disk: &mut FakeDisk, op: &Op, wall_ms: u64) -> Result<OpDone, OpErr
     }
 }
 
+/// All paths that an operation names.
+pub fn paths(op: &Op) -> Vec<&RelPath> {
+    match op {
+        Op::Place { path, loser, .. } => std::iter::once(path).chain(loser).collect(),
+        Op::SetMeta { path, .. } | Op::Remove { path, .. } => vec![path],
+        Op::Move { from, to, .. } => vec![from, to],
+    }
+}
+
+/// A batch in another order that is as good: operations on paths of which neither is the other or
+/// above it may be done in any order.
+pub fn shuffled(batch: Vec<(OpId, Op)>, rng: &mut Rng) -> Vec<(OpId, Op)> {
+    let mut left = batch;
+    let mut out = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        let free: Vec<usize> = (0..left.len())
+            .filter(|at| !left[..*at].iter().any(|(_, op)| touch(op, &left[*at].1)))
+            .collect();
+        // The first one is always free.
+        let at = rng.pick(&free).copied().unwrap_or(0);
+        out.push(left.remove(at));
+    }
+    out
+}
+
+fn touch(a: &Op, b: &Op) -> bool {
+    let on = |p: &RelPath, q: &RelPath| p == q || p.is_below(q) || q.is_below(p);
+    let b = paths(b);
+    paths(a).into_iter().any(|p| b.iter().any(|q| on(p, q)))
+}
+
 fn meta(node: &Node) -> (Option<u32>, Option<Mtime>) {
     match node {
         Node::Dir { mode } => (Some(*mode), None),
@@ -82,8 +124,11 @@ fn meta(node: &Node) -> (Option<u32>, Option<Mtime>) {
 }
 
 /// Whether the disk shows what is expected.
-fn check(disk: &FakeDisk, path: &RelPath, expect: &Expect) -> Result<(), OpError> {
+fn check(disk: &mut FakeDisk, path: &RelPath, expect: &Expect) -> Result<(), OpError> {
     if !disk.has_parent(path) {
+        if mutant("links on the way are followed") && is_behind_link(disk, path) {
+            disk.escaped.push(path.clone());
+        }
         return Err(OpError::NoParent);
     }
     let (kind, want, there) = match (expect, disk.get(path)) {
@@ -104,11 +149,18 @@ fn check(disk: &FakeDisk, path: &RelPath, expect: &Expect) -> Result<(), OpError
             Kind::Dir => true,
             Kind::Tombstone => false,
         };
-    if as_expected {
+    let swapped = kind == Kind::File && there.kind() == Kind::File;
+    if as_expected || (swapped && mutant("the look after the swap is skipped")) {
         Ok(())
     } else {
         Err(OpError::Unexpected)
     }
+}
+
+/// Whether a folder on the way to a path has become a link.
+fn is_behind_link(disk: &FakeDisk, path: &RelPath) -> bool {
+    std::iter::successors(path.parent(), RelPath::parent)
+        .any(|p| disk.get(&p).is_some_and(|o| o.kind() == Kind::Symlink))
 }
 
 fn done(disk: &FakeDisk, path: &RelPath, loser: Option<(RelPath, FileStat)>) -> OpDone {

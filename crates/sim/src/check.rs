@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use left_core::index::Index;
 use left_core::message::Role;
+use left_core::path::RelPath;
 
 use crate::disk::Bytes;
+use crate::faults::{Faults, Kind};
 use crate::world::World;
 
 /// All trees are equal: paths, kinds, bytes, modes, and times of files and links.
@@ -108,4 +110,38 @@ pub fn idle(world: &mut World) {
 pub fn work(world: &World) -> (Vec<u64>, u64) {
     let heads = world.devices.iter().map(|d| d.index.head()).collect();
     (heads, world.stats.work)
+}
+
+/// A conflict copy has the same name everywhere: where it has not, the same bytes stand twice
+/// beside the path. (A device that lost its index takes its file for a new edit, and what users
+/// copied may stand anywhere.)
+pub fn one_name_for_a_copy(world: &mut World, faults: Faults) {
+    let lost = [Kind::Lost, Kind::Restored, Kind::Index, Kind::Power];
+    if world.failure.is_some() || lost.iter().any(|kind| faults.has(*kind)) {
+        return;
+    }
+    let mut copies: BTreeMap<(RelPath, Bytes), RelPath> = BTreeMap::new();
+    for (path, object) in world.devices[0].disk.tree() {
+        let text = path.to_string();
+        let (Some((of, _)), Some(bytes)) = (text.split_once(".conflict-"), object.bytes()) else {
+            continue;
+        };
+        let unique =
+            world.written.all.contains_key(&bytes) && !world.written.copied.contains(&bytes);
+        let Ok(of) = RelPath::new(of) else { continue };
+        if let Some(other) = copies.insert((of, bytes), path.clone()).filter(|_| unique) {
+            let text = format!("{path} and {other} are copies of one loser, {bytes:?}");
+            return world.fail(text);
+        }
+    }
+}
+
+/// No operation reached for anything outside a folder.
+pub fn inside(world: &mut World) {
+    let escaped = world.devices.iter().find_map(|d| d.disk.escaped.first());
+    if let Some(path) = escaped.cloned()
+        && world.failure.is_none()
+    {
+        world.fail(format!("an operation at {path} went outside the folder"));
+    }
 }

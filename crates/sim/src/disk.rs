@@ -1,12 +1,14 @@
 //! A tree of folders, files and links with inodes and times, as a file system would show it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use left_core::content::ContentId;
 use left_core::diff::Seen;
 use left_core::entry::{FileStat, Kind, Mtime};
 use left_core::path::RelPath;
 use left_core::plan::StageName;
+
+use crate::rng::Rng;
 
 /// The bytes of a file: a name for them, and how many they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,16 +103,35 @@ impl Object {
     }
 }
 
+/// What stands in the folder, by path.
+pub type Tree = BTreeMap<RelPath, Object>;
+/// What was superseded or deleted by the engine, with the path it had.
+pub type History = Vec<(RelPath, Object)>;
+
+/// States that a power failure may bring back; older ones were written back by then.
+const MAX_UNSYNCED: usize = 40;
+
 /// One device's share folder, with its history and stage.
 #[derive(Debug, Clone, Default)]
 pub struct FakeDisk {
-    tree: BTreeMap<RelPath, Object>,
-    /// What was superseded or deleted by the engine, with the path it had.
-    pub history: Vec<(RelPath, Object)>,
+    tree: Tree,
+    /// See [`History`].
+    pub history: History,
     /// Whole, verified contents that wait to be applied.
     pub stage: BTreeMap<StageName, Bytes>,
     /// There is no room.
     pub full: bool,
+    /// What can not be read: files, or folders with all below them.
+    pub unreadable: BTreeSet<RelPath>,
+    /// What vanished though no user deleted it, and will be put back.
+    pub vanished: Option<Tree>,
+    /// The folder itself is gone, with the stage.
+    pub gone: bool,
+    /// Operations that reached for something outside the folder.
+    pub escaped: Vec<RelPath>,
+    /// States since the last sync are kept, for [`FakeDisk::power_cut`].
+    pub journaled: bool,
+    unsynced: Vec<(Tree, History)>,
     free_inodes: Vec<u64>,
     last_inode: u64,
     last_stage: u64,
@@ -119,7 +140,7 @@ pub struct FakeDisk {
 
 impl FakeDisk {
     /// All that stands there, in order.
-    pub fn tree(&self) -> &BTreeMap<RelPath, Object> {
+    pub fn tree(&self) -> &Tree {
         &self.tree
     }
 
@@ -147,11 +168,22 @@ impl FakeDisk {
 
     /// Whether bytes are in a file of the tree or in history.
     pub fn holds(&self, bytes: Bytes) -> bool {
-        let mut all = self
-            .tree
-            .values()
+        let vanished = self.vanished.iter().flat_map(|t| t.values());
+        let mut all = vanished
+            .chain(self.tree.values())
             .chain(self.history.iter().map(|(_, o)| o));
         all.any(|o| o.bytes() == Some(bytes))
+    }
+
+    /// Whether a path and the folders above it can be read.
+    pub fn is_readable(&self, path: &RelPath) -> bool {
+        self.barrier(path).is_none()
+    }
+
+    /// The unreadable path that is `path` or above it.
+    pub fn barrier(&self, path: &RelPath) -> Option<&RelPath> {
+        let mut all = self.unreadable.iter();
+        all.find(|p| *p == path || path.is_below(p))
     }
 
     /// A look at a path, as a scanner that reads it makes it.
@@ -159,6 +191,11 @@ impl FakeDisk {
         let Some(object) = self.get(path) else {
             return Seen::Absent;
         };
+        if !self.is_readable(path) {
+            return Seen::Unreadable {
+                reason: "can not be read".to_owned(),
+            };
+        }
         let stat = object.stat();
         match &object.thing {
             Thing::Dir => Seen::Dir(stat),
@@ -293,6 +330,77 @@ impl FakeDisk {
             if let Ok(path) = path {
                 self.tree.insert(path, object);
             }
+        }
+    }
+
+    /// Something is about to change: what is there now may come back until the next sync.
+    pub fn log(&mut self) {
+        if self.journaled {
+            if self.unsynced.len() == MAX_UNSYNCED {
+                self.unsynced.remove(0);
+            }
+            self.unsynced
+                .push((self.tree.clone(), self.history.clone()));
+        }
+    }
+
+    /// All that was done until now is durable.
+    pub fn sync(&mut self) {
+        self.unsynced.clear();
+    }
+
+    /// The power fails: the disk is as it was at some moment since the last sync. (A journaling
+    /// file system keeps the order in which names were changed.)
+    pub fn power_cut(&mut self, rng: &mut Rng) {
+        let at = rng.index(self.unsynced.len() + 1);
+        if let Some((tree, history)) = self.unsynced.drain(..).nth(at) {
+            self.tree = tree;
+            self.history = history;
+            // Some of these may be in use again.
+            self.free_inodes.clear();
+        }
+        self.unsynced.clear();
+        self.stage.clear();
+    }
+
+    /// All vanishes.
+    pub fn vanish(&mut self) {
+        self.vanished = Some(std::mem::take(&mut self.tree));
+    }
+
+    /// What vanished is put back, under another name where something else stands now; says what
+    /// was.
+    pub fn put_back(&mut self) -> Vec<RelPath> {
+        let mut back = Vec::new();
+        for (mut path, object) in self.vanished.take().unwrap_or_default() {
+            let merged = object.kind() == Kind::Dir
+                && self.get(&path).is_some_and(|o| o.kind() == Kind::Dir);
+            while !merged && (self.get(&path).is_some() || !self.has_parent(&path)) {
+                let mut name = path.as_bytes().to_vec();
+                name.iter_mut()
+                    .filter(|b| **b == b'/')
+                    .for_each(|b| *b = b'~');
+                name.truncate(250);
+                name.push(b'~');
+                path = RelPath::new(name).expect("one short part without slashes");
+            }
+            back.push(path.clone());
+            if !merged {
+                self.tree.insert(path, object);
+            }
+        }
+        back
+    }
+
+    /// The bytes of a file become others and nothing shows it.
+    pub fn rot(&mut self, path: &RelPath, bytes: Bytes) {
+        if let Some(object) = self.tree.get_mut(path)
+            && let Thing::File(old) = &mut object.thing
+        {
+            *old = Bytes {
+                size: old.size,
+                ..bytes
+            };
         }
     }
 

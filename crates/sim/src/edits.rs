@@ -12,6 +12,9 @@ use crate::rng::Rng;
 #[derive(Debug, Default, Clone)]
 pub struct Written {
     last: u64,
+    /// Bytes of files that users copied, renamed or gave other metadata: there may be several edits
+    /// with them.
+    pub copied: BTreeSet<Bytes>,
     /// Where each was first written: device and path.
     pub all: BTreeMap<Bytes, (usize, RelPath)>,
     /// A user overwrote or deleted a file with these bytes, knowing what they were.
@@ -70,7 +73,7 @@ pub struct User<'a> {
     pub lost: Vec<Bytes>,
 }
 
-const NAMES: [&[u8]; 14] = [
+const NAMES: [&[u8]; 24] = [
     b"a",
     b"b",
     b"c",
@@ -85,6 +88,17 @@ const NAMES: [&[u8]; 14] = [
     b"\xff\xfe",
     b"a\x01",
     b" ",
+    // Composed and decomposed, and other spellings that some systems take for the same.
+    b"e\xcc\x81",
+    b"\xc3\xa9",
+    b"DIR",
+    b"X.TXT",
+    b"..a",
+    b"-rf",
+    b"a\nb",
+    b"end.",
+    b".left2",
+    b"CON",
 ];
 const FILE_MODES: [u32; 4] = [0o644, 0o600, 0o755, 0o444];
 const DIR_MODES: [u32; 3] = [0o755, 0o700, 0o775];
@@ -95,10 +109,13 @@ impl User<'_> {
         let paths: Vec<RelPath> = self.disk.tree().keys().cloned().collect();
         match self.rng.below(100) {
             0..24 => self.create(),
-            24..38 => self.overwrite(&paths),
-            38..43 => self.save_by_rename(&paths),
-            43..54 => self.delete(&paths),
-            54..68 => self.rename(&paths),
+            24..30 => self.overwrite(&paths),
+            30..34 => self.append(&paths),
+            34..37 => self.truncate(&paths),
+            37..42 => self.save_by_rename(&paths),
+            42..53 => self.delete(&paths),
+            53..66 => self.rename(&paths),
+            66..68 => self.change_case(&paths),
             68..76 => self.mkdir(),
             76..81 => self.symlink(),
             81..87 => self.swap_kind(&paths),
@@ -137,6 +154,14 @@ impl User<'_> {
         }
     }
 
+    /// Takes note that the bytes of a tree are now those of another edit too.
+    fn edited_again(&mut self, path: &RelPath) {
+        let below = self.disk.below(path);
+        let paths = std::iter::once(path).chain(&below);
+        let bytes = paths.filter_map(|p| self.disk.get(p)?.bytes());
+        self.written.copied.extend(bytes);
+    }
+
     /// Deletes a thing with all below it.
     pub fn remove(&mut self, path: &RelPath) {
         self.supersede(path);
@@ -144,8 +169,8 @@ impl User<'_> {
         self.disk.delete(path, self.wall_ms);
     }
 
-    /// Puts these bytes at a path: in the file that is there, or a new one. In a folder's place
-    /// nothing is done.
+    /// Puts these bytes at a path: in the file that is there, or a new one. In a folder's place, or
+    /// where its folder is missing, nothing is done.
     pub fn write(&mut self, path: &RelPath, bytes: Bytes) {
         match self.disk.get(path).map(|o| o.kind()) {
             Some(Kind::File) => {
@@ -153,6 +178,7 @@ impl User<'_> {
                 self.disk.write(path, bytes, self.wall_ms);
             }
             Some(_) => return,
+            None if !self.disk.has_parent(path) => return,
             None => self.make(path, Thing::File(bytes)),
         }
         self.written.superseded.remove(&bytes);
@@ -200,7 +226,7 @@ impl User<'_> {
         self.rng.pick(&files).cloned()
     }
 
-    /// Append, truncate, overwrite: for us all the same, other bytes in the same inode.
+    /// Other bytes in the same inode.
     fn overwrite(&mut self, paths: &[RelPath]) -> String {
         let Some(path) = self.a_file(paths) else {
             return self.create();
@@ -208,6 +234,38 @@ impl User<'_> {
         let bytes = self.fresh();
         self.write(&path, bytes);
         format!("overwrite {path} {}", bytes.name)
+    }
+
+    /// The same inode, longer.
+    fn append(&mut self, paths: &[RelPath]) -> String {
+        let Some(path) = self.a_file(paths) else {
+            return self.create();
+        };
+        let old = self.disk.get(&path).map_or(0, |o| o.stat().size);
+        let bytes = Bytes {
+            size: old + self.rng.between(1, 1000),
+            ..self.written.fresh(self.rng, false)
+        };
+        self.write(&path, bytes);
+        format!("append {path} {}", bytes.name)
+    }
+
+    /// The same inode, shorter or empty.
+    fn truncate(&mut self, paths: &[RelPath]) -> String {
+        let Some(path) = self.a_file(paths) else {
+            return self.create();
+        };
+        let old = self.disk.get(&path).map_or(0, |o| o.stat().size);
+        let size = self.rng.below(old);
+        let bytes = match size {
+            0 => Bytes::EMPTY,
+            _ => Bytes {
+                size,
+                ..self.written.fresh(self.rng, false)
+            },
+        };
+        self.write(&path, bytes);
+        format!("truncate {path} {}", bytes.name)
     }
 
     /// As editors save: a new file beside, renamed over the old one.
@@ -234,6 +292,28 @@ impl User<'_> {
             return self.create();
         };
         let to = self.new_path();
+        self.rename_to(from, to)
+    }
+
+    /// The same name with other letters, large for small.
+    fn change_case(&mut self, paths: &[RelPath]) -> String {
+        let Some(from) = self.rng.pick(paths).cloned() else {
+            return self.create();
+        };
+        let mut name = from.name().to_vec();
+        for b in &mut name {
+            *b = match b.is_ascii_lowercase() {
+                true => b.to_ascii_uppercase(),
+                false => b.to_ascii_lowercase(),
+            };
+        }
+        match from.with_name(&name) {
+            Ok(to) => self.rename_to(from, to),
+            Err(_) => self.create(),
+        }
+    }
+
+    fn rename_to(&mut self, from: RelPath, to: RelPath) -> String {
         let target_is_dir = self.disk.get(&to).is_some_and(|o| o.kind() == Kind::Dir);
         if to == from || to.is_below(&from) || target_is_dir || from.is_below(&to) {
             return self.create();
@@ -245,6 +325,7 @@ impl User<'_> {
             }
             self.remove(&to);
         }
+        self.edited_again(&from);
         self.hints.push(from.clone());
         self.hints.push(to.clone());
         self.disk.rename(&from, &to, self.wall_ms);
@@ -299,6 +380,7 @@ impl User<'_> {
         let modes: &[u32] = if is_dir { &DIR_MODES } else { &FILE_MODES };
         let mode = modes[self.rng.index(modes.len())];
         self.disk.set_meta(&path, Some(mode), None, self.wall_ms);
+        self.edited_again(&path);
         self.hints.push(path.clone());
         format!("chmod {mode:o} {path}")
     }
@@ -312,6 +394,7 @@ impl User<'_> {
             nanos: self.rng.below(1_000_000_000) as u32,
         };
         self.disk.set_meta(&path, None, Some(mtime), self.wall_ms);
+        self.edited_again(&path);
         self.hints.push(path.clone());
         format!("touch {path}")
     }
@@ -324,6 +407,7 @@ impl User<'_> {
         if let Some(bytes) = self.disk.get(&from).and_then(|o| o.bytes())
             && from != to
         {
+            self.written.copied.insert(bytes);
             self.write(&to, bytes);
         }
         format!("copy {from} to {to}")

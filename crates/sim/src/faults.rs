@@ -4,60 +4,94 @@ use crate::rng::Rng;
 
 /// Kinds of faults; each can be left out, to find which one a failure needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Faults {
+pub enum Kind {
     /// Fetches fail at random.
-    pub fetch: bool,
+    Fetch,
     /// Users edit a path right before an operation on it.
-    pub race: bool,
+    Race,
+    /// Files change between being read and being recorded.
+    Torn,
     /// Devices crash and start again.
-    pub crash: bool,
+    Crash,
+    /// Devices crash between two effects, or after an operation that nobody was told of.
+    Effect,
+    /// The power fails: what was not made durable is gone.
+    Power,
     /// Devices lose their index.
-    pub lost: bool,
+    Lost,
+    /// An index comes back from an older copy.
+    Restored,
     /// Links break and are blocked for a while.
-    pub link: bool,
-    /// Wall clocks jump, up to a year.
-    pub skew: bool,
+    Link,
+    /// The devices fall into two groups that do not reach each other.
+    Partition,
+    /// Links become slow, up to some seconds.
+    Delay,
+    /// Messages and looks at the disk come twice.
+    Twice,
+    /// Wall clocks are set forward and back, up to a year.
+    Skew,
     /// Disks are full for a while.
-    pub full: bool,
-    /// The index has no room for a commit.
-    pub index: bool,
+    Full,
+    /// A commit of the index fails: no room, or it is found to be damaged.
+    Index,
+    /// Files and folders can not be read for a while.
+    Unreadable,
     /// Users delete most of a share.
-    pub wipe: bool,
+    Wipe,
+    /// All files vanish, which no user wanted, and come back.
+    Emptied,
+    /// Users hold their share still for a while.
+    Pause,
     /// One device may only read.
-    pub reader: bool,
+    Reader,
 }
 
-/// The names of all kinds, as `--without` takes them.
-pub const KINDS: [&str; 10] = [
-    "fetch", "race", "crash", "lost", "link", "skew", "full", "index", "wipe", "reader",
+/// All kinds with their names, as `--without` takes them.
+pub const KINDS: [(Kind, &str); 20] = [
+    (Kind::Fetch, "fetch"),
+    (Kind::Race, "race"),
+    (Kind::Torn, "torn"),
+    (Kind::Crash, "crash"),
+    (Kind::Effect, "effect"),
+    (Kind::Power, "power"),
+    (Kind::Lost, "lost"),
+    (Kind::Restored, "restored"),
+    (Kind::Link, "link"),
+    (Kind::Partition, "partition"),
+    (Kind::Delay, "delay"),
+    (Kind::Twice, "twice"),
+    (Kind::Skew, "skew"),
+    (Kind::Full, "full"),
+    (Kind::Index, "index"),
+    (Kind::Unreadable, "unreadable"),
+    (Kind::Wipe, "wipe"),
+    (Kind::Emptied, "emptied"),
+    (Kind::Pause, "pause"),
+    (Kind::Reader, "reader"),
 ];
+
+/// A set of kinds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Faults(u32);
 
 impl Faults {
     /// No faults.
     pub fn none() -> Self {
-        Self {
-            fetch: false,
-            race: false,
-            crash: false,
-            lost: false,
-            link: false,
-            skew: false,
-            full: false,
-            index: false,
-            wipe: false,
-            reader: false,
-        }
+        Self::default()
     }
 
     /// Some kinds: few in most runs, so that rare things happen undisturbed.
     pub fn some(seed: u64) -> Self {
         let mut rng = Rng::part(seed, 2);
         let mut faults = Self::none();
-        let chance = [0, 20, 50, 80][rng.index(4)];
-        for kind in KINDS {
+        let chance = [0, 10, 30, 60][rng.index(4)];
+        for (kind, _) in KINDS {
             let on = match kind {
-                "reader" => rng.percent(15),
-                "lost" | "wipe" => rng.percent(chance) && rng.percent(60),
+                Kind::Reader => rng.percent(15),
+                Kind::Lost | Kind::Restored | Kind::Power | Kind::Wipe | Kind::Emptied => {
+                    rng.percent(chance) && rng.percent(60)
+                }
                 _ => rng.percent(chance),
             };
             faults.set(kind, on);
@@ -65,21 +99,24 @@ impl Faults {
         faults
     }
 
-    /// Switches a kind; false when there is no such kind.
-    pub fn set(&mut self, kind: &str, on: bool) -> bool {
-        match kind {
-            "fetch" => self.fetch = on,
-            "race" => self.race = on,
-            "crash" => self.crash = on,
-            "lost" => self.lost = on,
-            "link" => self.link = on,
-            "skew" => self.skew = on,
-            "full" => self.full = on,
-            "index" => self.index = on,
-            "wipe" => self.wipe = on,
-            "reader" => self.reader = on,
-            _ => return false,
+    /// Whether this kind is on.
+    pub fn has(self, kind: Kind) -> bool {
+        self.0 & (1 << kind as u32) != 0
+    }
+
+    /// Switches a kind.
+    pub fn set(&mut self, kind: Kind, on: bool) {
+        let bit = 1 << kind as u32;
+        self.0 = if on { self.0 | bit } else { self.0 & !bit };
+    }
+
+    /// Leaves out the kinds with these names.
+    pub fn without(mut self, names: &[String]) -> Self {
+        for (kind, name) in KINDS {
+            if names.iter().any(|n| n == name) {
+                self.set(kind, false);
+            }
         }
-        true
+        self
     }
 }

@@ -5,15 +5,28 @@ use std::collections::BTreeMap;
 
 use left_core::content::ContentId;
 use left_core::entry::{Entry, Kind, Mtime, Record};
-use left_core::index::{Cursor, Epoch, Index, IndexError, Need, Totals, Txn, Walk};
+use left_core::index::{Cursor, Epoch, Index, IndexError, MAX_FORMER, Need, Totals, Txn, Walk};
 use left_core::path::RelPath;
+use left_core::probe::mutant;
 use left_core::version::{DeviceId, Relation};
+
+/// How a commit fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitFault {
+    /// No room.
+    Full,
+    /// Any other failure.
+    Failed,
+    /// The file is found to be damaged.
+    Corrupt,
+}
 
 /// See the module's text. Commits are durable when they return.
 #[derive(Debug, Clone)]
 pub struct FakeIndex {
     device: DeviceId,
     epoch: Epoch,
+    former: Vec<Cursor>,
     head: u64,
     floor: u64,
     ours: BTreeMap<RelPath, (u64, Record)>,
@@ -23,8 +36,10 @@ pub struct FakeIndex {
     tops: BTreeMap<DeviceId, u64>,
     /// What is ours reaches nobody, so its versions need not go forward.
     pub read_only: bool,
-    /// The next commit fails: no room.
-    pub fail_next: bool,
+    /// This many commits succeed, the next one fails.
+    pub fail_in: Option<(u32, CommitFault)>,
+    /// What a power failure leaves; `None`: all.
+    durable: Option<Box<FakeIndex>>,
     /// What was committed that should not have been.
     pub violations: Vec<String>,
 }
@@ -35,6 +50,7 @@ impl FakeIndex {
         Self {
             device,
             epoch,
+            former: Vec::new(),
             head: 0,
             floor: 0,
             ours: BTreeMap::new(),
@@ -43,8 +59,34 @@ impl FakeIndex {
             cursors: BTreeMap::new(),
             tops: BTreeMap::new(),
             read_only: false,
-            fail_next: false,
+            fail_in: None,
+            durable: None,
             violations: Vec::new(),
+        }
+    }
+
+    /// The index is opened, as the store does it: a new life begins.
+    pub fn reopen(&mut self, epoch: Epoch) {
+        if self.head > 0 && !mutant("an older index goes on under its old epoch") {
+            self.former.push(Cursor {
+                epoch: self.epoch,
+                seq: self.head,
+            });
+            let old = self.former.len().saturating_sub(MAX_FORMER);
+            self.former.drain(..old);
+            self.epoch = epoch;
+        }
+        if mutant("tombstones dropped early") {
+            let live = |r: &Record| r.entry.node.is_live();
+            self.by_seq.retain(|_, p| live(&self.ours[p].1));
+            self.ours.retain(|_, (_, r)| live(r));
+        }
+    }
+
+    /// The power fails: commits are durable.
+    pub fn power_cut(&mut self) {
+        if let Some(durable) = self.durable.take() {
+            *self = *durable;
         }
     }
 
@@ -120,6 +162,10 @@ impl FakeIndex {
 impl Index for FakeIndex {
     fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    fn former(&self) -> &[Cursor] {
+        &self.former
     }
 
     fn head(&self) -> u64 {
@@ -253,8 +299,22 @@ impl Index for FakeIndex {
     }
 
     fn commit(&mut self, txn: Txn) -> Result<u64, IndexError> {
-        if std::mem::take(&mut self.fail_next) {
-            return Err(IndexError::Full("no room for the index".to_owned()));
+        match &mut self.fail_in {
+            Some((0, fault)) => {
+                let fault = *fault;
+                self.fail_in = None;
+                return Err(match fault {
+                    CommitFault::Full => IndexError::Full("no room".to_owned()),
+                    CommitFault::Failed => IndexError::Failed("no reason".to_owned()),
+                    CommitFault::Corrupt => IndexError::Corrupt("damaged".to_owned()),
+                });
+            }
+            Some((left, _)) => *left -= 1,
+            None => {}
+        }
+        if mutant("announced before committed") {
+            self.durable = None;
+            self.durable = Some(Box::new(self.clone()));
         }
         let mut paths: Vec<&RelPath> = txn.put.iter().map(|(p, _)| p).collect();
         paths.sort();

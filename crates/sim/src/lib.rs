@@ -4,18 +4,25 @@
 
 pub mod apply;
 pub mod check;
+pub mod coverage;
 pub mod disk;
+pub mod drive;
 pub mod edits;
 pub mod faults;
 pub mod index;
 pub mod link;
 pub mod local;
+pub mod mutants;
+pub mod outage;
+pub mod rest;
 pub mod rng;
 pub mod run;
 pub mod scan;
 pub mod scenario;
 pub mod shrink;
 pub mod stats;
+pub mod steps;
+pub mod users;
 pub mod world;
 
 pub use run::{Outcome, Params, run};

@@ -4,6 +4,7 @@ use left_core::engine::Event;
 use left_core::message::Control;
 use left_core::version::DeviceId;
 
+use crate::faults::Kind;
 use crate::world::{Happening, Side, World};
 
 /// A possible connection between two devices.
@@ -72,6 +73,21 @@ impl World {
         } else {
             self.try_link(link);
         }
+    }
+
+    /// Blocks all links of a device, or none.
+    pub fn isolate(&mut self, device: usize, on: bool) {
+        for link in 0..self.links.len() {
+            if self.links[link].ends.contains(&device) && self.links[link].blocked != on {
+                self.block(link, on);
+            }
+        }
+    }
+
+    /// Sets how long messages of a link are under way.
+    pub fn slow(&mut self, link: usize, latency_us: u64) {
+        self.note(&format!("link {link} takes {latency_us} us"));
+        self.links[link].latency_us = latency_us;
     }
 
     /// Breaks the connection; what is under way is lost, both sides learn of it at some time.
@@ -144,11 +160,23 @@ impl World {
                 }),
             );
         }
+        let twice = self.faults.has(Kind::Twice)
+            && !matches!(message, Control::Start(_))
+            && self.rng.percent(5);
+        if twice {
+            self.stats.fault("message twice");
+            self.deliver_later(link, side, message.clone());
+        }
+        self.deliver_later(link, side, message);
+    }
+
+    fn deliver_later(&mut self, link: usize, side: usize, message: Control) {
         let jitter = self.rng.below(3000);
         let l = &mut self.links[link];
         let at = (self.now_us + l.latency_us + jitter).max(l.arrives[side] + 1);
         l.arrives[side] = at;
         let after = at - self.now_us;
+        let life = l.life;
         let to = Side { link, side, life };
         self.plan(after, Happening::Deliver(to, Box::new(message)));
     }
@@ -222,12 +250,6 @@ impl World {
 
     fn deliver(&mut self, link: usize, side: usize, message: Control) {
         let (device, peer) = self.sides(link, side);
-        if let Control::Index(batch) = &message {
-            for (path, theirs) in &batch.entries {
-                let ours = self.devices[device].index.entry(path);
-                self.stats.decision(ours, theirs);
-            }
-        }
         let peer = self.devices[peer].id;
         self.step(device, Event::Message { peer, message });
     }

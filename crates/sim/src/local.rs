@@ -1,14 +1,14 @@
 //! What happens on one device beside its engine: the scanner, the transfers and the applier.
 
-use left_core::diff::Observation;
+use left_core::diff::{Observation, Seen};
 use left_core::engine::{Event, Report};
-use left_core::message::Role;
 use left_core::path::RelPath;
 use left_core::plan::{FetchError, FetchItem, Op, OpDone, OpError, OpId};
+use left_core::probe::mutant;
 
-use crate::apply::apply;
+use crate::apply::{apply, shuffled};
 use crate::disk::Bytes;
-use crate::edits::User;
+use crate::faults::Kind;
 use crate::scan::{differences, gone, holds, present};
 use crate::world::{Local, World};
 
@@ -26,11 +26,13 @@ impl World {
             Local::FullScan(from) => self.full_scan_piece(device, from),
             Local::ScanDone => {
                 self.step(device, Event::ScanDone);
+                self.devices[device].deciding = false;
                 self.scan_over(device);
             }
             Local::Fetched(item) => self.fetch_ends(device, &item),
             Local::ApplyNext => self.apply_next(device),
             Local::Applied(results) => self.step(device, Event::Applied(results)),
+            Local::PutBack => self.put_back(device),
             Local::Resume => self.step(
                 device,
                 Event::Resume {
@@ -69,13 +71,13 @@ impl World {
         }
         self.hint(device, busy, 100_000);
         // What is there before what is gone, so that renames are seen as such.
-        let (there, gone): (Vec<_>, Vec<_>) = found
-            .into_iter()
-            .partition(|o| o.seen != left_core::diff::Seen::Absent);
+        let (there, gone): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|o| o.seen != Seen::Absent);
         let mut all = there;
         all.extend(gone);
         let mut after = self.delay(0, 10);
-        let slow = self.rng.percent(10);
+        // A loss of all that is seen slowly can not be told from many small deletions.
+        let slow = self.rng.percent(10) && self.is_usable(device);
         while !all.is_empty() {
             let n = match self.rng.percent(70) {
                 true => all.len(),
@@ -95,10 +97,18 @@ impl World {
     fn hand_in(&mut self, device: usize, seen: Vec<Observation>, last: bool) {
         let (mut again, mut busy) = (Vec::new(), Vec::new());
         let mut kept = Vec::new();
-        for observation in seen {
+        self.tear(device, &seen);
+        for mut observation in seen {
             let d = &self.devices[device];
             let engine = d.engine.as_ref();
-            if !holds(&d.disk, &observation) {
+            let stale = !holds(&d.disk, &observation);
+            if stale && mutant("a file's stat is taken after it was read") {
+                let now = d.disk.get(&observation.path).map(|o| o.stat());
+                if let (Seen::File { stat, .. }, Some(now)) = (&mut observation.seen, now) {
+                    *stat = now;
+                    kept.push(observation);
+                }
+            } else if stale {
                 again.push(observation.path);
             } else if engine.is_some_and(|e| e.is_path_busy(&observation.path))
                 && self.rng.percent(50)
@@ -110,6 +120,10 @@ impl World {
         }
         self.hint(device, again, 2000);
         self.hint(device, busy, 200_000);
+        if self.faults.has(Kind::Twice) && self.rng.percent(5) {
+            self.stats.fault("seen twice");
+            self.step(device, Event::Observed(kept.clone()));
+        }
         if !kept.is_empty() {
             self.step(device, Event::Observed(kept));
         }
@@ -198,16 +212,21 @@ impl World {
     }
 
     fn fetch_fault(&mut self, device: usize, item: &FetchItem) -> Option<FetchError> {
-        if self.devices[device].disk.full {
+        let disk = &self.devices[device].disk;
+        if disk.full {
             return Some(FetchError::Full);
         }
-        if !self.faults.fetch || !self.rng.percent(10) {
+        if disk.gone {
+            return Some(FetchError::Io("the folder is gone".to_owned()));
+        }
+        if !self.faults.has(Kind::Fetch) || !self.rng.percent(10) {
             return None;
         }
         self.stats.fault("fetch fails");
-        Some(match self.rng.below(3) {
+        Some(match self.rng.below(4) {
             0 => FetchError::Gone,
             1 => FetchError::Io("read error".to_owned()),
+            2 => FetchError::Cancelled,
             _ => match item.peers.first() {
                 Some(peer) => FetchError::Corrupt(*peer),
                 None => FetchError::Gone,
@@ -222,7 +241,11 @@ impl World {
         }
         let disk = &self.devices[device].disk;
         let wanted = |b: &Bytes| b.id() == item.content && b.size == item.size;
-        let mut copies = item.copies.iter().filter_map(|p| disk.get(p)?.bytes());
+        let mut copies = item
+            .copies
+            .iter()
+            .filter(|p| disk.is_readable(p))
+            .filter_map(|p| disk.get(p)?.bytes());
         if let Some(copy) = copies.find(wanted) {
             return Some(copy);
         }
@@ -231,8 +254,10 @@ impl World {
             .iter()
             .filter_map(|p| self.number(*p))
             .filter(|p| self.can_fetch(device, *p))
-            .flat_map(|p| self.devices[p].disk.tree().values())
-            .filter_map(|o| o.bytes())
+            .map(|p| &self.devices[p].disk)
+            .filter(|disk| !disk.gone)
+            .flat_map(|disk| disk.tree().iter().filter(|(p, _)| disk.is_readable(p)))
+            .filter_map(|(_, o)| o.bytes())
             .find(wanted);
         self.stats.fetched += u64::from(found.is_some());
         found
@@ -242,6 +267,11 @@ impl World {
     pub(crate) fn apply_later(&mut self, device: usize, batch: Vec<(OpId, Op)>) {
         let d = &mut self.devices[device];
         d.batches += 1;
+        let batch = match self.rng.percent(50) {
+            true => shuffled(batch, &mut self.rng),
+            false => batch,
+        };
+        let d = &mut self.devices[device];
         let idle = d.ops.is_empty();
         let number = d.batches;
         d.ops
@@ -268,10 +298,17 @@ impl World {
             let after = self.delay(0, 20);
             self.hint(device, vec![op.path().clone()], after);
         }
+        let crash = self.crashes_anywhere(device) && self.rng.below(1000) < 5;
+        if crash || self.is_crash_due(device) {
+            return self.crash_anywhere(device, "crash after an operation");
+        }
         let d = &mut self.devices[device];
         d.results.push((id, result));
         let next = d.ops.front().map(|(b, ..)| *b);
         if next != Some(batch) {
+            if !mutant("committed before synced") {
+                d.disk.sync();
+            }
             let results = std::mem::take(&mut d.results);
             // Results come in the order of the batches.
             let at = (self.now_us + self.delay(0, 20)).max(self.devices[device].applied_at + 1);
@@ -282,82 +319,6 @@ impl World {
             let after = self.delay(0, 3);
             self.plan_on(device, after, Local::ApplyNext);
         }
-    }
-
-    /// The race of promise 4: a user edits the path right before the operation.
-    fn edit_before(&mut self, device: usize, op: &Op) {
-        let read_only = self.devices[device].role == Role::ReadOnly;
-        if !self.faults.race || read_only || !self.rng.percent(4) {
-            return;
-        }
-        self.stats.fault("edit before operation");
-        let mut rng = self.rng.clone();
-        let target = match op {
-            Op::Move { from, .. } if rng.percent(50) => from.clone(),
-            _ => op.path().clone(),
-        };
-        self.rng.next_u64();
-        let said = self.with_user(device, &mut rng, |user| match user.disk.get(&target) {
-            None => {
-                let bytes = user.written.fresh(user.rng, false);
-                // A user who makes up the name of a conflict copy before it comes is too odd.
-                let copy = target.to_string().contains(".conflict-");
-                if user.disk.has_parent(&target) && !copy {
-                    user.write(&target, bytes);
-                }
-                format!("race: create {target}")
-            }
-            Some(object) => match (object.bytes(), user.rng.percent(60)) {
-                (Some(_), true) => {
-                    let bytes = user.written.fresh(user.rng, false);
-                    user.write(&target, bytes);
-                    format!("race: overwrite {target} {}", bytes.name)
-                }
-                (None, true) => {
-                    let inside = target.join(b"late").expect("a short name");
-                    let bytes = user.written.fresh(user.rng, false);
-                    if user.disk.has_parent(&inside) {
-                        user.write(&inside, bytes);
-                    }
-                    format!("race: create {inside}")
-                }
-                _ => {
-                    user.remove(&target);
-                    format!("race: delete {target}")
-                }
-            },
-        });
-        self.note(&format!("{device} {said}"));
-    }
-
-    /// Lets a user edit; then the watcher hints at it.
-    pub fn with_user<T>(
-        &mut self,
-        device: usize,
-        rng: &mut crate::rng::Rng,
-        edit: impl FnOnce(&mut User<'_>) -> T,
-    ) -> T {
-        let wall_ms = self.wall(device);
-        let d = &mut self.devices[device];
-        let mut user = User {
-            device,
-            disk: &mut d.disk,
-            written: &mut self.written,
-            rng,
-            wall_ms,
-            hints: Vec::new(),
-            lost: Vec::new(),
-        };
-        let out = edit(&mut user);
-        let (hints, lost) = (user.hints, user.lost);
-        for bytes in lost {
-            if !self.devices.iter().any(|d| d.disk.holds(bytes)) {
-                self.written.destroyed.insert(bytes);
-            }
-        }
-        let after = self.delay(0, 30);
-        self.hint(device, hints, after);
-        out
     }
 
     fn count(&mut self, op: &Op, result: &Result<OpDone, OpError>) {
@@ -394,8 +355,13 @@ impl World {
         };
         *self.stats.reports.entry(kind).or_default() += 1;
         if matches!(report, Report::Alarm { .. }) {
+            self.devices[device].deciding = true;
             let after = self.delay(500, 3000);
-            self.plan_on(device, after, Local::Resume);
+            let then = match self.is_usable(device) {
+                true => Local::Resume,
+                false => Local::PutBack,
+            };
+            self.plan_on(device, after, then);
         }
     }
 }

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
+use left_core::probe::set_mutant;
 use left_sim::faults::KINDS;
+use left_sim::mutants::{self, MUTANTS};
 use left_sim::stats::Stats;
 use left_sim::{Params, run, shrink};
 
@@ -27,7 +29,7 @@ struct Args {
     #[arg(long)]
     devices: Option<usize>,
     /// Kinds of faults to leave out.
-    #[arg(long, value_delimiter = ',', value_parser = KINDS)]
+    #[arg(long, value_delimiter = ',', value_parser = KINDS.map(|(_, name)| name))]
     without: Vec<String>,
     /// Take only these steps.
     #[arg(long, value_delimiter = ',')]
@@ -38,6 +40,12 @@ struct Args {
     /// Do not make failing runs smaller.
     #[arg(long)]
     no_shrink: bool,
+    /// Build in one deliberate fault after the other, and say which seed catches each.
+    #[arg(long)]
+    mutants: bool,
+    /// Build in this deliberate fault (with `--mutants`: those with this in their name).
+    #[arg(long)]
+    mutant: Option<String>,
     /// Print the trace.
     #[arg(short, long)]
     verbose: bool,
@@ -51,6 +59,20 @@ fn range(text: &str) -> Result<std::ops::Range<u64>, String> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.mutants {
+        return match mutants::run_all(args.mutant.as_deref(), args.steps) {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        };
+    }
+    if let Some(name) = &args.mutant {
+        let known = MUTANTS.iter().find(|m| m.name == name);
+        let Some(mutant) = known else {
+            eprintln!("error: there is no fault \"{name}\"");
+            return ExitCode::FAILURE;
+        };
+        set_mutant(Some(mutant.name));
+    }
     let begun = Instant::now();
     let mut total = Stats::default();
     let mut failed = 0;

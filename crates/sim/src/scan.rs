@@ -11,6 +11,9 @@ use crate::index::FakeIndex;
 /// Differences at `path` and below: what is there (parents first), then what is gone (children
 /// first).
 pub fn differences(disk: &FakeDisk, index: &FakeIndex, path: &RelPath) -> Vec<Observation> {
+    if disk.gone {
+        return Vec::new();
+    }
     let mut found: Vec<Observation> = std::iter::once(path.clone())
         .chain(disk.below(path))
         .filter_map(|p| present(disk, index, &p))
@@ -21,9 +24,14 @@ pub fn differences(disk: &FakeDisk, index: &FakeIndex, path: &RelPath) -> Vec<Ob
 
 /// What stands at `path`, if it differs from the index.
 pub fn present(disk: &FakeDisk, index: &FakeIndex, path: &RelPath) -> Option<Observation> {
-    let object = disk.get(path)?;
+    let object = disk.get(path).filter(|_| !disk.gone)?;
     let record = index.get(path).ok().flatten();
-    differs(object, record.as_ref()).then(|| Observation {
+    if disk.barrier(path).is_some_and(|b| b != path) {
+        // The folder above tells of its trouble.
+        return None;
+    }
+    let trouble = object.kind() == Kind::Dir && !disk.is_readable(path);
+    (trouble || differs(object, record.as_ref())).then(|| Observation {
         path: path.clone(),
         seen: disk.look(path),
     })
@@ -35,7 +43,8 @@ pub fn gone(disk: &FakeDisk, index: &FakeIndex, path: Option<&RelPath>) -> Vec<O
         .live()
         .map(|(p, _)| p)
         .filter(|p| path.is_none_or(|dir| *p == dir || p.is_below(dir)))
-        .filter(|p| disk.get(p).is_none())
+        .filter(|p| !disk.gone && disk.get(p).is_none())
+        .filter(|p| disk.barrier(p).is_none_or(|b| disk.get(b).is_none()))
         .map(|p| Observation {
             path: p.clone(),
             seen: Seen::Absent,
@@ -63,6 +72,9 @@ fn differs(object: &Object, record: Option<&Record>) -> bool {
 
 /// Whether what was seen is still so, right before it is handed on.
 pub fn holds(disk: &FakeDisk, observation: &Observation) -> bool {
+    if disk.gone {
+        return false;
+    }
     match (&observation.seen, disk.look(&observation.path)) {
         // A folder's times follow from what is put into it.
         (Seen::Dir(old), Seen::Dir(new)) => old.ino == new.ino && old.mode == new.mode,

@@ -8,8 +8,8 @@ use left_core::path::RelPath;
 use crate::check;
 use crate::disk::{Bytes, Thing};
 use crate::edits::User;
+use crate::rest::REST;
 use crate::rng::Rng;
-use crate::run::REST;
 use crate::world::{Happening, World};
 
 /// See the module's text. Every device is linked with every other.

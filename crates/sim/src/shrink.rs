@@ -21,9 +21,9 @@ pub fn shrink(params: &Params, most: u32) -> Params {
             break;
         }
     }
-    for kind in KINDS {
+    for (_, name) in KINDS {
         let mut smaller = best.clone();
-        smaller.without.push(kind.to_owned());
+        smaller.without.push(name.to_owned());
         if fails(&smaller) {
             best = smaller;
         }

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use left_core::content::ChunkId;
-use left_core::entry::Entry;
-use left_core::reconcile::{Decision, reconcile};
-use left_core::version::Relation;
+
+use crate::coverage;
 
 /// Counts of one run or of many.
 #[derive(Debug, Default, Clone)]
@@ -22,8 +21,8 @@ pub struct Stats {
     pub faults: BTreeMap<&'static str, u64>,
     /// Results of operations by kind and outcome.
     pub ops: BTreeMap<String, u64>,
-    /// How often each branch of reconcile was taken by an announced entry.
-    pub decisions: BTreeMap<&'static str, u64>,
+    /// How often each branch of the rules was taken.
+    pub covered: BTreeMap<&'static str, u64>,
     /// Reports by kind.
     pub reports: BTreeMap<&'static str, u64>,
     /// Contents that came from a peer, not from a copy.
@@ -32,45 +31,10 @@ pub struct Stats {
     pub work: u64,
 }
 
-/// All branches of reconcile, to tell which were never taken.
-pub const BRANCHES: [&str; 17] = [
-    "unknown, live: take",
-    "unknown, deleted: merge",
-    "ours newer: older",
-    "theirs newer, same node: merge",
-    "theirs newer: take",
-    "equal: in sync",
-    "equal versions, other node, ours wins",
-    "equal versions, other node, theirs wins",
-    "concurrent, same node: merge",
-    "concurrent, ours wins, bytes differ: await",
-    "concurrent, ours beats deletion: merge",
-    "concurrent, ours wins, metadata differs: merge",
-    "concurrent, theirs wins, bytes differ: take with copy",
-    "concurrent, theirs beats our deletion: take",
-    "concurrent, theirs wins, metadata differs: take",
-    "concurrent, both deleted: merge",
-    "concurrent, folder against other kind",
-];
-
 impl Stats {
     /// Counts a fault.
     pub fn fault(&mut self, kind: &'static str) {
         *self.faults.entry(kind).or_default() += 1;
-    }
-
-    /// Counts the branch of reconcile that this pair takes.
-    pub fn decision(&mut self, ours: Option<&Entry>, theirs: &Entry) {
-        *self.decisions.entry(branch(ours, theirs)).or_default() += 1;
-        let folder = |e: &Entry| matches!(e.node, left_core::entry::Node::Dir { .. });
-        if let Some(ours) = ours
-            && ours.version.relation(&theirs.version) == Relation::Concurrent
-            && ours.node.is_live()
-            && theirs.node.is_live()
-            && folder(ours) != folder(theirs)
-        {
-            *self.decisions.entry(BRANCHES[16]).or_default() += 1;
-        }
     }
 
     /// Adds the counts of another run.
@@ -81,7 +45,7 @@ impl Stats {
         self.events += other.events;
         sum(&mut self.faults, &other.faults);
         sum(&mut self.ops, &other.ops);
-        sum(&mut self.decisions, &other.decisions);
+        sum(&mut self.covered, &other.covered);
         sum(&mut self.reports, &other.reports);
     }
 
@@ -94,12 +58,7 @@ impl Stats {
         out += &list("faults", &self.faults);
         out += &list("operations", &self.ops);
         out += &list("reports", &self.reports);
-        out += "branches of reconcile:\n";
-        for name in BRANCHES {
-            let n = self.decisions.get(name).copied().unwrap_or(0);
-            let mark = if n == 0 { "   <- never taken" } else { "" };
-            out += &format!("  {n:>9}  {name}{mark}\n");
-        }
+        out += &coverage::text(&self.covered);
         out
     }
 }
@@ -113,42 +72,6 @@ fn sum<K: Ord + Clone>(to: &mut BTreeMap<K, u64>, from: &BTreeMap<K, u64>) {
 fn list<K: std::fmt::Display>(title: &str, counts: &BTreeMap<K, u64>) -> String {
     let all: Vec<String> = counts.iter().map(|(k, n)| format!("{k} {n}")).collect();
     format!("{title}: {}\n", all.join(", "))
-}
-
-fn branch(ours: Option<&Entry>, theirs: &Entry) -> &'static str {
-    let decision = reconcile(ours, theirs);
-    let Some(ours) = ours else {
-        return BRANCHES[usize::from(!theirs.node.is_live())];
-    };
-    let both_live = ours.node.is_live() && theirs.node.is_live();
-    let at = match (ours.version.relation(&theirs.version), &decision) {
-        (Relation::After, _) => 2,
-        (Relation::Before, Decision::Merge(_)) => 3,
-        (Relation::Before, _) => 4,
-        (Relation::Equal, Decision::InSync) => 5,
-        (Relation::Equal, Decision::Older) => 6,
-        (Relation::Equal, _) => 7,
-        (Relation::Concurrent, Decision::Await) => 9,
-        (Relation::Concurrent, Decision::Merge(_)) if ours.node == theirs.node => {
-            if ours.node.is_live() { 8 } else { 15 }
-        }
-        (Relation::Concurrent, Decision::Merge(_)) => {
-            if both_live {
-                11
-            } else {
-                10
-            }
-        }
-        (Relation::Concurrent, Decision::Take { conflict: true, .. }) => 12,
-        (Relation::Concurrent, _) => {
-            if both_live {
-                14
-            } else {
-                13
-            }
-        }
-    };
-    BRANCHES[at]
 }
 
 /// The trace of a run: a hash, and lines on standard output if asked for.

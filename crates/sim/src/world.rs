@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use left_core::diff::Observation;
-use left_core::engine::{Config, Effect, Engine, Event, Now};
+use left_core::engine::{Engine, Now};
 use left_core::message::{Control, Role};
 use left_core::path::RelPath;
 use left_core::plan::{FetchItem, Op, OpDone, OpError, OpId};
-use left_core::version::DeviceId;
+use left_core::version::{DeviceId, Version};
 
 use crate::disk::FakeDisk;
 use crate::edits::Written;
@@ -86,6 +86,8 @@ pub enum Local {
     Applied(Vec<(OpId, Result<OpDone, OpError>)>),
     /// The user looks into an alarm.
     Resume,
+    /// What vanished is put back.
+    PutBack,
 }
 
 /// One device.
@@ -126,6 +128,21 @@ pub struct Device {
     pub tick_at: Option<u64>,
     /// Waits that were answered.
     pub waited: BTreeSet<u64>,
+    /// What others were told, which nothing but the loss of the index may take back.
+    pub announced: BTreeMap<RelPath, Version>,
+    /// An older copy of the index.
+    pub saved: Option<Box<FakeIndex>>,
+    /// The device crashes when this becomes zero: it counts effects begun and done, and operations
+    /// done.
+    pub moments_left: Option<u32>,
+    /// Then its power fails too.
+    pub power_fails: bool,
+    /// What was live in the index when all files vanished.
+    pub missed: Vec<RelPath>,
+    /// The user holds the share still.
+    pub paused: bool,
+    /// An alarm is raised, or was and the tree is not looked at since.
+    pub deciding: bool,
 }
 
 /// All devices and what connects them.
@@ -183,6 +200,13 @@ impl World {
                 batches: 0,
                 tick_at: None,
                 waited: BTreeSet::new(),
+                announced: BTreeMap::new(),
+                saved: None,
+                moments_left: None,
+                power_fails: false,
+                missed: Vec::new(),
+                paused: false,
+                deciding: false,
             }
         };
         Self {
@@ -288,128 +312,5 @@ impl World {
             text += &format!("\n  device {i}: unsettled {:?}", d.index.unsettled());
         }
         self.fail(text);
-    }
-
-    /// Starts a device: its engine knows only the index; the whole tree is looked at.
-    pub fn start(&mut self, device: usize) {
-        let d = &mut self.devices[device];
-        if d.engine.is_some() {
-            return;
-        }
-        let config = Config {
-            device: d.id,
-            role: d.role,
-        };
-        d.engine = Some(Engine::new(config, &d.index));
-        self.note(&format!("start {device}"));
-        let after = self.delay(0, 50);
-        self.full_scan(device, after);
-        self.reconnect(device);
-    }
-
-    /// The device dies at once; what it had in memory is gone.
-    pub fn crash(&mut self, device: usize, keep_stage: bool) {
-        let d = &mut self.devices[device];
-        if d.engine.take().is_none() {
-            return;
-        }
-        d.life += 1;
-        if !keep_stage {
-            d.disk.stage.clear();
-        }
-        d.dirty.clear();
-        d.scan_planned = false;
-        d.scans = 0;
-        d.barriers.clear();
-        d.ops.clear();
-        d.results.clear();
-        d.tick_at = None;
-        self.note(&format!("crash {device}"));
-        self.links_of_dead(device);
-    }
-
-    /// Wakes a device's engine and does what it asks for.
-    pub fn step(&mut self, device: usize, event: Event) {
-        let now = self.now(device);
-        let text = format!("{device} <- {event:?}");
-        self.note(&text);
-        self.stats.events += 1;
-        let d = &mut self.devices[device];
-        let Some(engine) = d.engine.as_mut() else {
-            return;
-        };
-        let done = engine.step(now, event, &mut d.index);
-        if let Some(violation) = d.index.violations.pop() {
-            self.fail(format!("device {device} after {text}: {violation}"));
-        }
-        match done {
-            Ok(effects) => {
-                for effect in effects {
-                    self.note(&format!("{device} -> {effect:?}"));
-                    self.effect(device, effect);
-                }
-                self.plan_tick(device);
-            }
-            Err(error) => {
-                // What the daemon does: start again.
-                self.note(&format!("{device} failed: {error}"));
-                self.crash(device, true);
-                let after = self.delay(1, 1000);
-                self.plan(after, Happening::Start(device));
-            }
-        }
-    }
-
-    fn plan_tick(&mut self, device: usize) {
-        let now = self.now(device);
-        let d = &self.devices[device];
-        let Some(at) = d.engine.as_ref().and_then(|e| e.next_tick(now)) else {
-            self.devices[device].tick_at = None;
-            return;
-        };
-        let at = at.max(now.mono_ms + 1);
-        if d.tick_at != Some(at) {
-            self.devices[device].tick_at = Some(at);
-            let after = at * 1000 - self.now_us;
-            self.plan_on(device, after, Local::Tick(at));
-        }
-    }
-
-    fn effect(&mut self, device: usize, effect: Effect) {
-        self.stats.work += match &effect {
-            Effect::Send {
-                message: Control::Index(batch),
-                ..
-            } => batch.entries.len(),
-            Effect::Fetch(items) => items.len(),
-            Effect::Apply(batch) => batch.len(),
-            _ => 0,
-        } as u64;
-        match effect {
-            Effect::Send { peer, message } => self.send(device, peer, message),
-            Effect::Disconnect { peer, reason } => {
-                self.fail(format!(
-                    "{device} refused {peer:?}, an honest peer: {reason}"
-                ));
-            }
-            Effect::Fetch(items) => self.fetch(device, items),
-            Effect::Apply(batch) => self.apply_later(device, batch),
-            Effect::Rescan(paths) => {
-                let after = self.delay(0, 20);
-                self.hint(device, paths, after);
-            }
-            Effect::RescanAll => {
-                let after = self.delay(0, 20);
-                self.full_scan(device, after);
-            }
-            Effect::Barrier(token) => {
-                self.devices[device].barriers.push(token);
-                self.answer_barriers(device);
-            }
-            Effect::Waited(id) => {
-                self.devices[device].waited.insert(id);
-            }
-            Effect::Report(report) => self.report(device, &report),
-        }
     }
 }

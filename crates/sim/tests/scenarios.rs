@@ -224,7 +224,7 @@ fn folder_rename_moves_no_content() {
     assert_eq!(s.world.stats.fetched, before);
 }
 
-/// Seed 2017: what a winner dropped must be heard again when the winner is replaced.
+/// What a winner dropped must be heard again when the winner is replaced.
 #[test]
 fn a_dropped_loser_wins_over_what_comes_later() {
     let mut s = Scenario::new(2);
@@ -276,4 +276,63 @@ fn a_reader_follows() {
     let reader = &s.world.devices[2].disk;
     assert_eq!(reader.tree()[&path("b")].bytes(), Some(bytes(4)));
     assert!(reader.tree().values().any(|o| o.bytes() == Some(bytes(3))));
+}
+
+/// All files vanish at once, a folder that holds none before the others: an alarm, and nothing is
+/// taken as deleted, also where an operation finds its folder missing.
+#[test]
+fn all_files_vanish() {
+    let mut s = Scenario::new(2);
+    s.mkdir(0, "a");
+    s.mkdir(0, "d");
+    for i in 0..3 {
+        s.write(0, &format!("d/{i}"), i);
+    }
+    s.settle();
+    let all: Vec<_> = s.world.devices[0].disk.tree().keys().cloned().collect();
+    s.world.devices[0].disk.vanish();
+    // Something is to be put into a folder that is missing now.
+    s.write(1, "d/new", 7);
+    s.world.hint(0, vec![path("a")], 0);
+    s.world.hint(0, all.clone(), 100_000);
+    while s.world.stats.reports.get("alarm").is_none() {
+        assert!(s.world.happen(), "no alarm");
+    }
+    for p in &all {
+        let entry = s.world.devices[0].index.entry(p);
+        assert!(entry.is_some_and(|e| e.node.is_live()), "{p}: {entry:?}");
+    }
+    s.settle();
+    assert_eq!(s.tree().len(), 6);
+    assert_eq!(s.world.stats.ops.get("remove: ok"), None);
+}
+
+/// An older copy of an index comes back: a deletion that was told since, and waits at the peer, is
+/// void with all else that the copy does not know.
+#[test]
+fn an_older_index_comes_back() {
+    let mut s = Scenario::new(2);
+    s.write(0, "a", 1);
+    s.settle();
+    let copy = s.world.devices[0].index.clone();
+    s.world.devices[0].saved = Some(Box::new(copy));
+    s.mkdir(0, "d");
+    s.settle();
+    s.world.devices[1].disk.full = true;
+    s.remove(0, "d");
+    s.write(0, "b", 2);
+    for _ in 0..200 {
+        s.world.happen();
+    }
+    assert!(!s.world.devices[1].index.unsettled().is_empty());
+    s.world.crash(0, true);
+    s.world.restore_index(0);
+    s.world.start(0);
+    for _ in 0..200 {
+        s.world.happen();
+    }
+    s.world.devices[1].disk.full = false;
+    s.settle();
+    assert_eq!(s.tree()["a"], "file 1");
+    assert_eq!(s.tree()["b"], "file 2");
 }

@@ -1,9 +1,10 @@
-//! Fixed seeds, seeds of faults that were found and mended, and the simulator's own promise: the
-//! same seed gives the same run.
+//! Fixed seeds, deliberate faults, and the simulator's own promise: the same seed gives the same
+//! run.
 
+use left_sim::mutants::{MUTANTS, catch};
 use left_sim::rng::Rng;
 use left_sim::scenario::Scenario;
-use left_sim::{Params, run};
+use left_sim::{Params, coverage, run, shrink};
 
 fn passes(params: &Params) {
     if let Some(failure) = run(params, false).failure {
@@ -15,7 +16,9 @@ fn passes(params: &Params) {
 fn the_same_seed_gives_the_same_trace() {
     for seed in 0..12 {
         let params = Params::new(seed, 30);
-        assert_eq!(run(&params, false).trace, run(&params, false).trace);
+        let (one, two) = (run(&params, false), run(&params, false));
+        assert_eq!(one.trace, two.trace);
+        assert_eq!(one.stats.covered, two.stats.covered);
     }
     let one = run(&Params::new(1, 30), false).trace;
     assert_ne!(one, run(&Params::new(2, 30), false).trace);
@@ -23,36 +26,34 @@ fn the_same_seed_gives_the_same_trace() {
 
 #[test]
 fn small_seeds() {
-    for seed in 0..200 {
+    for seed in 0..100 {
         passes(&Params::new(seed, 20));
     }
 }
 
-/// Each failed once.
+/// Whatever core marks as a branch is known by its name, and nothing else is counted.
 #[test]
-fn seeds_of_mended_faults() {
-    let seeds = [
-        // A reader made a conflict copy of what was not its own.
-        3,
-        // A clock set back and an index lost: newer edits looked older than what was announced.
-        42,
-        // Reader: its own edit stood over what others said; two joined versions of others.
-        64, 95, 200, 547,
-        // A folder's deletion was told before that of what was in it; so it was kept.
-        87, 184, 333, 633,
-        // A new session suppressed as an echo what the peer had lost with its index.
-        237,
-        // A winner dropped the loser's announcement, then was replaced by something that loses.
-        2017,
-        // An operation went on although the folder it was done in had gone meanwhile.
-        2499, // A page decided on a record that it had itself replaced.
-        2697,
-        // A conflict copy announced while its name was claimed by an operation that failed.
-        5492,
-    ];
-    for seed in seeds {
-        passes(&Params::new(seed, 40));
+fn branches_are_named() {
+    let all = coverage::branches();
+    assert!(all.len() > 80, "only {} branches were found", all.len());
+    let taken = run(&Params::new(3, 40), false).stats.covered;
+    assert!(taken.len() > 40);
+    for name in taken.keys() {
+        assert!(all.contains(name), "{name} is counted but not listed");
     }
+}
+
+/// The simulator notices a fault, says how to repeat it, and makes it smaller.
+#[test]
+fn a_fault_is_caught_and_shrunk() {
+    let fault = &MUTANTS[1];
+    let (seed, why) = catch(fault, 20, 40).expect("a failing seed");
+    assert!(!why.is_empty());
+    let small = fault.with(|| shrink(&Params::new(seed, 40), 60));
+    assert!(fault.with(|| run(&small, false)).failure.is_some());
+    let steps = small.only.as_ref().map_or(40, Vec::len);
+    assert!(steps < 40, "nothing was left out: {}", small.command());
+    passes(&small);
 }
 
 /// What one device has becomes what the other has: nothing stays needed, and no operation comes

@@ -66,6 +66,9 @@ pub enum Event {
     Pause(bool),
     /// The share's root is missing or is another folder now; why, and what to do.
     RootGone(String),
+    /// The user wants the share's state back where this read-only member edited it: at and below
+    /// this path, or everywhere.
+    Revert(Option<RelPath>),
     /// The user looked into an alarm.
     Resume {
         /// The deletions are meant.

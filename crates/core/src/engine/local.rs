@@ -8,6 +8,7 @@ use crate::entry::{Entry, Kind, Node, Record};
 use crate::index::{Index, IndexError, Txn};
 use crate::message::Role;
 use crate::path::RelPath;
+use crate::probe::{cover, mutant};
 use crate::reconcile::Decision;
 use crate::safety::Verdict;
 
@@ -32,11 +33,13 @@ impl Engine {
         let mut arrived = HashSet::new();
         let mut gone_dirs = Vec::new();
         for Observation { path, seen } in latest(seen) {
-            if self.busy.contains_key(&path) {
+            if self.busy.contains_key(&path) && !mutant("guard of busy paths removed") {
+                cover("local: seen while busy, look again");
                 self.look_again.insert(path);
                 continue;
             }
             if let Seen::Unreadable { reason } = seen {
+                cover("local: unreadable");
                 self.problem(&path, reason, out);
                 continue;
             }
@@ -116,24 +119,29 @@ impl Engine {
         };
         if self.alarm.is_some() {
             // Looked at again when the user has decided.
+            cover("local: deletion under an alarm");
             return Ok(false);
         }
         if self.accepting || self.meant.contains(path) {
+            cover("local: deletion meant");
             return Ok(true);
         }
         if self.guard.holds(path) {
             // Seen before in this burst: counted once.
+            cover("local: deletion seen again");
             return Ok(false);
         }
-        if record.entry.node.kind() == Kind::Dir {
-            if !self.guard.is_holding() {
-                return Ok(true);
-            }
-            self.guard.hold(path.clone());
+        if self.is_moved(path, record, arrived, index)? {
+            cover("local: not deleted but moved");
+            return Ok(true);
+        }
+        let is_dir = record.entry.node.kind() == Kind::Dir;
+        if is_dir && !self.guard.is_holding() && mutant("a folder's deletion is not held") {
+            return Ok(true);
+        }
+        if is_dir {
+            self.guard.deleted_dir(now.mono_ms, path.clone());
         } else {
-            if self.is_moved(path, record, arrived, index)? {
-                return Ok(true);
-            }
             self.guard.deleted(now.mono_ms, files, path.clone());
         }
         Ok(false)
@@ -168,10 +176,14 @@ impl Engine {
         for (peer, theirs) in index.theirs(path)? {
             match self.decide(Some(&entry), &theirs) {
                 Decision::Take { .. } => {
+                    cover("settle: another announcement is to be taken");
                     self.fresh.push(path.clone());
                     continue;
                 }
-                Decision::Merge(merged) => entry = merged,
+                Decision::Merge(merged) => {
+                    cover("settle: joined with another announcement");
+                    entry = merged;
+                }
                 Decision::InSync | Decision::Older | Decision::Await => {}
             }
             txn.theirs_del.push((peer, path.clone()));
@@ -229,6 +241,7 @@ impl Engine {
         };
         if self.config.role == Role::ReadOnly {
             // What others say would always win here, again and again.
+            cover("keep: folder of a reader");
             for (_, theirs) in index.theirs(path)? {
                 record.entry.version = record.entry.version.join(&theirs.version);
             }
@@ -236,6 +249,7 @@ impl Engine {
         let Node::Dir { mode } = record.entry.node else {
             return Ok(());
         };
+        cover("keep: folder holds something here");
         let author = self.author(now, index);
         let mut new = crate::diff::edit(Some(&record), Node::Dir { mode }, record.stat, &author);
         new.entry = self.settle(path, new.entry, index, txn)?;

@@ -10,6 +10,7 @@ use crate::index::{Index, IndexError, Need};
 use crate::message::Role;
 use crate::path::RelPath;
 use crate::plan::{Expect, FetchItem, Op};
+use crate::probe::cover;
 use crate::reconcile::{Decision, best};
 
 /// How long a new file that looks like half a rename waits for the other half.
@@ -33,10 +34,12 @@ impl Engine {
             && kind != Kind::Dir
             && self.is_draining(&job.path, index)?
         {
+            cover("plan: folder to be replaced is not empty yet");
             self.walker.defer(&job.path);
             return Ok(());
         }
         if !self.parent_ready(now, &job.path, index, batch)? {
+            cover("plan: parent not ready");
             self.walker.defer(&job.path);
             return Ok(());
         }
@@ -46,9 +49,11 @@ impl Engine {
         let same = ours_live.is_some_and(|r| r.entry.node.same_bytes(&node));
         match (kind, same) {
             (Kind::Dir | Kind::File, true) => {
+                cover("plan: set metadata");
                 self.begin(job, Op::SetMeta { path, node, expect }, batch);
             }
             (Kind::Dir | Kind::Symlink, _) => {
+                cover("plan: place a folder or link");
                 let loser = job.loser.clone();
                 let op = Op::Place {
                     path,
@@ -63,6 +68,7 @@ impl Engine {
                 if expect == Expect::Absent
                     && let Some((from, record, gone)) = self.rename_source(&node, &path, index)?
                 {
+                    cover("plan: rename");
                     let op = Op::Move {
                         from: from.clone(),
                         expect: super::work::expect(Some(&record)),
@@ -144,15 +150,18 @@ impl Engine {
             return Ok(());
         };
         if self.full_until.is_some() {
+            cover("plan: no fetch while the disk is full");
             return Ok(());
         }
         job.fetching = big(&job.target.node);
         if let Some(content) = job.fetching {
             if self.contents.contains(&content) {
+                cover("plan: big content is under way");
                 self.walker.defer(&job.path);
                 return Ok(());
             }
             if self.contents.len() >= MAX_BIG {
+                cover("plan: enough big contents under way");
                 self.walker.big_again = true;
                 return Ok(());
             }
@@ -167,6 +176,7 @@ impl Engine {
                 .collect(),
         };
         if !copies.is_empty() && self.hope_for_rename(now, &job.path, content) {
+            cover("plan: wait for the other half of a rename");
             return Ok(());
         }
         let announced = need
@@ -176,11 +186,17 @@ impl Engine {
         let peers: Vec<_> = self.connected(announced.map(|(d, _)| d)).collect();
         if peers.is_empty() && copies.is_empty() && size > 0 {
             // Asked for again when a peer comes.
+            cover("plan: nobody here has it");
             return Ok(());
         }
         let base = job.ours.as_ref().and_then(|r| {
             let content = r.entry.node.content()?;
             Some((job.path.clone(), content))
+        });
+        cover(match (copies.is_empty(), base.is_some()) {
+            (false, _) => "plan: fetch, with copies here",
+            (true, true) => "plan: fetch, with an older version here",
+            (true, false) => "plan: fetch",
         });
         job.copies.clone_from(&copies);
         let id = self.claim(job);
@@ -222,6 +238,7 @@ impl Engine {
             .and_then(|c| self.hopes.remove(&c))
             .unwrap_or_default()
         {
+            cover("plan: the other half of a rename came");
             self.retries.remove(&path);
             self.fresh.push(path);
         }
@@ -246,6 +263,7 @@ impl Engine {
             if self.busy.contains_key(&path) || self.contents.contains(&content) {
                 continue;
             }
+            cover("plan: heal a damaged file");
             let fetching = big(&record.entry.node);
             let size = record.entry.node.size();
             let id = self.claim(Job {
@@ -286,6 +304,7 @@ impl Engine {
             return Ok(true);
         };
         if let Some(id) = self.busy.get(&parent) {
+            cover("parent: busy");
             let target = self.jobs.get(id).map(|j| j.target.node.kind());
             return Ok(target == Some(Kind::Dir));
         }
@@ -297,6 +316,7 @@ impl Engine {
             return Ok(true);
         }
         if self.is_waiting(&parent) {
+            cover("parent: waits");
             return Ok(false);
         }
         let theirs = index.theirs(&parent)?;
@@ -305,6 +325,7 @@ impl Engine {
                 self.decide(record.as_ref().map(|r| &r.entry), theirs)
             && target.node.kind() == Kind::Dir
         {
+            cover("parent: to be made too");
             let need = Need {
                 path: parent.clone(),
                 theirs: index.theirs(&parent)?,
@@ -315,11 +336,13 @@ impl Engine {
         let theirs = record.as_ref().map(|r| r.entry.stamp.device) != Some(self.config.device);
         if self.config.role == Role::ReadOnly && theirs {
             // Those whose edits count make the folder again, or take back what is in it.
+            cover("parent: for others to make");
             return Ok(false);
         }
         if !self.parent_ready(now, &parent, index, batch)? {
             return Ok(false);
         }
+        cover("parent: made again");
         self.remake(now, parent, record, index, batch)?;
         Ok(true)
     }

@@ -6,6 +6,7 @@
 mod event;
 mod local;
 mod make;
+mod own;
 mod peers;
 mod results;
 mod wait;
@@ -24,6 +25,8 @@ use crate::session::Session;
 use crate::version::DeviceId;
 
 pub use event::{Effect, Event, Now, PeerState, Report, State};
+pub use own::Edits;
+use own::OwnEdits;
 use wait::Waits;
 use work::{Job, Retry, Walker};
 
@@ -77,6 +80,7 @@ pub struct Engine {
     /// The index was empty at start: nothing is applied before the tree was looked at.
     first_scan: bool,
     waits: Waits,
+    own: OwnEdits,
 }
 
 impl Engine {
@@ -106,6 +110,7 @@ impl Engine {
             scanned: false,
             first_scan: index.head() == 0,
             waits: Waits::default(),
+            own: OwnEdits::default(),
         }
     }
 
@@ -147,6 +152,9 @@ impl Engine {
                 self.walker.again();
             }
             Event::RootGone(reason) => self.raise_alarm(reason, &mut out),
+            Event::Revert(at) => {
+                self.revert(at.as_ref(), index, &mut out)?;
+            }
             Event::Resume { accept_deletions } => self.resume(accept_deletions, &mut out),
         }
         self.settle_deletions(now, &mut out);
@@ -197,6 +205,18 @@ impl Engine {
                 })
                 .collect(),
         })
+    }
+
+    /// Whether contents may be brought before it is known that they are needed: segments of a file
+    /// that a peer still reads.
+    pub fn takes_offers(&self) -> bool {
+        self.scanned && self.full_until.is_none() && !self.is_held()
+    }
+
+    /// Whether anybody would listen to an offer of ours.
+    pub fn makes_offers(&self) -> bool {
+        let heard = self.config.role == Role::ReadWrite && !self.sessions.is_empty();
+        heard && self.scanned && !self.is_held()
     }
 
     /// Every path that an operation under way may touch; the executor must not hand on looks at

@@ -1,17 +1,21 @@
 //! Peers come, go and tell of their index.
 
 use super::{Effect, Engine, Now};
-use crate::entry::Record;
+use crate::entry::{Entry, Record};
 use crate::index::{Cursor, Index, IndexError, Txn};
 use crate::message::{Control, IndexBatch, Role, Start};
 use crate::path::RelPath;
+use crate::probe::{cover, mutant};
 use crate::reconcile::Decision;
 use crate::session::Session;
 use crate::version::DeviceId;
 
-/// How far ahead of our clock a peer may push our own counters: ten years, more than any clock is
-/// wrong, and far from the largest counter.
+/// How far ahead of our clock the counters that peers tell may be: ten years, more than any clock is
+/// wrong, and far from the largest counter. Somebody who used that one up for a device, in an entry
+/// of one path, would leave it no new version for its edits.
 const MAX_AHEAD_MS: u64 = 10 * 366 * 86_400_000;
+/// The clock of a machine that starts without one is not before this: 2026-11-01.
+const FIRST_MS: u64 = 1_793_491_200_000;
 
 /// Entries versioned again in one transaction.
 const REISSUE_PAGE: usize = 1000;
@@ -57,7 +61,7 @@ impl Engine {
                 misbehaved(peer, "it started twice", out);
                 Ok(())
             }
-            Control::Index(batch) => self.index_batch(peer, batch, index, out),
+            Control::Index(batch) => self.index_batch(now, peer, batch, index, out),
             Control::Progress(progress) => {
                 session.progress = Some(progress);
                 Ok(())
@@ -70,8 +74,9 @@ impl Engine {
                 self.peer_barrier_done(peer, token);
                 Ok(())
             }
-            // The lane's and the daemon's business; offers are not used yet.
+            // The lane's and the daemon's business.
             Control::Offer(_)
+            | Control::Roll(_)
             | Control::Members(_)
             | Control::Ping
             | Control::Pong
@@ -95,8 +100,7 @@ impl Engine {
             txn.cursors.push((peer, session.taken));
         }
         let counter = start.your_counter;
-        let reissue =
-            counter > index.counter_floor() && counter <= now.wall_ms.saturating_add(MAX_AHEAD_MS);
+        let reissue = counter > index.counter_floor() && counter <= latest_counter(now);
         if reissue {
             txn.counter_floor = Some(counter);
         }
@@ -105,7 +109,8 @@ impl Engine {
         self.hopes.clear();
         self.walker.again();
         self.commit(txn, &[], index)?;
-        if reissue {
+        if reissue && !mutant("no new versions after a lost index") {
+            cover("peers: own edits versioned again");
             self.reissue(now, index)?;
         }
         Ok(())
@@ -138,6 +143,7 @@ impl Engine {
 
     fn index_batch(
         &mut self,
+        now: Now,
         peer: DeviceId,
         batch: IndexBatch,
         index: &mut dyn Index,
@@ -150,6 +156,11 @@ impl Engine {
             misbehaved(peer, "it sent index changes out of order", out);
             return Ok(());
         }
+        let latest = latest_counter(now);
+        if batch.entries.iter().any(|(_, e)| largest(e) > latest) {
+            misbehaved(peer, "it sent a counter of more than ten years ahead", out);
+            return Ok(());
+        }
         session.taken.seq = batch.upto;
         session.more = batch.more;
         let cursor = Cursor {
@@ -160,10 +171,14 @@ impl Engine {
         let mut txn = Txn::default();
         let mut from = Vec::new();
         txn.cursors.push((peer, cursor));
+        if mutant("acknowledged before committed") {
+            self.commit(std::mem::take(&mut txn), &[], index)?;
+        }
         if believed {
             let needing = index.totals()?.need_files > 0;
             for (path, theirs) in batch.entries {
                 if self.busy.contains_key(&path) {
+                    cover("peers: told of a busy path");
                     txn.theirs_put.push((peer, path, theirs));
                     continue;
                 }
@@ -186,7 +201,9 @@ impl Engine {
                     Decision::Await => {
                         // The peer settles this when it hears of ours. It may have heard already
                         // and let it go, because what it had then won: tell it again.
-                        if let Some(ours) = ours {
+                        if let Some(ours) = ours
+                            && !mutant("who waits is not told again")
+                        {
                             from.push(vec![]);
                             txn.put.push((path.clone(), ours));
                         }
@@ -229,6 +246,17 @@ impl Engine {
         fresh.dedup();
         fresh
     }
+}
+
+/// The largest counter that is believed.
+fn latest_counter(now: Now) -> u64 {
+    now.wall_ms.max(FIRST_MS).saturating_add(MAX_AHEAD_MS)
+}
+
+/// The largest counter in an entry.
+fn largest(entry: &Entry) -> u64 {
+    let counters = entry.version.pairs().iter().map(|(_, c)| *c);
+    counters.chain([entry.stamp.counter]).max().unwrap_or(0)
 }
 
 fn misbehaved(peer: DeviceId, why: &str, out: &mut Vec<Effect>) {

@@ -10,6 +10,7 @@ use crate::entry::{Entry, Kind, Node, Record};
 use crate::index::{Index, IndexError, Txn};
 use crate::path::RelPath;
 use crate::plan::{FetchError, Op, OpDone, OpError, OpId, StageName};
+use crate::probe::{cover, mutant};
 use crate::version::DeviceId;
 
 /// Waiting after a failure that may be gone in a moment.
@@ -72,10 +73,17 @@ impl Engine {
             return Ok(());
         };
         match error {
-            FetchError::Full => self.disk_full(now, out),
-            FetchError::Cancelled => self.walker.again(),
+            FetchError::Full => {
+                cover("fetch: disk full");
+                self.disk_full(now, out);
+            }
+            FetchError::Cancelled => {
+                cover("fetch: cancelled");
+                self.walker.again();
+            }
             // The peer's file changed, and it will say so; or it left.
             FetchError::Gone => {
+                cover("fetch: gone");
                 let theirs = index.theirs(&job.path)?;
                 if self
                     .connected(theirs.iter().map(|(d, _)| d))
@@ -86,6 +94,7 @@ impl Engine {
                 }
             }
             FetchError::Corrupt(_) | FetchError::Io(_) => {
+                cover("fetch: failed");
                 self.retry(now, &job.path, Some(error.to_string()), out);
             }
         }
@@ -138,6 +147,7 @@ impl Engine {
             let mut entry = copy_entry(&ours.entry);
             if let Some(old) = index.get(&copy)? {
                 // The name was known for something else.
+                cover("copy: the name was known");
                 entry.version = entry.version.join(&old.entry.version);
                 if entry.version == old.entry.version {
                     let author = self.author(now, index);
@@ -150,6 +160,7 @@ impl Engine {
         }
         if job.ours.as_ref().map(|r| r.entry.node.kind()) == Some(Kind::Dir)
             && job.target.node.kind() != Kind::Dir
+            && !mutant("a folder's deletion is told before what was in it")
         {
             self.bury_below(now, &job.path, index, puts)?;
         }
@@ -181,6 +192,7 @@ impl Engine {
             && self.retries.remove(&parent).is_some()
         {
             // It may be empty now.
+            cover("done: the folder may be empty now");
             self.fresh.push(parent);
         }
         let stat = done.stat;
@@ -205,6 +217,7 @@ impl Engine {
                 if self.busy.contains_key(&path) || puts.paths.contains(&path) {
                     continue;
                 }
+                cover("done: what was below was deleted too");
                 self.guard.unhold(&path);
                 self.meant.remove(&path);
                 let gone = edit(Some(&record), Node::Tombstone, None, &author).entry;
@@ -227,6 +240,7 @@ impl Engine {
         let path = &job.path;
         match error {
             OpError::Unexpected => {
+                cover("failed: something else stood there");
                 let mut paths = vec![path.clone()];
                 paths.extend(job.moved.iter().map(|(from, ..)| from.clone()));
                 out.push(Effect::Rescan(paths));
@@ -236,12 +250,22 @@ impl Engine {
             }
             OpError::NotEmpty => self.not_empty(now, path, index, out)?,
             OpError::NoParent => {
+                cover("failed: no folder for it");
                 self.parent_gone(now, path, index, out)?;
                 self.retry(now, path, None, out);
             }
-            OpError::NotStaged => self.fresh.push(path.clone()),
-            OpError::Full => self.disk_full(now, out),
-            OpError::Io(reason) => self.retry(now, path, Some(reason), out),
+            OpError::NotStaged => {
+                cover("failed: not staged any more");
+                self.fresh.push(path.clone());
+            }
+            OpError::Full => {
+                cover("failed: disk full");
+                self.disk_full(now, out);
+            }
+            OpError::Io(reason) => {
+                cover("failed: input or output");
+                self.retry(now, path, Some(reason), out);
+            }
         }
         Ok(())
     }
@@ -268,6 +292,12 @@ impl Engine {
             // Something new may stand there that was not looked at yet.
             attempts == 0
         };
+        cover(match (wait, known) {
+            (true, true) => "not empty: wait for deletions below",
+            (true, false) => "not empty: look at what stands there",
+            (false, true) => "not empty: kept, what is in it stays",
+            (false, false) => "not empty: kept, holds what is not synchronised",
+        });
         if wait {
             if !known {
                 out.push(Effect::Rescan(vec![path.clone()]));
@@ -298,7 +328,11 @@ impl Engine {
         let is_dir = record
             .as_ref()
             .is_some_and(|r| r.entry.node.kind() == Kind::Dir);
-        if attempts >= 1 && is_dir && !self.busy.contains_key(&parent) {
+        // While deletions are judged it may have vanished with all else.
+        let judged = (!self.is_deleting() && self.alarm.is_none())
+            || mutant("a missing parent is taken as deleted while deletions are judged");
+        if attempts >= 1 && is_dir && judged && !self.busy.contains_key(&parent) {
+            cover("no parent: made again");
             // It was looked at and is still missing, yet a peer's file belongs in it. Not an edit
             // of anybody's: take it as deleted here, so that it is made again.
             let author = self.author(now, index);

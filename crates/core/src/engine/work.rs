@@ -9,9 +9,9 @@ use crate::conflict::{copy_entry, copy_path};
 use crate::content::{ContentId, WHOLE_MAX};
 use crate::entry::{Entry, Node, Record};
 use crate::index::{Index, IndexError, Need, Txn, Walk};
-use crate::message::Role;
 use crate::path::RelPath;
 use crate::plan::{Expect, FetchItem, Op, OpId};
+use crate::probe::{cover, mutant};
 use crate::reconcile::{Decision, best};
 use crate::version::Relation;
 
@@ -156,6 +156,7 @@ impl Batch {
     /// Our record of a path as it will be when the page's transaction is committed.
     pub fn record(&self, path: &RelPath, index: &dyn Index) -> Result<Option<Record>, IndexError> {
         match self.txn.put.iter().find(|(p, _)| p == path) {
+            Some(_) if mutant("a page decides on records that it replaced") => index.get(path),
             Some((_, record)) => Ok(Some(record.clone())),
             None => index.get(path),
         }
@@ -195,6 +196,7 @@ impl Engine {
             };
             if walk == Walk::Down && self.index_incoming() {
                 // What looks deleted may turn out to be renamed.
+                cover("plan: deletions wait for the rest of an index");
                 break;
             }
             let page = index.needs(walk, from.as_ref(), PAGE)?;
@@ -325,6 +327,7 @@ impl Engine {
     ) -> Result<(), IndexError> {
         let path = &need.path;
         if self.busy.contains_key(path) || self.is_waiting(path) {
+            cover("plan: busy or waiting");
             return Ok(());
         }
         let Some(theirs) = best(&need.theirs) else {
@@ -334,6 +337,7 @@ impl Engine {
         let (target, conflict) = match self.decide(ours.as_ref().map(|r| &r.entry), theirs) {
             Decision::Take { target, conflict } => (target, conflict),
             decision => {
+                cover("plan: settled without the disk");
                 // Settled without touching the disk; once per page and path.
                 if which != Which::Big && !batch.txn.put.iter().any(|(p, _)| p == path) {
                     self.settle_need(path, ours, decision, need, index, batch)?;
@@ -358,6 +362,7 @@ impl Engine {
             .as_ref()
             .is_some_and(|copy| self.busy.contains_key(copy))
         {
+            cover("plan: the conflict copy's name is busy");
             self.walker.defer(path);
             return Ok(());
         }
@@ -373,9 +378,11 @@ impl Engine {
         if !job.target.node.is_live() {
             if self.sources.contains_key(path) {
                 // Its bytes are just being copied to their new place.
+                cover("plan: not deleted while it is copied");
                 self.walker.defer(path);
                 return Ok(());
             }
+            cover("plan: remove");
             let expect = job.expect();
             let path = path.clone();
             self.begin(job, Op::Remove { path, expect }, batch);
@@ -407,6 +414,7 @@ impl Engine {
             .any(|(_, e)| self.decide(old.as_ref(), e) == Decision::Await);
         let new = self.settle(path, entry, index, &mut batch.txn)?;
         if awaited || Some(&new) != old.as_ref() {
+            cover("plan: settled with a new entry");
             batch
                 .txn
                 .put
@@ -422,11 +430,12 @@ impl Engine {
         ours: &Entry,
         index: &dyn Index,
     ) -> Result<Option<RelPath>, IndexError> {
-        if self.config.role == Role::ReadOnly && ours.stamp.device != self.config.device {
-            // Others hold these bytes too, and make the copy; ours would reach nobody.
-            return Ok(None);
+        let mut stamp = ours.stamp;
+        if mutant("conflict copy is named by its maker") {
+            stamp.device = self.config.device;
         }
-        let Some(copy) = copy_path(path, ours.stamp) else {
+        let Some(copy) = copy_path(path, stamp) else {
+            cover("copy: no name fits");
             return Ok(None);
         };
         // Whoever changed or deleted the copy knew of it.
@@ -435,6 +444,9 @@ impl Engine {
             r.entry.node.same_bytes(&kept.node)
                 || kept.version.relation(&r.entry.version) == Relation::Before
         });
+        if known {
+            cover("copy: known already");
+        }
         Ok((!known).then_some(copy))
     }
 

@@ -19,7 +19,7 @@ pub(super) fn to_wire(offer: &Offer) -> proto::Offer {
         path: offer.path.as_bytes().to_vec(),
         from: offer.from,
         segments,
-        content: offer.content.map(|c| c.0.to_vec()).unwrap_or_default(),
+        size: offer.size,
     }
 }
 
@@ -30,6 +30,9 @@ pub(super) fn from_wire(wire: proto::Offer) -> Result<Offer, DecodeError> {
         || wire.segments.len() / SEGMENT_LEN > MAX_OFFER_SEGMENTS
     {
         return Err(bad("the list of segments has a wrong length"));
+    }
+    if wire.size > MAX_FILE_SIZE {
+        return Err(bad("an impossible size"));
     }
     let mut segments = Vec::with_capacity(wire.segments.len() / SEGMENT_LEN);
     for raw in wire.segments.chunks_exact(SEGMENT_LEN) {
@@ -48,11 +51,6 @@ pub(super) fn from_wire(wire: proto::Offer) -> Result<Offer, DecodeError> {
         path: RelPath::new(wire.path).map_err(|e| bad(&e.to_string()))?,
         from: wire.from,
         segments,
-        content: match wire.content.is_empty() {
-            true => None,
-            false => {
-                Some(id(wire.content).ok_or_else(|| bad("its content id has a wrong length"))?)
-            }
-        },
+        size: wire.size,
     })
 }

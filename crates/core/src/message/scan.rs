@@ -7,6 +7,8 @@ use super::{
     DecodeError, MAX_ADDRESSES, MAX_FEATURES, MAX_INDEX_DEVICES, MAX_INDEX_ENTRIES, MAX_MEMBERS,
     MAX_WANT_CONTENTS,
 };
+use crate::index::MAX_FORMER;
+use crate::membership::MAX_STATEMENTS;
 
 /// How often the fields of a message may stand in it. Fields not listed are not counted.
 pub(super) struct Shape(&'static [Field]);
@@ -70,6 +72,12 @@ pub(super) static HELLO_REPLY: Shape = Shape(&[
 
 pub(super) static CONTROL: Shape = Shape(&[
     message(
+        1,
+        "start",
+        1,
+        &Shape(&[field(6, "former lives", MAX_FORMER)]),
+    ),
+    message(
         2,
         "index",
         1,
@@ -86,8 +94,14 @@ pub(super) static CONTROL: Shape = Shape(&[
             1,
             "members",
             MAX_MEMBERS,
-            &Shape(&[field(4, "addresses", MAX_ADDRESSES)]),
+            &Shape(&[field(3, "addresses", MAX_ADDRESSES)]),
         )]),
+    ),
+    message(
+        11,
+        "roll",
+        1,
+        &Shape(&[field(3, "statements", MAX_STATEMENTS)]),
     ),
 ]);
 

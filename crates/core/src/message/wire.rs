@@ -9,7 +9,7 @@ use super::{
     proto, scan,
 };
 use crate::content::ContentId;
-use crate::index::Cursor;
+use crate::index::{Cursor, MAX_FORMER};
 use crate::version::{DeviceId, MAX_COUNTER};
 
 /// Bytes that the addresses in one Hello or HelloReply may take together, so that it stays below
@@ -176,8 +176,8 @@ impl HelloReply {
 }
 
 impl Control {
-    /// Protobuf bytes. At most [`MAX_MESSAGE`], but for an Index, where the caller sees to it by
-    /// [`entry_len`](super::entry_len). Names, reasons and addresses past their limits are cut
+    /// Protobuf bytes. At most [`MAX_MESSAGE`], but for an Index and a Roll, where the caller sees
+    /// to it by [`entry_len`](super::entry_len) and [`RollPart::split`]. Names, reasons and addresses past their limits are cut
     /// or left out, and so are members past [`MAX_MEMBERS`].
     pub fn encode(&self) -> Vec<u8> {
         use proto::control::Body;
@@ -188,6 +188,7 @@ impl Control {
                 known_epoch: s.known.epoch,
                 known_seq: s.known.seq,
                 your_counter: s.your_counter,
+                former: former_to_wire(&s.former),
             }),
             Control::Index(batch) => Body::Index(index::to_wire(batch)),
             Control::Progress(p) => Body::Progress(proto::Progress {
@@ -197,6 +198,7 @@ impl Control {
                 need_files: p.need_files,
                 need_bytes: p.need_bytes,
             }),
+            Control::Roll(part) => Body::Roll(super::roll::to_wire(part)),
             Control::Members(members) => Body::Members(proto::Members {
                 members: members_to_wire(members),
             }),
@@ -227,6 +229,7 @@ impl Control {
                     need_files: p.need_files,
                     need_bytes: p.need_bytes,
                 }),
+                Body::Roll(r) => Control::Roll(super::roll::from_wire(r)?),
                 Body::Members(m) => Control::Members(
                     m.members
                         .into_iter()
@@ -383,7 +386,24 @@ fn start(s: proto::Start) -> Result<Start, DecodeError> {
             seq: s.known_seq,
         },
         your_counter: s.your_counter,
+        former: s.former.into_iter().map(former).collect::<Result<_, _>>()?,
     })
+}
+
+fn former_to_wire(former: &[Cursor]) -> Vec<proto::Former> {
+    let latest = &former[former.len().saturating_sub(MAX_FORMER)..];
+    let one = |c: &Cursor| proto::Former {
+        epoch: c.epoch,
+        head: c.seq,
+    };
+    latest.iter().map(one).collect()
+}
+
+fn former(f: proto::Former) -> Result<Cursor, DecodeError> {
+    match f.epoch {
+        0 => Err(bad("former epoch 0")),
+        epoch => Ok(Cursor { epoch, seq: f.head }),
+    }
 }
 
 fn members_to_wire(members: &[Member]) -> Vec<proto::Member> {
@@ -394,7 +414,6 @@ fn members_to_wire(members: &[Member]) -> Vec<proto::Member> {
         .map(|m| proto::Member {
             device: m.device.0.to_vec(),
             name: clean(&m.name),
-            role: role_number(m.role),
             addresses: fitting(&m.addresses, budget),
         })
         .collect()
@@ -404,7 +423,6 @@ fn member(m: proto::Member) -> Result<Member, DecodeError> {
     Ok(Member {
         device: DeviceId(exact(m.device, "device id")?),
         name: clean(&m.name),
-        role: role(m.role)?,
         addresses: addresses(m.addresses)?,
     })
 }

@@ -3,9 +3,10 @@
 use left_core::content::{ContentId, MAX_FILE_SIZE, SegmentId, SegmentRef};
 use left_core::entry::{Entry, MODE_MASK, Mtime, Node, Stamp};
 use left_core::index::Cursor;
+use left_core::membership::{Act, Founding, MAX_AFTER, Signed, Statement, StatementId};
 use left_core::message::{
     Control, Hello, HelloReply, IndexBatch, LaneHello, Member, Offer, Progress, Refused,
-    RefusedCode, Role, ShareId, Start, TicketProof, Want, Welcome, What,
+    RefusedCode, Role, RollPart, ShareId, Start, TicketProof, Want, Welcome, What,
 };
 use left_core::path::RelPath;
 use left_core::version::{DeviceId, MAX_COUNTER, Version};
@@ -54,14 +55,14 @@ fn offer() -> impl Strategy<Value = Offer> {
         path(),
         any::<u64>(),
         vec(segment, 0..20),
-        option::of(content()),
+        0..=MAX_FILE_SIZE,
     );
-    parts.prop_map(|(id, path, from, segments, content)| Offer {
+    parts.prop_map(|(id, path, from, segments, size)| Offer {
         id,
         path,
         from,
         segments,
-        content,
+        size,
     })
 }
 
@@ -207,16 +208,20 @@ pub fn batch() -> impl Strategy<Value = IndexBatch> {
 }
 
 pub fn control() -> impl Strategy<Value = Control> {
-    let start =
-        (any::<[u64; 3]>(), 1u64.., 0..=MAX_COUNTER).prop_map(|(n, epoch, your_counter)| Start {
+    let former = (1u64.., any::<u64>()).prop_map(|(epoch, seq)| Cursor { epoch, seq });
+    let former = vec(former, 0..5);
+    let start = (any::<[u64; 3]>(), 1u64.., 0..=MAX_COUNTER, former).prop_map(
+        |(n, epoch, your_counter, former)| Start {
             epoch,
+            former,
             head: n[0],
             known: Cursor {
                 epoch: n[1],
                 seq: n[2],
             },
             your_counter,
-        });
+        },
+    );
     let progress = any::<([u64; 4], bool)>().prop_map(|(n, busy)| Progress {
         your_seq: n[0],
         head: n[1],
@@ -224,20 +229,17 @@ pub fn control() -> impl Strategy<Value = Control> {
         need_files: n[2],
         need_bytes: n[3],
     });
-    let member =
-        (device(), name(), role(), addresses()).prop_map(|(device, name, role, addresses)| {
-            Member {
-                device,
-                name,
-                role,
-                addresses,
-            }
-        });
+    let member = (device(), name(), addresses()).prop_map(|(device, name, addresses)| Member {
+        device,
+        name,
+        addresses,
+    });
     prop_oneof![
         start.prop_map(Control::Start),
         batch().prop_map(Control::Index),
         progress.prop_map(Control::Progress),
         vec(member, 0..8).prop_map(Control::Members),
+        roll().prop_map(Control::Roll),
         offer().prop_map(Control::Offer),
         any::<u64>().prop_map(Control::Barrier),
         any::<u64>().prop_map(Control::BarrierDone),
@@ -245,6 +247,46 @@ pub fn control() -> impl Strategy<Value = Control> {
         Just(Control::Pong),
         "[a-zé ]{0,500}".prop_map(Control::Bye),
     ]
+}
+
+fn roll() -> impl Strategy<Value = RollPart> {
+    let founding = (device(), any::<[u8; 32]>());
+    let founding = founding.prop_map(|(founder, nonce)| Founding { founder, nonce });
+    let signed = (statement(), any::<[u8; 64]>());
+    let signed = signed.prop_map(|(statement, signature)| Signed {
+        statement,
+        signature,
+    });
+    (founding, vec(signed, 0..8)).prop_map(|(founding, statements)| RollPart {
+        founding,
+        statements,
+    })
+}
+
+/// Any statement, lawful or not.
+pub fn statement() -> impl Strategy<Value = Statement> {
+    let id = || any::<[u8; 32]>().prop_map(StatementId);
+    let act = prop_oneof![role().prop_map(Act::Admit), Just(Act::Remove)];
+    let parts = (
+        share(),
+        device(),
+        device(),
+        act,
+        option::of(id()),
+        vec(id(), 0..=MAX_AFTER),
+        any::<u64>(),
+    );
+    parts.prop_map(
+        |(share, issuer, subject, act, under, after, time)| Statement {
+            share,
+            issuer,
+            subject,
+            act,
+            under,
+            after,
+            time,
+        },
+    )
 }
 
 pub fn want() -> impl Strategy<Value = Want> {

@@ -14,11 +14,12 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
 use super::{
-    DirRequest, Done, JoinRequest, ResumeRequest, SyncRequest, TicketRequest, VerifyRequest,
-    WaitRequest, socket,
+    DirRequest, Done, JoinRequest, RemovePeerRequest, ResumeRequest, RevertRequest, SyncRequest,
+    TicketRequest, VerifyRequest, WaitRequest, socket,
 };
 use crate::daemon::handle::{
-    DaemonEvent, ShareInfo, Status, SyncInfo, TicketInfo, VerifyReport, WaitResult,
+    DaemonEvent, Removed, Reverted, ShareInfo, Status, SyncInfo, TicketInfo, VerifyReport,
+    WaitResult,
 };
 use crate::home::{Home, UserError};
 
@@ -139,6 +140,24 @@ impl Client {
             accept_deletions,
         };
         self.post("/v1/resume", &request).map(|Done {}| ())
+    }
+
+    /// See [`Daemon::revert`](crate::daemon::handle::Daemon::revert).
+    pub fn revert(&self, dir: &Path, path: Option<&Path>) -> Result<Reverted, UserError> {
+        let request = RevertRequest {
+            dir: dir.into(),
+            path: path.map(Into::into),
+        };
+        self.post("/v1/revert", &request)
+    }
+
+    /// See [`Daemon::remove_peer`](crate::daemon::handle::Daemon::remove_peer).
+    pub fn remove_peer(&self, dir: &Path, who: &str) -> Result<Removed, UserError> {
+        let request = RemovePeerRequest {
+            dir: dir.into(),
+            who: who.to_string(),
+        };
+        self.post("/v1/remove-peer", &request)
     }
 
     /// See [`Daemon::leave`](crate::daemon::handle::Daemon::leave).

@@ -14,6 +14,8 @@
 //! | `POST /v1/verify` | [`VerifyRequest`] | [`VerifyReport`](crate::daemon::handle::VerifyReport) |
 //! | `POST /v1/pause`, `/v1/leave` | [`DirRequest`] | `{}` |
 //! | `POST /v1/resume` | [`ResumeRequest`] | `{}` |
+//! | `POST /v1/revert` | [`RevertRequest`] | [`Reverted`](crate::daemon::handle::Reverted) |
+//! | `POST /v1/remove-peer` | [`RemovePeerRequest`] | [`Removed`](crate::daemon::handle::Removed) |
 //! | `POST /v1/stop` | | `{}`, when everything is written |
 //!
 //! An error is a [`UserError`](crate::home::UserError) as JSON with status 400 (the request makes
@@ -105,6 +107,27 @@ pub struct ResumeRequest {
     /// The deletions that raised the alarm are meant.
     #[serde(default)]
     pub accept_deletions: bool,
+}
+
+/// See [`Daemon::revert`](crate::daemon::handle::Daemon::revert).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RevertRequest {
+    /// The folder, absolute.
+    #[serde(with = "text")]
+    pub dir: PathBuf,
+    /// What in it, relative; none: everything.
+    #[serde(with = "text::option", default)]
+    pub path: Option<PathBuf>,
+}
+
+/// See [`Daemon::remove_peer`](crate::daemon::handle::Daemon::remove_peer).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RemovePeerRequest {
+    /// The folder, absolute.
+    #[serde(with = "text")]
+    pub dir: PathBuf,
+    /// The device's name, id or the start of it.
+    pub who: String,
 }
 
 /// Done; there is nothing more to say.

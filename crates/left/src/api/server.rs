@@ -19,8 +19,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{
-    DirRequest, Done, JoinRequest, ResumeRequest, SyncRequest, TicketRequest, VerifyRequest,
-    WaitRequest, socket,
+    DirRequest, Done, JoinRequest, RemovePeerRequest, ResumeRequest, RevertRequest, SyncRequest,
+    TicketRequest, VerifyRequest, WaitRequest, socket,
 };
 use crate::daemon::handle::{Daemon, DaemonEvent, WaitResult};
 use crate::home::{Exit, Home, UserError};
@@ -121,6 +121,8 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/v1/verify", post(verify))
         .route("/v1/pause", post(pause))
         .route("/v1/resume", post(resume))
+        .route("/v1/revert", post(revert))
+        .route("/v1/remove-peer", post(remove_peer))
         .route("/v1/leave", post(leave))
         .route("/v1/stop", post(stop))
         .fallback(|| async { answer::<Done>(Err(no_such_request()), StatusCode::NOT_FOUND) })
@@ -188,6 +190,20 @@ async fn resume(State(api): Shared, body: Bytes) -> Response {
             d.resume(&r.dir, r.accept_deletions).map(|()| Done {})
         })
         .await
+    })
+    .await
+}
+
+async fn revert(State(api): Shared, body: Bytes) -> Response {
+    with(&body, async |r: RevertRequest| {
+        call(&api, move |d| d.revert(&r.dir, r.path.as_deref())).await
+    })
+    .await
+}
+
+async fn remove_peer(State(api): Shared, body: Bytes) -> Response {
+    with(&body, async |r: RemovePeerRequest| {
+        call(&api, move |d| d.remove_peer(&r.dir, &r.who)).await
     })
     .await
 }

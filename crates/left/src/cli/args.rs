@@ -182,6 +182,27 @@ pub(super) enum RawQuestion {
         #[arg(long)]
         accept_deletions: bool,
     },
+    /// Take back what was edited in a folder that only receives: the share's state comes back.
+    ///
+    /// `left status` lists these edits. What stood there goes to .left/history.
+    #[command(after_help = "Example:\n  left revert ~/photos 2024/beach.jpg")]
+    Revert {
+        /// The share's folder.
+        dir: PathBuf,
+        /// A file or folder in it [default: everything].
+        path: Option<PathBuf>,
+    },
+    /// Remove another device from a share: no member lets it in any more.
+    ///
+    /// What it has received stays with it. Members that are not connected now refuse it from when
+    /// they hear of it; it comes back only with a new ticket.
+    #[command(after_help = "Example:\n  left remove-peer ~/photos old-laptop")]
+    RemovePeer {
+        /// The share's folder.
+        dir: PathBuf,
+        /// The device's name or the first characters of its id, as `left status` shows them.
+        who: String,
+    },
     /// Leave a share: the folder stays as it is, it is only no longer synchronised.
     Leave {
         /// The share's folder.

@@ -12,8 +12,9 @@ use super::settings::{self, Question, RunSettings};
 use super::{Start, format, status_text};
 use crate::api::{self, Client, Server};
 use crate::daemon::handle::{
-    Daemon, Exit, PeerStatus, ShareStatus, State, Status, UserError, VerifyReport, WaitResult,
+    Daemon, Exit, Removed, ShareStatus, State, Status, UserError, VerifyReport, WaitResult,
 };
+use crate::daemon::members_at_rest;
 use crate::home::{Home, ShareRecord, clean, read_share};
 
 pub(super) fn ask(question: Question, out: Output, start: Start) -> Result<Exit, UserError> {
@@ -49,6 +50,31 @@ pub(super) fn ask(question: Question, out: Output, start: Start) -> Result<Exit,
             let left = Reached::reach(&home, start, true)?;
             left.client.resume(&dir, accept_deletions)?;
             done(out, &format!("{} goes on.", clean(&dir)));
+        }
+        Question::RemovePeer { dir, who } => {
+            let left = Reached::reach(&home, start, true)?;
+            let removed = left.client.remove_peer(&dir, &who)?;
+            if left.temporary.is_some() {
+                out.note("left does not run: the others hear of it when it does (`left up`)");
+            }
+            match out.json() {
+                true => out.object(&removed),
+                false => removed_lines(&removed).iter().for_each(|l| out.line(l)),
+            }
+        }
+        Question::Revert { dir, path } => {
+            let left = running(&home)?.ok_or_else(|| not_running("cannot take edits back"))?;
+            let reverted = left.revert(&dir, path.as_deref())?;
+            match out.json() {
+                true => out.object(&reverted),
+                false => out.line(&match reverted.edits {
+                    0 => "There is nothing to take back.".to_string(),
+                    n => format!(
+                        "{} taken back; what stood there is in .left/history.",
+                        format::count(n, "edit")
+                    ),
+                }),
+            }
         }
         Question::Leave { dir } => {
             Reached::reach(&home, start, true)?.client.leave(&dir)?;
@@ -88,6 +114,20 @@ pub(super) fn ask(question: Question, out: Output, start: Start) -> Result<Exit,
         }
     }
     Ok(Exit::Ok)
+}
+
+fn removed_lines(removed: &Removed) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{} is out; each member refuses it from when it hears of it.",
+        format::device(&removed.name, removed.device)
+    )];
+    for other in &removed.let_in {
+        lines.push(format!(
+            "It had let in {}, which stays a member.",
+            format::text(other)
+        ));
+    }
+    lines
 }
 
 /// A left to ask: the running one, or one started in this process for one question.
@@ -172,20 +212,7 @@ fn status_at_rest(home: &Home) -> Result<Status, UserError> {
 }
 
 fn share_at_rest(record: ShareRecord) -> ShareStatus {
-    let peers = record.members.into_iter().map(|m| PeerStatus {
-        device: m.device,
-        name: m.name,
-        address: m.addresses.into_iter().next().unwrap_or_default(),
-        connected: false,
-        role: m.role,
-        rate_in: 0,
-        rate_out: 0,
-        bytes_in: 0,
-        bytes_out: 0,
-        need_files: 0,
-        need_bytes: 0,
-        in_sync: false,
-    });
+    let peers = members_at_rest(&record);
     ShareStatus {
         id: record.id,
         path: record.path,
@@ -200,8 +227,10 @@ fn share_at_rest(record: ShareRecord) -> ShareStatus {
         bytes: 0,
         need_files: 0,
         need_bytes: 0,
-        peers: peers.collect(),
+        peers,
         conflicts: Vec::new(),
+        local_edits: Vec::new(),
+        local_edit_count: 0,
         problems: Vec::new(),
         notices: Vec::new(),
         alarm: None,

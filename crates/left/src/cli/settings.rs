@@ -78,6 +78,15 @@ pub(super) enum Question {
         dir: PathBuf,
         accept_deletions: bool,
     },
+    Revert {
+        dir: PathBuf,
+        /// Relative to the folder.
+        path: Option<PathBuf>,
+    },
+    RemovePeer {
+        dir: PathBuf,
+        who: String,
+    },
     Leave {
         dir: PathBuf,
     },
@@ -269,6 +278,20 @@ fn question_of(raw: RawQuestion) -> Result<Question, UserError> {
         } => Ok(Question::Resume {
             dir: absolute(&dir)?,
             accept_deletions,
+        }),
+        RawQuestion::Revert { dir, path } => {
+            let dir = absolute(&dir)?;
+            let path = path.map(|path| match path.strip_prefix(&dir) {
+                Ok(below) => below.to_path_buf(),
+                Err(_) => path,
+            });
+            // The share's own folder is all of it.
+            let path = path.filter(|p| !p.as_os_str().is_empty());
+            Ok(Question::Revert { dir, path })
+        }
+        RawQuestion::RemovePeer { dir, who } => Ok(Question::RemovePeer {
+            dir: absolute(&dir)?,
+            who,
         }),
         RawQuestion::Leave { dir } => Ok(Question::Leave {
             dir: absolute(&dir)?,

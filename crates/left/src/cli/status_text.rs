@@ -66,6 +66,16 @@ fn share_lines(share: &ShareStatus, width: usize, running: bool) -> Vec<String> 
         )
     });
     some(&mut lines, share.conflicts.len(), "conflict", conflicts);
+    if share.local_edit_count > 0 {
+        lines.push(format!(
+            "  {} here, which nobody receives (read-only); `left revert {}` takes them back",
+            count(share.local_edit_count, "edit"),
+            clean(&share.path)
+        ));
+        let edits = share.local_edits.iter().map(|p| format!("    {}", text(p)));
+        let all = share.local_edit_count as usize;
+        some(&mut lines, all, "edit", edits);
+    }
     let problems = share.problems.iter();
     let problems = problems.map(|p| format!("  problem: {}: {}", text(&p.path), text(&p.reason)));
     some(&mut lines, share.problems.len(), "problem", problems);

@@ -19,6 +19,7 @@ use left_core::path::RelPath;
 use left_core::plan::{Op, OpId, StageName};
 
 use super::ask::{LaneKind, Msg};
+use super::offers::{Offering, Offers};
 use super::owner::FetchResults;
 use crate::disk::{History, ManifestOut, ManifestSink, Root, ScanIndex, Stage, apply, hash_file};
 use crate::net::{DataLane, ShutdownHandle};
@@ -59,29 +60,37 @@ impl ScanIndex for Scan {
     }
 }
 
-/// Where the eye puts the manifests of big files.
-pub(super) struct Sink(pub(super) Manifests);
+/// Where the eye puts the manifests of big files, and who offers them meanwhile.
+pub(super) struct Sink {
+    pub(super) manifests: Manifests,
+    pub(super) offers: Arc<Offers>,
+}
 
 impl ManifestSink for Sink {
-    fn begin(&self) -> Box<dyn ManifestOut + '_> {
+    fn begin(&self, path: &RelPath, stat: &FileStat) -> Box<dyn ManifestOut + '_> {
         Box::new(Writing {
-            writer: self.0.writer(),
+            writer: self.manifests.writer(),
+            offering: self.offers.begin(path, stat),
             failed: false,
         })
     }
 
     fn has(&self, content: &ContentId) -> bool {
-        self.0.info(*content).is_some()
+        self.manifests.info(*content).is_some()
     }
 }
 
 struct Writing {
     writer: crate::store::ManifestWriter,
+    offering: Option<Offering>,
     failed: bool,
 }
 
 impl ManifestOut for Writing {
     fn segment(&mut self, segment: &Segment) {
+        if let Some(offering) = &mut self.offering {
+            offering.segment(segment);
+        }
         if !self.failed
             && let Err(error) = self.writer.segment(segment)
         {
@@ -91,7 +100,10 @@ impl ManifestOut for Writing {
         }
     }
 
-    fn finish(self: Box<Self>, content: ContentId, size: u64) -> Result<(), IndexError> {
+    fn finish(mut self: Box<Self>, content: ContentId, size: u64) -> Result<(), IndexError> {
+        if let Some(offering) = &mut self.offering {
+            offering.tell();
+        }
         if !self.failed
             && let Err(error) = self.writer.finish(content, size)
         {
@@ -136,21 +148,55 @@ impl ManifestWriter for CacheWriter {
     }
 }
 
+/// The manifests as peers are served from them: also of files that are still being read.
+struct Served {
+    cache: Cache,
+    offers: Arc<Offers>,
+}
+
+impl ManifestRead for Served {
+    fn info(&self, content: &ContentId) -> io::Result<Option<(u64, u64)>> {
+        match self.offers.find(content) {
+            Some(offered) => Ok(Some((offered.stat.size, offered.len()))),
+            None => self.cache.info(content),
+        }
+    }
+
+    fn refs(&self, content: &ContentId, from: u64, limit: usize) -> io::Result<Vec<SegmentRef>> {
+        self.cache.refs(content, from, limit)
+    }
+
+    fn segment(&self, content: &ContentId, n: u64) -> io::Result<Option<(u64, Segment)>> {
+        match self.offers.find(content) {
+            Some(offered) => Ok(offered.segment(n)),
+            None => self.cache.segment(content, n),
+        }
+    }
+}
+
 /// What this share offers to its peers.
 pub(super) struct Source {
     root: Arc<Root>,
     index: Mutex<IndexReader>,
-    manifests: Cache,
+    manifests: Served,
     /// Contents whose manifests are being made again.
     making: Mutex<HashSet<ContentId>>,
 }
 
 impl Source {
-    pub(super) fn new(root: Arc<Root>, index: IndexReader, manifests: Manifests) -> Self {
+    pub(super) fn new(
+        root: Arc<Root>,
+        index: IndexReader,
+        manifests: Manifests,
+        offers: Arc<Offers>,
+    ) -> Self {
         Self {
             root,
             index: Mutex::new(index),
-            manifests: Cache(manifests),
+            manifests: Served {
+                cache: Cache(manifests),
+                offers,
+            },
             making: Mutex::default(),
         }
     }
@@ -158,7 +204,7 @@ impl Source {
     /// Reads a file of ours again for the manifest alone.
     fn make_manifest(&self, content: &ContentId) -> io::Result<()> {
         for (path, stat) in self.locate(content) {
-            let mut writer = self.manifests.0.writer();
+            let mut writer = self.manifests.cache.0.writer();
             let mut failed = None;
             let found = hash_file(&self.root, &path, &stat, &mut |segment| {
                 failed = writer.segment(segment).err();
@@ -177,6 +223,9 @@ impl Source {
 
 impl ContentSource for Source {
     fn locate(&self, content: &ContentId) -> Vec<(RelPath, FileStat)> {
+        if let Some(offered) = self.manifests.offers.find(content) {
+            return vec![(offered.path.clone(), offered.stat)];
+        }
         let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         let found = index.by_content(content, MAX_PLACES).unwrap_or_default();
         found
@@ -223,6 +272,11 @@ impl FetchDisk for FetchFiles {
 
     fn stage_open(&self, name: &str) -> io::Result<Option<File>> {
         self.stage.open_existing(&StageName(name.to_owned()))
+    }
+
+    fn stage_rename(&self, from: &str, to: &str) -> io::Result<bool> {
+        let name = |n: &str| StageName(n.to_owned());
+        self.stage.rename(&name(from), &name(to))
     }
 
     fn stage_remove(&self, name: &str) -> io::Result<()> {

@@ -7,7 +7,7 @@ use left_core::plan::{OpDone, OpError, OpId};
 use left_core::version::DeviceId;
 
 use crate::net::{ControlLane, DataLane, DialError, LaneEvent};
-use left_core::message::Nonce;
+use left_core::message::{Nonce, Offer};
 
 /// Which of the data lanes between two devices.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +45,8 @@ pub(super) enum Msg {
     DataEnded { session: Nonce, lane: LaneKind },
     /// A data lane that ended may be dialed again.
     RedialData { session: Nonce, lane: LaneKind },
+    /// More of a file that is still being read can be offered.
+    Offer(Offer),
     /// Operations are done.
     Applied(Vec<(OpId, Result<OpDone, OpError>)>),
     /// A program wrote to a file after it went to history; its bytes are back at these paths.
@@ -61,6 +63,9 @@ pub(super) enum Msg {
     Pause(bool),
     /// The user looked into an alarm.
     Resume { accept_deletions: bool },
+    /// Take back what this read-only member edited itself, at and below a path or everywhere; how
+    /// many paths that is, or why it can not be done now.
+    Revert(Option<RelPath>, Sender<Result<u64, String>>),
     /// Bring these files again from peers.
     Damaged(Vec<RelPath>),
     /// Whoever read the index for another purpose found it damaged.

@@ -10,9 +10,9 @@ use tokio::sync::broadcast;
 
 use super::handle::DaemonEvent;
 use super::members::{Members, TicketUse};
-use super::pairing::Pairings;
+use super::pairing::{Pairings, Terms};
 use crate::net::handshake::{ControlRequest, PairRequest, not_admitted};
-use crate::net::proof::{End, code_mac, same, share_from_code, ticket_mac};
+use crate::net::proof::{End, code_mac, founding_from_code, same, ticket_mac};
 use crate::net::{Admitted, Gate, Introduction, Paired, Visitor};
 
 /// What the gate of one device knows. Shared with the network's threads.
@@ -117,6 +117,18 @@ impl Door {
     }
 }
 
+impl Door {
+    /// Why this device's share cannot take in a folder that is none yet.
+    fn cannot_pair(&self, share: ShareId, theirs: Option<ShareId>) -> Option<&'static str> {
+        let members = self.members(share)?;
+        // One that is a member already may let us in.
+        let stuck = theirs.is_none() && !members.may_admit();
+        stuck.then_some(
+            "the share's device here may not let others in; pair with one that may write",
+        )
+    }
+}
+
 impl Gate for Door {
     fn control(&self, visitor: &Visitor, request: &ControlRequest) -> Result<Admitted, Refused> {
         if self.closing.load(Ordering::Relaxed) {
@@ -125,6 +137,9 @@ impl Gate for Door {
         let Some(members) = self.members(request.share) else {
             return Err(self.refused(visitor, "it asks for a share that is not here"));
         };
+        if members.removed_by().is_some() {
+            return Err(self.refused(visitor, "this device was removed from the share"));
+        }
         let role = match members.role_of(visitor.peer) {
             Some(role) => role,
             None => self.with_ticket(visitor, request, &members)?,
@@ -151,7 +166,7 @@ impl Gate for Door {
         let Some(pending) = found else {
             return Err(self.refused(visitor, "the pairing code is wrong, or none is expected"));
         };
-        let share = match (pending.share, request.share) {
+        let terms = match (pending.share, request.share) {
             (Some(mine), Some(theirs)) if mine != theirs => {
                 self.refused(
                     visitor,
@@ -164,19 +179,32 @@ impl Gate for Door {
                         .into(),
                 });
             }
-            (Some(share), _) | (None, Some(share)) => share,
-            (None, None) => share_from_code(&pending.code),
+            (Some(share), _) | (None, Some(share)) => Terms::Share(share),
+            (None, None) => {
+                Terms::New(founding_from_code(&pending.code, self.device, visitor.peer))
+            }
         };
+        let members = self.members(terms.share());
+        if pending.done_with.is_some() && members.is_some_and(|m| m.is_removed(visitor.peer)) {
+            return Err(self.refused(visitor, "the device was removed since it was paired"));
+        }
+        if let Some(why) = self.cannot_pair(terms.share(), request.share) {
+            self.refused(visitor, why);
+            return Err(Refused {
+                code: RefusedCode::OtherShare,
+                reason: why.into(),
+            });
+        }
         // Written down before the peer hears yes, so that neither ends up alone.
         let done = self
             .pairings
-            .complete(&pending, share, visitor.peer, &request.from);
+            .complete(&pending, terms, visitor.peer, &request.from);
         if let Err(error) = done {
             tracing::error!("cannot complete the pairing: {error}");
             return Err(busy());
         }
         Ok(Paired {
-            admitted: self.admit(visitor.peer, share, Role::ReadWrite)?,
+            admitted: self.admit(visitor.peer, terms.share(), Role::ReadWrite)?,
             mac: proof(&pending.code, End::Acceptor),
         })
     }

@@ -80,6 +80,15 @@ pub trait Daemon: Send + Sync {
     /// Holds a share still until it is resumed, also over restarts.
     fn pause(&self, dir: &Path) -> Result<(), UserError>;
 
+    /// Brings the share's state back where this read-only member edited the share `dir` itself: at
+    /// and below `path` (relative to the folder) or everywhere. What stood there goes to history.
+    /// Returns when it has begun.
+    fn revert(&self, dir: &Path, path: Option<&Path>) -> Result<Reverted, UserError>;
+
+    /// Removes a member from the share `dir`, by its name, its id or the first characters of that.
+    /// Every other member refuses it from when it hears of it.
+    fn remove_peer(&self, dir: &Path, who: &str) -> Result<Removed, UserError>;
+
     /// Leaves the share: its folder stays with all files of the user, only `.left` goes.
     fn leave(&self, dir: &Path) -> Result<(), UserError>;
 
@@ -210,6 +219,12 @@ pub struct ShareStatus {
     pub peers: Vec<PeerStatus>,
     /// Conflict copies that are there.
     pub conflicts: Vec<String>,
+    /// What was edited here though this device may not write: it reaches nobody.
+    #[serde(default)]
+    pub local_edits: Vec<String>,
+    /// How many of these there are.
+    #[serde(default)]
+    pub local_edit_count: u64,
     /// Paths that could not be synchronised.
     pub problems: Vec<Problem>,
     /// What else the user should know.
@@ -235,6 +250,9 @@ pub struct PeerStatus {
     /// What it may do.
     #[serde(with = "text")]
     pub role: Role,
+    /// Who let it in; none for the share's founder.
+    #[serde(with = "text::option", default)]
+    pub admitted_by: Option<DeviceId>,
     /// Bytes a second from it.
     pub rate_in: u64,
     /// Bytes a second to it.
@@ -318,6 +336,25 @@ pub struct VerifyReport {
     pub healed: Vec<String>,
     /// Those that are not, and why.
     pub not_healed: Vec<Problem>,
+}
+
+/// The answer of [`Daemon::remove_peer`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// Who is out.
+    #[serde(with = "text")]
+    pub device: DeviceId,
+    /// Its name.
+    pub name: String,
+    /// Devices that it had let in and that are members still, by name and id.
+    pub let_in: Vec<String>,
+}
+
+/// The answer of [`Daemon::revert`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reverted {
+    /// Paths that are taken back.
+    pub edits: u64,
 }
 
 /// What happens. In JSON an object with the field `event`.

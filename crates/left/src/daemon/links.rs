@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use left_core::message::{Control, Nonce, Role, ShareId};
+use left_core::message::{Control, Nonce, Offer, Role, ShareId};
 use left_core::ticket::Ticket;
 use left_core::version::DeviceId;
 
 use super::ask::{LaneKind, Msg};
 use super::gate::Door;
-use crate::home::ShareRecord;
+use super::members::Members;
 use crate::net::proof::TicketSecret;
 use crate::net::settle::{Keep, keep};
 use crate::net::{
@@ -38,6 +38,8 @@ pub(super) struct Link {
     pub(super) info: LaneInfo,
     pub(super) role: Role,
     sender: ControlSender,
+    /// How many statements of the membership list it was told.
+    pub(super) roll_told: Option<usize>,
     /// What the lane had no room for.
     unsent: VecDeque<Control>,
     closers: Vec<ShutdownHandle>,
@@ -143,14 +145,18 @@ impl Links {
     }
 
     /// Dials every member that is due; returns when to look again.
-    pub(super) fn dial(&mut self, record: &ShareRecord, now: Instant) -> Option<Instant> {
+    pub(super) fn dial(&mut self, members: &Members, now: Instant) -> Option<Instant> {
         let net = self.net.clone()?;
+        if members.removed_by().is_some() {
+            return None;
+        }
+        let record = members.record();
         let ticket = record
             .invitation
             .as_deref()
             .and_then(|t| Ticket::parse(t).ok());
         let mut next: Option<Instant> = None;
-        for member in &record.members {
+        for member in members.fellows() {
             if member.addresses.is_empty() || self.up.contains_key(&member.device) {
                 continue;
             }
@@ -173,7 +179,7 @@ impl Links {
             let call = DialControl {
                 share: self.share,
                 peers: vec![member.device],
-                addresses: member.addresses.clone(),
+                addresses: member.addresses,
                 me: self.door.introduction(),
                 ticket: secret,
             };
@@ -251,6 +257,7 @@ impl Links {
                 info,
                 role,
                 sender,
+                roll_told: None,
                 unsent: VecDeque::new(),
                 closers: Vec::new(),
                 counters: Vec::new(),
@@ -331,6 +338,32 @@ impl Links {
         Some(lane)
     }
 
+    /// A control lane that is not to be: its device is no member (any more).
+    pub(super) fn refuse(&mut self, lane: ControlLane) {
+        let session = lane.info.session;
+        self.door.forget_session(session);
+        self.early.retain(|data| data.session != session);
+        self.dials.remove(&lane.info.peer);
+        lane.close("not admitted");
+    }
+
+    /// Tells a peer what it was not told yet of the membership list; all of it once.
+    pub(super) fn tell_roll(&mut self, peer: DeviceId, members: &Members) {
+        let Some(told) = self.up.get(&peer).map(|l| l.roll_told) else {
+            return;
+        };
+        let (parts, len) = members.roll_parts(told.unwrap_or(0));
+        if told == Some(len) || parts.is_empty() {
+            return;
+        }
+        for part in parts {
+            self.send(peer, Control::Roll(part));
+        }
+        if let Some(link) = self.up.get_mut(&peer) {
+            link.roll_told = Some(len);
+        }
+    }
+
     /// Data lanes that came before their control lane; call after [`add`](Self::add).
     pub(super) fn take_early(&mut self, session: Nonce) -> Vec<DataLane> {
         let (now, rest) = std::mem::take(&mut self.early)
@@ -373,6 +406,14 @@ impl Links {
         };
         link.unsent.push_back(message);
         Self::flush(link)
+    }
+
+    /// Offers what is still being read, unless other messages wait for that lane already: then it
+    /// would come late.
+    pub(super) fn offer(&mut self, peer: DeviceId, offer: &Offer) {
+        if self.up.get(&peer).is_some_and(|l| l.unsent.is_empty()) {
+            self.send(peer, Control::Offer(offer.clone()));
+        }
     }
 
     /// The lane has room again. Returns how many Index messages went out.

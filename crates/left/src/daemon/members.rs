@@ -1,15 +1,17 @@
-//! Who belongs to a share: the record of one share, kept in memory and on disk alike.
+//! Who belongs to a share: its record, kept in memory and on disk alike, and the signed membership
+//! list in it. What a statement means is decided in core; here it is signed and checked.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use left_core::message::{Member, Nonce, Role, ShareId};
+use left_core::membership::{Act, Founding, Roll, Signed, Standing, StatementError};
+use left_core::message::{MAX_MEMBERS, Member, Nonce, Role, RollPart, ShareId};
+use left_core::ticket::Ticket;
 use left_core::version::DeviceId;
 
 use crate::home::{Home, MemberRecord, ShareRecord, TicketRecord, UserError};
+use crate::net::{DeviceKey, is_signed};
 
-/// Most members that gossip may bring in.
-const MAX_MEMBERS: usize = 1024;
 /// Most addresses kept of one device.
 const MAX_ADDRESSES: usize = 16;
 /// Most tickets kept; beyond it the oldest void ones are forgotten.
@@ -19,52 +21,107 @@ const MAX_TICKETS: usize = 256;
 #[derive(Clone)]
 pub(super) struct Members {
     home: Home,
-    record: Arc<Mutex<ShareRecord>>,
+    key: Arc<DeviceKey>,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Clone)]
+struct Inner {
+    record: Arc<ShareRecord>,
+    /// `None` until somebody told how the share was founded.
+    roll: Option<Arc<Roll>>,
+    /// Who is a member by the list.
+    standing: Arc<Vec<Standing>>,
+}
+
+/// Another member, as the list and the record tell of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fellow {
+    pub(super) device: DeviceId,
+    /// Empty when it never told.
+    pub(super) name: String,
+    pub(super) role: Role,
+    pub(super) addresses: Vec<String>,
+    /// Who let it in.
+    pub(super) by: Option<DeviceId>,
 }
 
 /// How a ticket that was proven stands.
 pub(super) enum TicketUse {
     /// The bearer is a member now.
     Admitted(Role),
-    /// Used by another device, or expired.
+    /// Used by another device, expired, or no ticket for this device.
     Spent(&'static str),
     /// It could not be written down; try again.
     Failed(UserError),
 }
 
+/// Why a peer's part of the list was not taken in.
+#[derive(Debug)]
+pub(super) enum HearError {
+    /// The peer sent what no honest peer sends.
+    Wrong(String),
+    /// It could not be written down.
+    Failed(UserError),
+}
+
 impl Members {
-    pub(super) fn new(home: Home, record: ShareRecord) -> Self {
+    pub(super) fn new(home: Home, key: Arc<DeviceKey>, record: ShareRecord) -> Self {
+        let roll = read_roll(&record).map(Arc::new);
+        let inner = Inner::new(Arc::new(record), roll);
         Self {
             home,
-            record: Arc::new(Mutex::new(record)),
+            key,
+            inner: Arc::new(Mutex::new(inner)),
         }
     }
 
     /// The record as it is now. A panic elsewhere left it whole: it is only replaced as a whole.
-    fn lock(&self) -> MutexGuard<'_, ShareRecord> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn record(&self) -> ShareRecord {
-        self.lock().clone()
+    pub(super) fn record(&self) -> Arc<ShareRecord> {
+        self.lock().record.clone()
     }
 
     pub(super) fn id(&self) -> ShareId {
-        self.lock().id
+        self.lock().record.id
     }
 
     /// What this device may do.
     pub(super) fn role(&self) -> Role {
-        self.lock().role
+        self.lock().record.role
     }
 
-    /// What another device may do, if it is a member.
+    /// What another device may do, if it is to be let in: it is a member by the list, or let this
+    /// device in and the list does not show this device yet.
     pub(super) fn role_of(&self, device: DeviceId) -> Option<Role> {
-        self.lock()
-            .members
-            .iter()
-            .find(|m| m.device == device)
-            .map(|m| m.role)
+        self.lock().role_of(device, self.key.id())
+    }
+
+    /// All others that may be let in, sorted by device.
+    pub(super) fn fellows(&self) -> Vec<Fellow> {
+        self.lock().fellows(self.key.id())
+    }
+
+    /// Who removed this device from the share, if somebody did and it was not let in again.
+    pub(super) fn removed_by(&self) -> Option<DeviceId> {
+        let inner = self.lock();
+        let roll = inner.roll.as_ref()?;
+        let removed = roll.is_removed(self.key.id()) && inner.record.invitation.is_none();
+        removed.then(|| roll.remover_of(self.key.id())).flatten()
+    }
+
+    /// Whether a device was removed and not let in again.
+    pub(super) fn is_removed(&self, device: DeviceId) -> bool {
+        let roll = self.lock().roll.clone();
+        roll.is_some_and(|r| r.is_removed(device))
+    }
+
+    /// Whether this device is a read-write member by the list.
+    pub(super) fn may_admit(&self) -> bool {
+        self.lock().standing_of(self.key.id()) == Some(Role::ReadWrite)
     }
 
     /// Changes the record durably, or not at all.
@@ -73,22 +130,49 @@ impl Members {
         change: impl FnOnce(&mut ShareRecord) -> T,
     ) -> Result<T, UserError> {
         let mut guard = self.lock();
-        let mut new = guard.clone();
+        let mut new = (*guard.record).clone();
         let out = change(&mut new);
-        if new != *guard {
+        if new != *guard.record {
             self.home.save_share(&new)?;
-            *guard = new;
+            guard.record = Arc::new(new);
         }
         Ok(out)
     }
 
-    /// A ticket of ours, if there is one by that name.
-    pub(super) fn ticket(&self, id: Nonce) -> Option<TicketRecord> {
-        self.lock().tickets.iter().find(|t| t.id == id).cloned()
+    /// Changes record and list together, durably or not at all.
+    fn amend(
+        &self,
+        guard: &mut Inner,
+        mut record: ShareRecord,
+        roll: Roll,
+    ) -> Result<(), UserError> {
+        record.founding = Some(roll.founding());
+        record.statements = roll.statements().cloned().collect();
+        if let Some(role) = roll.role_of(self.key.id()) {
+            record.role = role;
+            record.invitation = None;
+            record.sponsor = None;
+        }
+        // Whoever is out is forgotten.
+        let sponsor = record.sponsor;
+        let known = |d| Some(d) == sponsor || roll.role_of(d).is_some();
+        record.members.retain(|m| known(m.device));
+        self.home.save_share(&record)?;
+        *guard = Inner::new(Arc::new(record), Some(Arc::new(roll)));
+        Ok(())
     }
 
-    pub(super) fn add_ticket(&self, ticket: TicketRecord) -> Result<(), UserError> {
+    /// A ticket of ours, if there is one by that name.
+    pub(super) fn ticket(&self, id: Nonce) -> Option<TicketRecord> {
+        let record = self.record();
+        record.tickets.iter().find(|t| t.id == id).cloned()
+    }
+
+    /// Remembers a ticket that this device makes, and what it knew when it made it.
+    pub(super) fn add_ticket(&self, mut ticket: TicketRecord) -> Result<(), UserError> {
         let now = unix_now();
+        let heads = |r: &Arc<Roll>| r.heads();
+        ticket.knew = self.lock().roll.as_ref().map(heads).unwrap_or_default();
         self.update(|record| {
             if record.tickets.len() >= MAX_TICKETS {
                 record
@@ -107,83 +191,279 @@ impl Members {
         name: &str,
         addresses: &[String],
     ) -> TicketUse {
-        let now = unix_now();
-        let used = self.update(|record| {
-            let Some(ticket) = record.tickets.iter_mut().find(|t| t.id == id) else {
-                return Err("it is not known here any more");
-            };
-            match ticket.used_by {
-                Some(by) if by == device => {}
-                Some(_) => return Err("it was used already; ask for another one"),
-                None if ticket.expires <= now => return Err("it has expired; ask for another one"),
-                None => ticket.used_by = Some(device),
+        let mut guard = self.lock();
+        let mut record = (*guard.record).clone();
+        let Some(roll) = guard.roll.clone() else {
+            return TicketUse::Spent("the inviter does not know the members any more");
+        };
+        let Some(ticket) = record.tickets.iter_mut().find(|t| t.id == id) else {
+            return TicketUse::Spent("it is not known here any more");
+        };
+        match ticket.used_by {
+            Some(by) if by == device => {}
+            Some(_) => return TicketUse::Spent("it was used already; ask for another one"),
+            None if ticket.expires <= unix_now() => {
+                return TicketUse::Spent("it has expired; ask for another one");
             }
-            let role = ticket.role;
-            meet(record, device, role, name, addresses);
-            Ok(role)
-        });
-        match used {
-            Ok(Ok(role)) => TicketUse::Admitted(role),
-            Ok(Err(why)) => TicketUse::Spent(why),
+            None => {}
+        }
+        if !roll.knew_removals(&ticket.knew, device) {
+            return TicketUse::Spent("the device was removed after the ticket was made");
+        }
+        ticket.used_by = Some(device);
+        let role = ticket.role;
+        meet(&mut record, device, name, addresses);
+        let mut roll = (*roll).clone();
+        match self.say(&mut roll, device, Act::Admit(role)) {
+            Ok(()) => {}
+            Err(StatementError::Full) => return TicketUse::Spent("the membership list is full"),
+            Err(_) => return TicketUse::Spent("the inviter may not let anybody in any more"),
+        }
+        match self.amend(&mut guard, record, roll) {
+            Ok(()) => TicketUse::Admitted(role),
             Err(error) => TicketUse::Failed(error),
         }
     }
 
-    /// A member told its name and addresses, or is new with this role.
-    pub(super) fn meet(
+    /// Signs a statement and adds it.
+    fn say(&self, roll: &mut Roll, subject: DeviceId, act: Act) -> Result<(), StatementError> {
+        let statement = roll.draft(self.key.id(), subject, act, unix_now())?;
+        let signature = self.key.sign(&statement.signed_bytes());
+        let signed = Signed {
+            statement,
+            signature,
+        };
+        roll.add(signed, is_signed).map(drop)
+    }
+
+    /// This device has a ticket, which it still has to show.
+    pub(super) fn invite(&self, ticket: &Ticket, text: &str) -> Result<(), UserError> {
+        self.update(|record| {
+            record.role = ticket.role;
+            record.invitation = Some(text.to_owned());
+            record.sponsor = Some(ticket.inviter);
+            meet(record, ticket.inviter, "", &ticket.addresses);
+        })
+    }
+
+    /// A pairing was completed with `device`: it is let in if this device may do that; else it is
+    /// expected to let this device in.
+    pub(super) fn pair_with(
         &self,
         device: DeviceId,
-        role: Role,
         name: &str,
         addresses: &[String],
     ) -> Result<(), UserError> {
-        self.update(|record| meet(record, device, role, name, addresses))
+        let mut guard = self.lock();
+        let mut record = (*guard.record).clone();
+        meet(&mut record, device, name, addresses);
+        let may = guard.standing_of(self.key.id()) == Some(Role::ReadWrite);
+        let roll = guard.roll.clone().filter(|_| may);
+        if let Some(roll) = roll.filter(|r| r.role_of(device).is_none()) {
+            let mut roll = (*roll).clone();
+            self.say(&mut roll, device, Act::Admit(Role::ReadWrite))
+                .map_err(|e| UserError::new("cannot let the other device in", e, ""))?;
+            return self.amend(&mut guard, record, roll);
+        }
+        if guard.standing_of(self.key.id()).is_none() {
+            record.sponsor = Some(device);
+        }
+        if record != *guard.record {
+            self.home.save_share(&record)?;
+            guard.record = Arc::new(record);
+        }
+        Ok(())
     }
 
-    /// What a read-write member says of the others. Returns whether anything was new.
-    pub(super) fn hear(
+    /// Removes a member. Returns those that it had let in and that are still members.
+    pub(super) fn remove(&self, device: DeviceId) -> Result<Vec<Fellow>, UserError> {
+        let what = "cannot remove the device";
+        let mut guard = self.lock();
+        let roll = guard.roll.clone().ok_or_else(|| {
+            UserError::new(
+                what,
+                "the membership list is not known yet",
+                "wait until a peer is connected",
+            )
+        })?;
+        let mut roll = (*roll).clone();
+        self.say(&mut roll, device, Act::Remove)
+            .map_err(|e| match e {
+                StatementError::Unlawful => UserError::new(
+                    what,
+                    "this device is no read-write member of the share",
+                    "do it on one that is",
+                ),
+                e => UserError::new(what, e, ""),
+            })?;
+        let record = (*guard.record).clone();
+        self.amend(&mut guard, record, roll)?;
+        let fellows = guard.fellows(self.key.id());
+        Ok(fellows
+            .into_iter()
+            .filter(|f| f.by == Some(device))
+            .collect())
+    }
+
+    /// A member told its name and addresses.
+    pub(super) fn meet(
         &self,
-        me: DeviceId,
-        from: DeviceId,
-        told: &[Member],
-    ) -> Result<bool, UserError> {
+        device: DeviceId,
+        name: &str,
+        addresses: &[String],
+    ) -> Result<(), UserError> {
+        self.update(|record| meet(record, device, name, addresses))
+    }
+
+    /// What a member says of names and addresses. Returns whether anything was new.
+    pub(super) fn hear(&self, from: DeviceId, told: &[Member]) -> Result<bool, UserError> {
+        let inner = self.lock().clone();
+        let writes = inner.role_of(from, self.key.id()) == Some(Role::ReadWrite);
         self.update(|record| {
             let before = record.members.clone();
-            for m in told.iter().filter(|m| m.device != me) {
-                let known = record.members.iter().any(|k| k.device == m.device);
-                // A device speaks for itself; others only introduce it.
-                if m.device == from || !known {
-                    meet(record, m.device, m.role, &m.name, &m.addresses);
+            for m in told.iter().filter(|m| m.device != self.key.id()) {
+                let met = record.members.iter().any(|k| k.device == m.device);
+                // A device speaks for itself; others only introduce it, if it is a member.
+                let introduced = writes && !met && inner.standing_of(m.device).is_some();
+                if m.device == from || introduced {
+                    meet(record, m.device, &m.name, &m.addresses);
                 }
             }
             record.members != before
         })
     }
 
-    /// All members for telling a peer, this device included.
-    pub(super) fn to_tell(&self, me: DeviceId, name: &str, addresses: &[String]) -> Vec<Member> {
-        let record = self.lock();
-        let mut all: Vec<Member> = record
-            .members
-            .iter()
-            .map(|m| Member {
-                device: m.device,
-                name: m.name.clone(),
-                role: m.role,
-                addresses: m.addresses.clone(),
-            })
-            .collect();
-        all.push(Member {
-            device: me,
-            name: name.to_owned(),
-            role: record.role,
-            addresses: addresses.to_vec(),
+    /// A part of the membership list from a peer. Returns whether anything was new.
+    pub(super) fn hear_roll(&self, part: RollPart) -> Result<bool, HearError> {
+        let mut guard = self.lock();
+        let known = guard.roll.clone();
+        let mut roll = match &known {
+            Some(roll) if roll.founding() == part.founding => {
+                let new = |s: &Signed| !roll.knows(&s.statement.id());
+                if !part.statements.iter().any(new) {
+                    return Ok(false);
+                }
+                (**roll).clone()
+            }
+            None if part.founding.share() == guard.record.id => Roll::new(part.founding),
+            _ => return Err(HearError::Wrong("it is the list of another share".into())),
+        };
+        let mut news = known.is_none();
+        for signed in part.statements {
+            match roll.add(signed, is_signed) {
+                Ok(new) => news |= new,
+                Err(StatementError::Full) => {
+                    tracing::error!("the membership list is full: nobody new is taken in");
+                    break;
+                }
+                Err(why) => return Err(HearError::Wrong(why.to_string())),
+            }
+        }
+        if news {
+            let record = (*guard.record).clone();
+            let amended = self.amend(&mut guard, record, roll);
+            amended.map_err(HearError::Failed)?;
+        }
+        Ok(news)
+    }
+
+    /// The list past its first `known` statements, in parts for the wire, and how long it is now.
+    /// At least one part, so that the peer learns of the founding; none while the list is not known.
+    pub(super) fn roll_parts(&self, known: usize) -> (Vec<RollPart>, usize) {
+        let Some(roll) = self.lock().roll.clone() else {
+            return (Vec::new(), 0);
+        };
+        let all = roll.statements();
+        let len = all.len();
+        (
+            RollPart::split(roll.founding(), all.skip(known).cloned()),
+            len,
+        )
+    }
+
+    /// Names and addresses for telling a peer, this device's included.
+    pub(super) fn to_tell(&self, name: &str, addresses: &[String]) -> Vec<Member> {
+        let others = self.fellows().into_iter().map(|f| Member {
+            device: f.device,
+            name: f.name,
+            addresses: f.addresses,
         });
-        all
+        let me = Member {
+            device: self.key.id(),
+            name: name.to_owned(),
+            addresses: addresses.to_vec(),
+        };
+        others.chain([me]).collect()
     }
 }
 
-fn meet(record: &mut ShareRecord, device: DeviceId, role: Role, name: &str, addresses: &[String]) {
+impl Inner {
+    fn new(record: Arc<ShareRecord>, roll: Option<Arc<Roll>>) -> Self {
+        let standing = roll.as_ref().map(|r| r.members()).unwrap_or_default();
+        Self {
+            record,
+            roll,
+            standing: Arc::new(standing),
+        }
+    }
+
+    /// By the list alone.
+    fn standing_of(&self, device: DeviceId) -> Option<Role> {
+        let at = self.standing.binary_search_by_key(&device, |s| s.device);
+        at.ok().map(|at| self.standing[at].role)
+    }
+
+    fn role_of(&self, device: DeviceId, me: DeviceId) -> Option<Role> {
+        let sponsor = self.record.sponsor == Some(device) && self.standing_of(me).is_none();
+        let sponsor = sponsor.then_some(Role::ReadWrite);
+        self.standing_of(device).or(sponsor)
+    }
+
+    fn fellows(&self, me: DeviceId) -> Vec<Fellow> {
+        let mut devices: Vec<DeviceId> = self.standing.iter().map(|s| s.device).collect();
+        devices.extend(self.record.sponsor);
+        devices.sort();
+        devices.dedup();
+        devices.retain(|d| *d != me);
+        let fellow = |device| {
+            let met = self.record.members.iter().find(|m| m.device == device);
+            let standing = self.standing.iter().find(|s| s.device == device);
+            Some(Fellow {
+                device,
+                name: met.map(|m| m.name.clone()).unwrap_or_default(),
+                role: self.role_of(device, me)?,
+                addresses: met.map(|m| m.addresses.clone()).unwrap_or_default(),
+                by: standing.and_then(|s| s.by),
+            })
+        };
+        devices.into_iter().filter_map(fellow).collect()
+    }
+}
+
+/// The list of a record; a statement that is damaged ends it, and peers tell the rest again.
+fn read_roll(record: &ShareRecord) -> Option<Roll> {
+    let founding: Founding = record.founding.filter(|f| f.share() == record.id)?;
+    let mut roll = Roll::new(founding);
+    for signed in &record.statements {
+        if let Err(why) = roll.add(signed.clone(), is_signed) {
+            tracing::error!("the stored membership list is damaged: {why}");
+            break;
+        }
+    }
+    Some(roll)
+}
+
+/// All devices that a record at rest tells of but `me`, which may not be known.
+pub(super) fn at_rest(record: &ShareRecord) -> Vec<Fellow> {
+    let roll = read_roll(record).map(Arc::new);
+    let inner = Inner::new(Arc::new(record.clone()), roll);
+    let met = |f: &Fellow| record.members.iter().any(|m| m.device == f.device);
+    let mut fellows = inner.fellows(DeviceId([0; 32]));
+    fellows.retain(met);
+    fellows
+}
+
+fn meet(record: &mut ShareRecord, device: DeviceId, name: &str, addresses: &[String]) {
     let at = match record.members.iter().position(|m| m.device == device) {
         Some(at) => at,
         None if record.members.len() >= MAX_MEMBERS => return,
@@ -191,7 +471,6 @@ fn meet(record: &mut ShareRecord, device: DeviceId, role: Role, name: &str, addr
             record.members.push(MemberRecord {
                 device,
                 name: String::new(),
-                role,
                 addresses: Vec::new(),
             });
             record.members.len() - 1

@@ -10,15 +10,24 @@ mod gate;
 pub mod handle;
 mod links;
 mod members;
+mod offers;
 mod owner;
 mod pairing;
 mod snapshot;
 mod verify;
 
 pub use device::start;
+use handle::PeerStatus;
 
-use crate::home::{Home, UserError};
+use crate::home::{Home, ShareRecord, UserError};
 use crate::net::DeviceKey;
+
+/// The other devices that the record of a share tells of, as far as that is known without the share
+/// running: id, name, role and address.
+pub fn members_at_rest(record: &ShareRecord) -> Vec<PeerStatus> {
+    let fellows = members::at_rest(record).into_iter();
+    fellows.map(|f| snapshot::away(&f)).collect()
+}
 
 /// This device's key, made when there is none.
 pub fn load_key(home: &Home) -> Result<DeviceKey, UserError> {

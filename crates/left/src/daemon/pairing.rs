@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use left_core::membership::Founding;
 use left_core::message::ShareId;
 use left_core::version::DeviceId;
 
@@ -24,12 +25,30 @@ pub(super) struct Pending {
     pub(super) share: Option<ShareId>,
     /// Complete, with this device. Kept for a while, since that device may not have heard yet
     /// that it is and then dials once more.
-    done_with: Option<DeviceId>,
+    pub(super) done_with: Option<DeviceId>,
+}
+
+/// Which share both belong to after a pairing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Terms {
+    /// One that is.
+    Share(ShareId),
+    /// A new one, founded so.
+    New(Founding),
+}
+
+impl Terms {
+    pub(super) fn share(&self) -> ShareId {
+        match self {
+            Terms::Share(share) => *share,
+            Terms::New(founding) => founding.share(),
+        }
+    }
 }
 
 /// Makes the folder a member of the share: given when a pairing is complete.
 type OnDone =
-    Box<dyn Fn(&Pending, ShareId, DeviceId, &Introduction) -> Result<(), UserError> + Send + Sync>;
+    Box<dyn Fn(&Pending, Terms, DeviceId, &Introduction) -> Result<(), UserError> + Send + Sync>;
 
 /// All pairings of this device that wait.
 #[derive(Default)]
@@ -105,17 +124,17 @@ impl Pairings {
         self.lock().retain(|p| p.dir != dir);
     }
 
-    /// The other machine has proven that it knows the code: both belong to `share` now. Doing it
+    /// The other machine has proven that it knows the code: both belong to one share now. Doing it
     /// twice (both ends dialed) is fine.
     pub(super) fn complete(
         &self,
         pending: &Pending,
-        share: ShareId,
+        terms: Terms,
         peer: DeviceId,
         from: &Introduction,
     ) -> Result<(), UserError> {
         if let Some(on_done) = self.on_done.get() {
-            on_done(pending, share, peer, from)?;
+            on_done(pending, terms, peer, from)?;
         }
         for p in self
             .lock()
@@ -123,7 +142,7 @@ impl Pairings {
             .filter(|p| p.number == pending.number)
         {
             p.done_with = Some(peer);
-            p.share = Some(share);
+            p.share = Some(terms.share());
         }
         Ok(())
     }

@@ -10,12 +10,13 @@ use tokio::sync::broadcast;
 
 use super::handle::{Alarm, DaemonEvent, PeerStatus, Problem, ShareStatus, State, Transfer};
 use super::links::Links;
+use super::members::Fellow;
 use crate::home::ShareRecord;
 
 /// The state is put together at most this often.
 pub(super) const EVERY: Duration = Duration::from_millis(50);
 /// Entries of a list.
-const MAX_LIST: usize = 200;
+pub(super) const MAX_LIST: usize = 200;
 /// Progress is told this often.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
@@ -52,8 +53,10 @@ impl Board {
 /// What a status is made of.
 pub(super) struct Parts<'a> {
     pub(super) record: &'a ShareRecord,
+    pub(super) fellows: &'a [Fellow],
     pub(super) path: &'a Path,
     pub(super) state: &'a engine::State,
+    pub(super) edits: &'a engine::Edits,
     pub(super) links: &'a Links,
     pub(super) conflicts: &'a [RelPath],
     pub(super) problems: &'a [(String, String)],
@@ -63,7 +66,7 @@ pub(super) struct Parts<'a> {
 
 pub(super) fn status(parts: &Parts<'_>) -> ShareStatus {
     let Parts { record, state, .. } = parts;
-    let peers: Vec<PeerStatus> = record.members.iter().map(|m| peer(parts, m)).collect();
+    let peers: Vec<PeerStatus> = parts.fellows.iter().map(|m| peer(parts, m)).collect();
     let totals = &state.totals;
     let synced = !state.busy && state.peers.iter().all(|p| p.in_sync);
     ShareStatus {
@@ -93,6 +96,8 @@ pub(super) fn status(parts: &Parts<'_>) -> ShareStatus {
             .take(MAX_LIST)
             .map(ToString::to_string)
             .collect(),
+        local_edits: parts.edits.paths.iter().map(ToString::to_string).collect(),
+        local_edit_count: parts.edits.count,
         problems: parts
             .problems
             .iter()
@@ -111,28 +116,49 @@ pub(super) fn status(parts: &Parts<'_>) -> ShareStatus {
     }
 }
 
-fn peer(parts: &Parts<'_>, member: &crate::home::MemberRecord) -> PeerStatus {
+fn peer(parts: &Parts<'_>, member: &Fellow) -> PeerStatus {
     let link = parts.links.link(member.device);
     let seen = parts.state.peers.iter().find(|p| p.device == member.device);
     let progress = seen.and_then(|p| p.progress).unwrap_or_default();
     let bytes = parts.links.bytes(member.device);
-    let address = match link {
-        Some(link) => link.info.remote.to_string(),
-        None => member.addresses.first().cloned().unwrap_or_default(),
+    let away = away(member);
+    let Some(link) = link else {
+        return PeerStatus {
+            bytes_in: bytes.0,
+            bytes_out: bytes.1,
+            ..away
+        };
     };
     PeerStatus {
-        device: member.device,
-        name: member.name.clone(),
-        address,
-        connected: link.is_some(),
-        role: link.map_or(member.role, |l| l.role),
-        rate_in: link.map_or(0, |l| l.rates.0),
-        rate_out: link.map_or(0, |l| l.rates.1),
+        address: link.info.remote.to_string(),
+        connected: true,
+        rate_in: link.rates.0,
+        rate_out: link.rates.1,
         bytes_in: bytes.0,
         bytes_out: bytes.1,
         need_files: progress.need_files,
         need_bytes: progress.need_bytes,
         in_sync: seen.is_some_and(|p| p.in_sync),
+        ..away
+    }
+}
+
+/// A member that is not connected.
+pub(super) fn away(member: &Fellow) -> PeerStatus {
+    PeerStatus {
+        device: member.device,
+        name: member.name.clone(),
+        address: member.addresses.first().cloned().unwrap_or_default(),
+        connected: false,
+        role: member.role,
+        admitted_by: member.by,
+        rate_in: 0,
+        rate_out: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+        need_files: 0,
+        need_bytes: 0,
+        in_sync: false,
     }
 }
 

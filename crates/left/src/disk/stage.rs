@@ -100,6 +100,15 @@ impl Stage {
         Ok(sys::stat_at(&self.dir, checked(name)?)?.is_some())
     }
 
+    /// Gives a file another name, in place of what has that name. Returns whether there was one.
+    pub fn rename(&self, from: &StageName, to: &StageName) -> io::Result<bool> {
+        match fs::renameat(&self.dir, checked(from)?, &self.dir, checked(to)?) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Removes a file; nothing to do when there is none.
     pub fn remove(&self, name: &StageName) -> io::Result<()> {
         match fs::unlinkat(&self.dir, checked(name)?, AtFlags::empty()) {

@@ -23,14 +23,26 @@ pub struct Marker {
     /// Which share.
     #[serde(with = "text")]
     pub id: ShareId,
+    /// Where this device founded the share: what the id was made of, beside the device's key.
+    #[serde(
+        with = "text::option",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub nonce: Option<[u8; 32]>,
     /// When it was made here, RFC 3339.
     #[serde(default)]
     pub created: String,
 }
 
 /// Makes `dir` the share `id`, unless it is one already; returns its marker and whether it is
-/// new. A folder that is another share is given back as it is: compare the ids.
-pub fn init_share(dir: &Path, id: ShareId) -> Result<(Marker, bool), UserError> {
+/// new. A folder that is another share is given back as it is: compare the ids. `nonce` is kept
+/// where this device founds the share.
+pub fn init_share(
+    dir: &Path,
+    id: ShareId,
+    nonce: Option<[u8; 32]>,
+) -> Result<(Marker, bool), UserError> {
     if let Some(marker) = load_marker(dir)? {
         return Ok((marker, false));
     }
@@ -45,6 +57,7 @@ pub fn init_share(dir: &Path, id: ShareId) -> Result<(Marker, bool), UserError> 
     }
     let marker = Marker {
         id,
+        nonce,
         created: jiff::Timestamp::now()
             .strftime("%Y-%m-%dT%H:%M:%SZ")
             .to_string(),
@@ -210,9 +223,9 @@ mod tests {
     #[test]
     fn a_share_is_made_once() {
         let dir = tempfile::tempdir().unwrap();
-        let (made, new) = init_share(dir.path(), ShareId([1; 32])).unwrap();
+        let (made, new) = init_share(dir.path(), ShareId([1; 32]), None).unwrap();
         assert!(new && made.id == ShareId([1; 32]));
-        let (again, new) = init_share(dir.path(), ShareId([2; 32])).unwrap();
+        let (again, new) = init_share(dir.path(), ShareId([2; 32]), None).unwrap();
         assert!(!new && again == made);
         assert_eq!(read_share(dir.path()).unwrap(), made);
         assert!(made.created.ends_with('Z'), "{}", made.created);
@@ -243,10 +256,10 @@ mod tests {
         let outer = prepare(&dir.path().join("outer")).unwrap();
         let inner = outer.join("deep/inner");
         fs::create_dir_all(&inner).unwrap();
-        init_share(&inner, ShareId([1; 32])).unwrap();
-        assert!(error(init_share(&outer, ShareId([2; 32]))).contains("contains the share"));
+        init_share(&inner, ShareId([1; 32]), None).unwrap();
+        assert!(error(init_share(&outer, ShareId([2; 32]), None)).contains("contains the share"));
         fs::remove_dir_all(inner.join(MARKER_DIR)).unwrap();
-        init_share(&outer, ShareId([2; 32])).unwrap();
+        init_share(&outer, ShareId([2; 32]), None).unwrap();
         assert!(error(prepare(&inner)).contains("inside the share"));
         // A share's own subfolder `.left` cannot become one either.
         assert!(prepare(&outer.join(MARKER_DIR)).is_err());
@@ -257,7 +270,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(error(read_share(dir.path())).contains("left share"));
         assert!(error(read_share(&dir.path().join("no"))).contains("does not exist"));
-        init_share(dir.path(), ShareId([1; 32])).unwrap();
+        init_share(dir.path(), ShareId([1; 32]), None).unwrap();
         let marker = dir.path().join(MARKER_DIR).join(MARKER);
         fs::write(&marker, "id = \"short\"").unwrap();
         let e = error(read_share(dir.path()));

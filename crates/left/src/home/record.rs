@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use left_core::membership::{Founding, Signed, StatementId};
 use left_core::message::{Nonce, Role, ShareId};
 use left_core::version::DeviceId;
 use serde::{Deserialize, Serialize};
@@ -32,7 +33,31 @@ pub struct ShareRecord {
     /// A pairing by code that is not done yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pairing: Option<PairingRecord>,
-    /// The other devices.
+    /// Who let this device in, whose word counts until the membership list shows this device.
+    #[serde(
+        with = "text::option",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub sponsor: Option<DeviceId>,
+    /// As what this device last worked on the folder.
+    #[serde(
+        with = "text::option",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub worked_as: Option<Role>,
+    /// How the share was founded, once that is known.
+    #[serde(
+        with = "text::option",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub founding: Option<Founding>,
+    /// The signed membership list.
+    #[serde(with = "text::list", default, skip_serializing_if = "Vec::is_empty")]
+    pub statements: Vec<Signed>,
+    /// How other devices are called and where they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberRecord>,
     /// Tickets this device gave out.
@@ -40,7 +65,7 @@ pub struct ShareRecord {
     pub tickets: Vec<TicketRecord>,
 }
 
-/// Another device of a share.
+/// Another device of a share, as one meets it. Whether it is a member the statements tell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberRecord {
     /// Its key.
@@ -49,9 +74,6 @@ pub struct MemberRecord {
     /// Its name, for people.
     #[serde(default)]
     pub name: String,
-    /// What it may do.
-    #[serde(with = "text")]
-    pub role: Role,
     /// Where it may be dialed, `host:port`.
     #[serde(default)]
     pub addresses: Vec<String>,
@@ -71,6 +93,9 @@ pub struct TicketRecord {
     pub role: Role,
     /// Unix seconds after which it is void.
     pub expires: u64,
+    /// What its maker knew of the membership list: a device that was removed since is not let in.
+    #[serde(with = "text::list", default, skip_serializing_if = "Vec::is_empty")]
+    pub knew: Vec<StatementId>,
     /// Who used it.
     #[serde(
         with = "text::option",
@@ -88,6 +113,26 @@ pub struct PairingRecord {
     pub key: [u8; 32],
     /// The other machine, `host:port`.
     pub peer: String,
+}
+
+impl ShareRecord {
+    /// The record of a folder that just became the share `id`, read-write and alone.
+    pub fn new(id: ShareId, path: PathBuf) -> Self {
+        Self {
+            id,
+            path,
+            role: Role::ReadWrite,
+            paused: false,
+            invitation: None,
+            pairing: None,
+            sponsor: None,
+            worked_as: None,
+            founding: None,
+            statements: Vec::new(),
+            members: Vec::new(),
+            tickets: Vec::new(),
+        }
+    }
 }
 
 /// All records in `dir`, sorted by folder.
@@ -154,6 +199,8 @@ pub(super) fn bad_toml(
 
 #[cfg(test)]
 mod tests {
+    use left_core::membership::{Act, Statement};
+
     use super::*;
 
     pub(crate) fn sample() -> ShareRecord {
@@ -167,10 +214,27 @@ mod tests {
                 key: [4; 32],
                 peer: "b:20201".into(),
             }),
+            sponsor: Some(DeviceId([1; 32])),
+            worked_as: Some(Role::ReadOnly),
+            founding: Some(Founding {
+                founder: DeviceId([8; 32]),
+                nonce: [9; 32],
+            }),
+            statements: vec![Signed {
+                statement: Statement {
+                    share: ShareId([3; 32]),
+                    issuer: DeviceId([8; 32]),
+                    subject: DeviceId([1; 32]),
+                    act: Act::Admit(Role::ReadOnly),
+                    under: None,
+                    after: vec![StatementId([7; 32])],
+                    time: 1_700_000_000,
+                },
+                signature: [5; 64],
+            }],
             members: vec![MemberRecord {
                 device: DeviceId([1; 32]),
                 name: "attic \"x\"".into(),
-                role: Role::ReadOnly,
                 addresses: vec!["10.0.0.2:20201".into(), "[::1]:20201".into()],
             }],
             tickets: vec![TicketRecord {
@@ -178,6 +242,7 @@ mod tests {
                 secret: [6; 16],
                 role: Role::ReadOnly,
                 expires: 1_800_000_000,
+                knew: vec![StatementId([7; 32])],
                 used_by: Some(DeviceId([2; 32])),
             }],
         }
@@ -191,11 +256,7 @@ mod tests {
         save(&path, &sample()).unwrap();
         assert_eq!(load(&path).unwrap(), Some(sample()));
         assert_eq!(list(dir.path()).unwrap(), vec![sample()]);
-        let mut bare = sample();
-        bare.members.clear();
-        bare.tickets.clear();
-        bare.invitation = None;
-        bare.pairing = None;
+        let bare = ShareRecord::new(ShareId([3; 32]), "/data/photos".into());
         save(&path, &bare).unwrap();
         assert_eq!(load(&path).unwrap(), Some(bare));
     }

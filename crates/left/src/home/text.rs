@@ -8,7 +8,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use data_encoding::HEXLOWER;
+use data_encoding::{BASE64_NOPAD, HEXLOWER};
+use left_core::membership::{Founding, Signed, Statement, StatementId};
 use left_core::message::{Role, ShareId};
 use left_core::version::DeviceId;
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
@@ -61,6 +62,27 @@ pub mod option {
     }
 }
 
+/// For `#[serde(with = "text::list", default)]`.
+pub mod list {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use super::Text;
+
+    /// Writes all texts.
+    pub fn serialize<T: Text, S: Serializer>(values: &[T], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(values.iter().map(Text::to_text))
+    }
+
+    /// Reads all texts.
+    pub fn deserialize<'de, T: Text, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+        let texts = Vec::<String>::deserialize(from)?;
+        let values = texts.iter().map(|text| T::from_text(text));
+        values
+            .collect::<Option<_>>()
+            .ok_or_else(|| D::Error::custom(format!("expected {}", T::WHAT)))
+    }
+}
+
 impl Text for DeviceId {
     const WHAT: &'static str = "a device id (52 characters)";
     fn to_text(&self) -> String {
@@ -95,6 +117,47 @@ impl Text for Role {
             "read-only" => Some(Role::ReadOnly),
             _ => None,
         }
+    }
+}
+
+impl Text for Founding {
+    const WHAT: &'static str = "a founder's id, a blank and 64 hexadecimal digits";
+    fn to_text(&self) -> String {
+        format!("{} {}", self.founder, self.nonce.to_text())
+    }
+    fn from_text(text: &str) -> Option<Self> {
+        let (founder, nonce) = text.split_once(' ')?;
+        Some(Self {
+            founder: DeviceId::parse(founder)?,
+            nonce: Text::from_text(nonce)?,
+        })
+    }
+}
+
+impl Text for StatementId {
+    const WHAT: &'static str = "64 hexadecimal digits";
+    fn to_text(&self) -> String {
+        self.0.to_text()
+    }
+    fn from_text(text: &str) -> Option<Self> {
+        Text::from_text(text).map(Self)
+    }
+}
+
+/// The signature, then the body.
+impl Text for Signed {
+    const WHAT: &'static str = "a signed statement in base64";
+    fn to_text(&self) -> String {
+        let body = self.statement.encode();
+        BASE64_NOPAD.encode(&[&self.signature[..], &body].concat())
+    }
+    fn from_text(text: &str) -> Option<Self> {
+        let bytes = BASE64_NOPAD.decode(text.as_bytes()).ok()?;
+        let (signature, body) = bytes.split_first_chunk()?;
+        Some(Self {
+            statement: Statement::decode(body)?,
+            signature: *signature,
+        })
     }
 }
 

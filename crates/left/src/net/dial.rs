@@ -143,9 +143,9 @@ impl fmt::Display for DialError {
 }
 
 /// A connection whose other end is proven.
-struct Connected {
-    stream: TlsStream<RecordStream>,
-    proven: Proven,
+pub(super) struct Connected {
+    pub(super) stream: TlsStream<RecordStream>,
+    pub(super) proven: Proven,
     remote: SocketAddr,
     address: String,
 }
@@ -276,7 +276,7 @@ impl Net {
     }
 
     /// The first address where one of `pins` answers.
-    async fn connect(
+    pub(super) async fn connect(
         &self,
         pins: Option<Vec<DeviceId>>,
         addresses: &[String],

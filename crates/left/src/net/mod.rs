@@ -18,6 +18,7 @@ mod limits;
 mod listen;
 mod outbox;
 pub mod proof;
+mod raw;
 mod records;
 pub mod settle;
 pub mod tls;
@@ -42,7 +43,9 @@ pub use lane::{
     MAX_UNTAKEN_BYTES, SendError,
 };
 pub use limits::Limits;
-pub use tls::{DeviceKey, WrongKey};
+#[doc(hidden)]
+pub use raw::RawStream;
+pub use tls::{DeviceKey, WrongKey, is_signed};
 
 use limits::{Admission, Slot};
 

@@ -4,7 +4,8 @@
 //! any other connection, so whoever stands in between, or is sent one, learns nothing to use.
 //! Each use of a secret has its own `derive_key` context: no proof can pass for another.
 
-use left_core::message::{Nonce, ShareId};
+use left_core::membership::Founding;
+use left_core::message::Nonce;
 use left_core::version::DeviceId;
 
 use super::code::CodeKey;
@@ -59,12 +60,13 @@ pub fn code_mac(
 }
 
 /// The share that two folders become which were none before: both ends know it at once, and
-/// nobody without the code does.
-pub fn share_from_code(code: &CodeKey) -> ShareId {
-    ShareId(blake3::derive_key(
-        "LEFT 1 2026-11 share of a pairing",
-        code.bytes(),
-    ))
+/// nobody without the code does. Its founder is the device with the smaller id, so that it does not
+/// matter who dialed.
+pub fn founding_from_code(code: &CodeKey, one: DeviceId, other: DeviceId) -> Founding {
+    Founding {
+        founder: one.min(other),
+        nonce: blake3::derive_key("LEFT 1 2026-11 share of a pairing", code.bytes()),
+    }
 }
 
 /// Compares two proofs in constant time.
@@ -105,11 +107,29 @@ mod tests {
             code_mac(&code, &[4; 32], End::Dialer, b, a),
             code_mac(&code, &[5; 32], End::Dialer, a, b),
             code_mac(&other, &[4; 32], End::Dialer, a, b),
-            share_from_code(&code).0,
-            share_from_code(&other).0,
+            founding_from_code(&code, a, b).share().0,
+            founding_from_code(&other, a, b).share().0,
+            founding_from_code(&code, a, DeviceId([0; 32])).share().0,
         ];
         assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
+        assert_eq!(
+            founding_from_code(&code, a, b),
+            founding_from_code(&code, b, a)
+        );
         assert!(same(&all[0], &ticket_mac(&[3; 16], &[4; 32], a, b)));
         assert!(!same(&all[0], &all[1]));
+    }
+
+    #[test]
+    fn the_share_of_a_pairing_never_changes() {
+        let code = "abandon-abandon-abandon-abandon-abandon-abandon-abandon-spend";
+        let code = PairCode::parse(code).unwrap().key();
+        let founding = founding_from_code(&code, DeviceId([2; 32]), DeviceId([1; 32]));
+        assert_eq!(founding.founder, DeviceId([1; 32]));
+        let share = founding.share().to_string();
+        assert_eq!(
+            share,
+            "CLUXXREJEBIF6RRTOBR2RYS4HOBGOZ6WDJEG5ADYWL5D6NTROPEA"
+        );
     }
 }

@@ -7,7 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use left_core::membership::Signature;
 use left_core::message::ALPN;
 use left_core::version::DeviceId;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -47,6 +48,7 @@ pub enum KeyError {
 /// This device's private key.
 pub struct DeviceKey {
     pkcs8: Vec<u8>,
+    pair: Ed25519KeyPair,
     id: DeviceId,
     certified: Arc<CertifiedKey>,
 }
@@ -76,6 +78,7 @@ impl DeviceKey {
         let certified = CertifiedKey::new(vec![CertificateDer::from(spki(id))], signer);
         Ok(Self {
             pkcs8: bytes.to_vec(),
+            pair,
             id,
             certified: Arc::new(certified),
         })
@@ -90,6 +93,21 @@ impl DeviceKey {
     pub fn id(&self) -> DeviceId {
         self.id
     }
+
+    /// Signs (Ed25519, RFC 8032). What is signed must begin with words of its own: TLS signs with
+    /// this key too.
+    pub fn sign(&self, bytes: &[u8]) -> Signature {
+        let mut signature = [0; 64];
+        // An Ed25519 signature always has this length.
+        signature.copy_from_slice(self.pair.sign(bytes).as_ref());
+        signature
+    }
+}
+
+/// Whether `device` signed these bytes.
+pub fn is_signed(device: &DeviceId, bytes: &[u8], signature: &Signature) -> bool {
+    let key = UnparsedPublicKey::new(&ED25519, &device.0);
+    key.verify(bytes, signature).is_ok()
 }
 
 /// The dialed device showed another key than the expected one.

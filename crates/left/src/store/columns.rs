@@ -15,6 +15,7 @@ use super::codec::{SUM_LEN, sum};
 /// in `rec` (see `codec`). Keys are [`RelPath::key`], so byte order is tree order.
 pub(super) const SCHEMA: &str = "
 CREATE TABLE meta(id INTEGER PRIMARY KEY, device BLOB NOT NULL, epoch INTEGER NOT NULL, head INTEGER NOT NULL, floor INTEGER NOT NULL, clean INTEGER NOT NULL, files INTEGER NOT NULL, dirs INTEGER NOT NULL, links INTEGER NOT NULL, bytes INTEGER NOT NULL, need_files INTEGER NOT NULL, need_bytes INTEGER NOT NULL, sum BLOB NOT NULL);
+CREATE TABLE former(n INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, head INTEGER NOT NULL, sum BLOB NOT NULL);
 CREATE TABLE device(n INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, top INTEGER NOT NULL, sum BLOB NOT NULL);
 CREATE TABLE cursor(peer INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, seq INTEGER NOT NULL, sum BLOB NOT NULL);
 CREATE TABLE entry(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL UNIQUE, key BLOB NOT NULL UNIQUE, c4 INTEGER, ino INTEGER, rec BLOB NOT NULL);
@@ -30,7 +31,8 @@ pub(super) mod table {
     pub(in crate::store) const CURSOR: u8 = 3;
     pub(in crate::store) const ENTRY: u8 = 4;
     pub(in crate::store) const THEIRS: u8 = 5;
-    pub(in crate::store) const HEAD: u8 = 6;
+    pub(in crate::store) const FORMER: u8 = 6;
+    pub(in crate::store) const HEAD: u8 = 7;
 }
 
 /// Sorts above every key: no name has more than 255 bytes.

@@ -359,3 +359,39 @@ fn the_database_keeps_the_contract() {
         IndexDb::open(&file, device(0)).unwrap().0
     });
 }
+
+#[test]
+fn holding_changes_nothing_but_the_price() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = std::cell::Cell::new(0);
+    contract(|| {
+        count.set(count.get() + 1);
+        let file = dir.path().join(format!("{}.db", count.get()));
+        let db = IndexDb::open(&file, device(0)).unwrap().0;
+        db.hold().unwrap();
+        db
+    });
+    // What is committed meanwhile is seen by others at once, and survives.
+    let file = dir.path().join("held.db");
+    let mut db = IndexDb::open(&file, device(0)).unwrap().0;
+    let reader = db.reader().unwrap();
+    db.hold().unwrap();
+    db.hold().unwrap();
+    assert_eq!(db.get(&p("a")).unwrap(), None);
+    let record = Record {
+        entry: entry(Node::Dir { mode: 0o755 }, 0, 1),
+        stat: None,
+    };
+    let txn = Txn {
+        put: vec![(p("a"), record.clone())],
+        ..Txn::default()
+    };
+    db.commit(txn).unwrap();
+    assert_eq!(reader.get(&p("a")).unwrap(), Some(record.clone()));
+    assert_eq!(db.get(&p("a")).unwrap(), Some(record.clone()));
+    db.release().unwrap();
+    db.release().unwrap();
+    drop(db);
+    let again = IndexDb::open(&file, device(0)).unwrap().0;
+    assert_eq!(again.get(&p("a")).unwrap(), Some(record));
+}

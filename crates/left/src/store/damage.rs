@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use left_core::index::{Index, IndexError, Txn, Walk};
+use left_core::index::{Index, IndexError, MAX_FORMER, Txn, Walk};
 use left_core::version::DeviceId;
 
 use super::IndexDb;
@@ -105,7 +105,39 @@ fn a_fresh_one_is_no_rebuild() {
         2,
         "closing leaves the file and its number: {left:?}"
     );
+    // Nothing was given out under this epoch.
     assert_eq!(IndexDb::open(&path, ours()).unwrap().0.epoch(), epoch);
+}
+
+/// What is given out after an older copy came back is not taken for what was given out before.
+#[test]
+fn an_older_copy_begins_another_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = filled(dir.path());
+    let (db, _) = IndexDb::open(&path, ours()).unwrap();
+    let (head, second) = (db.head(), db.epoch());
+    let [first] = *db.former() else {
+        panic!("one former life: {:?}", db.former())
+    };
+    assert_eq!(first.seq, head);
+    assert_ne!(first.epoch, second);
+    drop(db);
+    let copy = dir.path().join("copy");
+    fs::copy(&path, &copy).unwrap();
+    let third = IndexDb::open(&path, ours()).unwrap().0.epoch();
+    fs::rename(&copy, &path).unwrap();
+    let (db, opened) = IndexDb::open(&path, ours()).unwrap();
+    assert_eq!(opened.rebuilt, None);
+    let lives: Vec<_> = db.former().iter().map(|c| c.epoch).collect();
+    assert_eq!(lives, [first.epoch, second]);
+    assert!(![first.epoch, second, third].contains(&db.epoch()));
+    drop(db);
+    for _ in 0..MAX_FORMER {
+        IndexDb::open(&path, ours()).unwrap();
+    }
+    let (db, _) = IndexDb::open(&path, ours()).unwrap();
+    assert_eq!(db.former().len(), MAX_FORMER);
+    assert!(db.former().iter().all(|c| c.epoch != first.epoch));
 }
 
 #[test]

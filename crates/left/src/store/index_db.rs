@@ -25,6 +25,7 @@ pub struct IndexDb {
     rows: Rows,
     /// What the file says, so that counts and numbers cost no read.
     state: State,
+    former: Vec<Cursor>,
     head: Head,
 }
 
@@ -36,12 +37,13 @@ impl IndexDb {
     /// # Errors
     /// When the folder can not be written, the disk is full, or another process holds the file.
     pub fn open(path: &Path, device: DeviceId) -> Result<(IndexDb, Opened), StoreError> {
-        let (rows, state, opened) = open(path, device)?;
+        let (rows, state, former, opened) = open(path, device)?;
         let db = IndexDb {
             path: path.to_owned(),
             head: Head::open(path, &state),
             rows,
             state,
+            former,
         };
         Ok((db, opened))
     }
@@ -52,6 +54,34 @@ impl IndexDb {
     /// When the file can not be opened a second time.
     pub fn reader(&self) -> Result<IndexReader, StoreError> {
         Ok(IndexReader::new(&self.path, open_reader(&self.path)?))
+    }
+
+    /// Lets all reads until [`release`](Self::release) share one look at the file. Each read by itself
+    /// takes and gives back the file's locks, which costs more than many of them.
+    ///
+    /// # Errors
+    /// When the file can not be read.
+    pub fn hold(&self) -> Result<(), IndexError> {
+        match self.rows.conn.is_autocommit() {
+            true => self.lift(self.run("BEGIN")),
+            false => Ok(()),
+        }
+    }
+
+    /// Ends what [`hold`](Self::hold) began.
+    ///
+    /// # Errors
+    /// When the file can not be read.
+    pub fn release(&self) -> Result<(), IndexError> {
+        match self.rows.conn.is_autocommit() {
+            true => Ok(()),
+            false => self.lift(self.run("COMMIT")),
+        }
+    }
+
+    fn run(&self, sql: &str) -> Result<(), StoreError> {
+        self.rows.conn.prepare_cached(sql)?.execute([])?;
+        Ok(())
     }
 
     /// Reads everything: the database's structure, every row's checksum and the counts. About a minute a
@@ -148,6 +178,10 @@ impl Index for IndexDb {
         self.state.epoch
     }
 
+    fn former(&self) -> &[Cursor] {
+        &self.former
+    }
+
     fn head(&self) -> u64 {
         self.state.head
     }
@@ -229,6 +263,8 @@ impl Index for IndexDb {
         if txn.is_empty() {
             return Ok(self.state.head);
         }
+        let held = !self.rows.conn.is_autocommit();
+        self.release()?;
         match commit(&self.rows, &self.state, &txn) {
             Ok(state) => {
                 self.state = state;
@@ -238,6 +274,9 @@ impl Index for IndexDb {
                 self.rows.forget_devices();
                 return self.lift(Err(e));
             }
+        }
+        if held {
+            self.hold()?;
         }
         Ok(self.state.head)
     }

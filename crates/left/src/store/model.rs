@@ -88,6 +88,9 @@ impl Index for Model {
     fn epoch(&self) -> Epoch {
         1
     }
+    fn former(&self) -> &[Cursor] {
+        &[]
+    }
     fn head(&self) -> u64 {
         self.head
     }

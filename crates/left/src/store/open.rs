@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::SystemTime;
 
-use left_core::index::Totals;
+use left_core::index::{Cursor, Totals};
 use left_core::version::DeviceId;
 
 use super::StoreError;
@@ -23,7 +23,7 @@ use super::state::State;
 /// "LEFT" in the header's application id.
 const APPLICATION: u32 = 0x4c45_4654;
 /// The format of tables and records.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Pages cached, in KiB.
 const CACHE_KIB: u32 = 8 << 10;
 /// A reader's.
@@ -41,9 +41,12 @@ pub struct Opened {
 }
 
 /// Opens the index at `path`, making it where there is none or none that can be used.
-pub(super) fn open(path: &Path, device: DeviceId) -> Result<(Rows, State, Opened), StoreError> {
+pub(super) fn open(
+    path: &Path,
+    device: DeviceId,
+) -> Result<(Rows, State, Vec<Cursor>, Opened), StoreError> {
     let rebuilt = match existing(path, device) {
-        Ok(Some((rows, state))) => return Ok((rows, state, Opened::default())),
+        Ok(Some((rows, state, former))) => return Ok((rows, state, former, Opened::default())),
         Ok(None) => None,
         Err(StoreError::Corrupt(why)) => Some(why),
         Err(StoreError::Failed(why)) => {
@@ -59,9 +62,9 @@ pub(super) fn open(path: &Path, device: DeviceId) -> Result<(Rows, State, Opened
         set_aside(path)?;
     }
     create(path, device)?;
-    let (rows, state) = existing(path, device)?
+    let (rows, state, former) = existing(path, device)?
         .ok_or_else(|| StoreError::Failed("the index that was just made is gone".into()))?;
-    Ok((rows, state, Opened { rebuilt }))
+    Ok((rows, state, former, Opened { rebuilt }))
 }
 
 /// A further connection that only reads.
@@ -89,8 +92,11 @@ pub(super) fn mark_corrupt(path: &Path, why: &str) {
 
 const MARK: &str = ".corrupt";
 
+/// What is open, its state, and the former lives of the index.
+type Existing = (Rows, State, Vec<Cursor>);
+
 /// The index at `path`; `None` when there is none, [`StoreError::Corrupt`] when it can not be used.
-fn existing(path: &Path, device: DeviceId) -> Result<Option<(Rows, State)>, StoreError> {
+fn existing(path: &Path, device: DeviceId) -> Result<Option<Existing>, StoreError> {
     let mark = with_suffix(path, MARK);
     if exists(&mark)? {
         let why = fs::read(&mark).map_err(StoreError::io("read", &mark))?;
@@ -131,11 +137,12 @@ fn existing(path: &Path, device: DeviceId) -> Result<Option<(Rows, State)>, Stor
         ));
     }
     state.clean = false;
-    rows.set_state(&state)?;
+    begin_life(&rows, &mut state)?;
     // Brings the mark into the file itself, so that it is seen also without the log.
     rows.conn
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-    Ok(Some((rows, state)))
+    let former = rows.former()?;
+    Ok(Some((rows, state, former)))
 }
 
 const SETUP: Setup = Setup {
@@ -201,6 +208,21 @@ fn create(path: &Path, device: DeviceId) -> Result<(), StoreError> {
     rows.conn.close().map_err(|(_, e)| e)?;
     fs::rename(&fresh, path).map_err(StoreError::io("rename", &fresh))?;
     sync_parent(path)
+}
+
+/// A new epoch, which continues the former one: should an older copy of this file come back, what it
+/// gives out from there on is not taken for what was given out before.
+fn begin_life(rows: &Rows, state: &mut State) -> Result<(), StoreError> {
+    let txn = rows.conn.unchecked_transaction()?;
+    if state.head > 0 {
+        rows.add_former(Cursor {
+            epoch: state.epoch,
+            seq: state.head,
+        })?;
+        state.epoch = random_epoch()?;
+    }
+    rows.set_state(state)?;
+    Ok(txn.commit()?)
 }
 
 /// A new random epoch, never 0.

@@ -1,7 +1,7 @@
 //! The index' one row of state: identity, numbers given out, counts.
 
 use left_core::entry::{Entry, Kind};
-use left_core::index::Totals;
+use left_core::index::{Cursor, MAX_FORMER, Totals};
 use left_core::version::DeviceId;
 use rusqlite::params;
 
@@ -90,7 +90,49 @@ pub(super) fn need_size<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Opt
         .map(|e| e.node.size())
 }
 
+/// The checksum of a `former` row.
+fn former_sum(n: i64, life: Cursor) -> [u8; SUM_LEN] {
+    let (epoch, head) = (life.epoch.to_le_bytes(), life.seq.to_le_bytes());
+    sum(table::FORMER, &[&n.to_le_bytes(), &epoch, &head])
+}
+
 impl Rows {
+    /// Former lives of the index with their last numbers, the latest last.
+    pub(super) fn former(&self) -> Result<Vec<Cursor>, StoreError> {
+        let mut q = self.prepare("SELECT n, epoch, head, sum FROM former ORDER BY n")?;
+        let mut rows = q.query([])?;
+        let mut out = Vec::new();
+        while let Some(row) = rows.next()? {
+            let life = Cursor {
+                epoch: int(row, 1)?,
+                seq: int(row, 2)?,
+            };
+            if array::<SUM_LEN>(row, 3)? != former_sum(row.get(0)?, life) {
+                return Err(broken("a former life does not match its checksum"));
+            }
+            out.push(life);
+        }
+        Ok(out)
+    }
+
+    /// Adds a former life; the oldest beyond [`MAX_FORMER`] is forgotten.
+    pub(super) fn add_former(&self, life: Cursor) -> Result<(), StoreError> {
+        let last = self
+            .prepare("SELECT max(n) FROM former")?
+            .query_row([], |row| row.get::<_, Option<i64>>(0))?;
+        let n = last.unwrap_or(0) + 1;
+        self.prepare("INSERT INTO former(n, epoch, head, sum) VALUES (?, ?, ?, ?)")?
+            .execute(params![
+                n,
+                life.epoch.cast_signed(),
+                life.seq.cast_signed(),
+                former_sum(n, life)
+            ])?;
+        self.prepare("DELETE FROM former WHERE n <= ?")?
+            .execute([n - MAX_FORMER as i64])?;
+        Ok(())
+    }
+
     pub(super) fn state(&self) -> Result<State, StoreError> {
         let mut q = self.prepare(
             "SELECT device, sum, epoch, head, floor, clean, files, dirs, links, bytes, need_files, \

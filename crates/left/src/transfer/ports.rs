@@ -50,6 +50,8 @@ pub trait FetchDisk: Send + Sync {
     fn stage_create(&self, name: &str) -> io::Result<File>;
     /// A file of the stage for reading and writing, if there is one.
     fn stage_open(&self, name: &str) -> io::Result<Option<File>>;
+    /// Gives a file of the stage another name, in place of one of that name. Whether there was one.
+    fn stage_rename(&self, from: &str, to: &str) -> io::Result<bool>;
     /// Removes a file from the stage; none is fine.
     fn stage_remove(&self, name: &str) -> io::Result<()>;
     /// Opens a file of the share for reading.

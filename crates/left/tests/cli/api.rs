@@ -70,6 +70,13 @@ fn every_request_and_its_answer() {
     assert_eq!(client.verify(None).unwrap().files, 2);
     client.pause(&share.path).unwrap();
     client.resume(&share.path, true).unwrap();
+    let removed = client.remove_peer(&share.path, "attic").unwrap();
+    assert_eq!(removed.name, "attic");
+    let e = client.remove_peer(&share.path, "nobody").unwrap_err();
+    assert!(e.to_string().contains("no member"), "{e}");
+    assert_eq!(client.revert(&share.path, None).unwrap().edits, 3);
+    let one = client.revert(&share.path, Some("a".as_ref())).unwrap();
+    assert_eq!(one.edits, 1);
     client.leave(&share.path).unwrap();
     let e = client.leave(&share.path).unwrap_err();
     assert!(e.to_string().contains("is not a share"), "{e}");

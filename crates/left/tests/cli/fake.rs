@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use left::daemon::handle::{
-    Daemon, DaemonEvent, Missing, Options, PeerStatus, Problem, ShareInfo, ShareStatus, State,
-    Status, SyncInfo, TicketInfo, UserError, VerifyReport, WaitResult,
+    Daemon, DaemonEvent, Missing, Options, PeerStatus, Problem, Removed, Reverted, ShareInfo,
+    ShareStatus, State, Status, SyncInfo, TicketInfo, UserError, VerifyReport, WaitResult,
 };
 use left::home::text::Text;
 use left::home::{Exit, Home, Lock, ShareRecord, init_share, lock_share, read_share};
@@ -178,18 +178,10 @@ impl Fake {
 
     fn open(&self, dir: &Path, id: ShareId) -> Result<ShareInfo, UserError> {
         let dir = self.home.prepare_folder(dir)?;
-        let (marker, new) = init_share(&dir, id)?;
+        let (marker, new) = init_share(&dir, id, None)?;
         if self.home.share(marker.id)?.is_none() {
-            self.home.save_share(&ShareRecord {
-                id: marker.id,
-                path: dir.clone(),
-                role: Role::ReadWrite,
-                paused: false,
-                invitation: None,
-                pairing: None,
-                members: Vec::new(),
-                tickets: Vec::new(),
-            })?;
+            let record = ShareRecord::new(marker.id, dir.clone());
+            self.home.save_share(&record)?;
         }
         self.run(dir, marker.id, new)
     }
@@ -314,6 +306,26 @@ impl Daemon for Fake {
         self.home.save_share(&record)
     }
 
+    fn remove_peer(&self, dir: &Path, who: &str) -> Result<Removed, UserError> {
+        self.known(dir)?;
+        if who == "nobody" {
+            let why = "no member of the share has this name or id";
+            return Err(UserError::new("cannot remove `nobody`", why, "see status"));
+        }
+        Ok(Removed {
+            device: DeviceId([1; 32]),
+            name: who.to_string(),
+            let_in: vec!["another (BBBBBBB)".into()],
+        })
+    }
+
+    fn revert(&self, dir: &Path, path: Option<&Path>) -> Result<Reverted, UserError> {
+        self.known(dir)?;
+        Ok(Reverted {
+            edits: if path.is_some() { 1 } else { 3 },
+        })
+    }
+
     fn leave(&self, dir: &Path) -> Result<(), UserError> {
         let id = self.known(dir)?.id;
         self.inner
@@ -345,6 +357,7 @@ fn share_status(share: &ShareInfo) -> ShareStatus {
         address: p.display().to_string(),
         connected: true,
         role: Role::ReadWrite,
+        admitted_by: None,
         rate_in: 0,
         rate_out: 0,
         bytes_in: 0,
@@ -370,6 +383,8 @@ fn share_status(share: &ShareInfo) -> ShareStatus {
         need_bytes: 0,
         peers: peer.into_iter().collect(),
         conflicts: Vec::new(),
+        local_edits: vec!["a\u{1b}[2J".into()],
+        local_edit_count: 3,
         problems: Vec::new(),
         notices: Vec::new(),
         alarm: None,

@@ -275,7 +275,7 @@ struct Out<'a> {
 }
 
 impl ManifestSink for Sink {
-    fn begin(&self) -> Box<dyn ManifestOut + '_> {
+    fn begin(&self, _path: &RelPath, _stat: &FileStat) -> Box<dyn ManifestOut + '_> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         Box::new(Out {
             sink: self,

@@ -8,7 +8,6 @@ mod common;
 mod conflicts;
 mod daily;
 mod damage;
-#[cfg(test)]
 #[cfg(debug_assertions)]
 mod kills;
 mod kinds;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
+use left_core::membership::Founding;
 use left_core::message::{Role, ShareId};
 use left_core::ticket::Ticket;
 
@@ -12,15 +13,24 @@ use super::super::members::{Members, unix_now};
 use super::super::snapshot::split_todo;
 use super::{Device, failed};
 use crate::home::{
-    MARKER_DIR, MemberRecord, ShareRecord, TicketRecord, clean, init_share, read_share,
+    MARKER_DIR, Marker, ShareRecord, TicketRecord, clean, init_share, lock_share, read_share,
 };
 
 /// How long `join` waits for the inviter's first answer.
 const JOIN_WAIT: Duration = Duration::from_secs(15);
 
+/// What a folder that is no share yet becomes.
+#[derive(Clone, Copy)]
+pub(super) enum Adopt {
+    /// A new share of this device's own.
+    Found,
+    /// A part of this one.
+    Join(ShareId, Option<Founding>),
+}
+
 impl Device {
-    /// The record of the share in `dir`, made where there is none; `id` for a new share.
-    pub(super) fn adopt(&self, dir: &Path, id: ShareId) -> Result<(ShareRecord, bool), UserError> {
+    /// The record of the share in `dir`, made where there is none.
+    pub(super) fn adopt(&self, dir: &Path, how: Adopt) -> Result<(ShareRecord, bool), UserError> {
         let known = self.home.shares()?.into_iter().find(|r| r.path == dir);
         if let Some(record) = known {
             // A folder whose marker is gone was emptied, or its disk is not mounted: never start
@@ -44,17 +54,17 @@ impl Device {
             }
             return Ok((record, false));
         }
-        let (marker, new) = init_share(dir, id)?;
-        let record = ShareRecord {
-            id: marker.id,
-            path: dir.to_path_buf(),
-            role: Role::ReadWrite,
-            paused: false,
-            invitation: None,
-            pairing: None,
-            members: Vec::new(),
-            tickets: Vec::new(),
+        let (id, founding) = match how {
+            Adopt::Join(id, founding) => (id, founding),
+            Adopt::Found => {
+                let founding = self.new_founding()?;
+                (founding.share(), Some(founding))
+            }
         };
+        let nonce = founding.map(|f| f.nonce);
+        let (marker, new) = init_share(dir, id, nonce)?;
+        let mut record = ShareRecord::new(marker.id, dir.to_path_buf());
+        record.founding = founding.filter(|f| f.share() == marker.id);
         if let Some(other) = self.home.share(marker.id)? {
             if other.path.exists() {
                 return Err(UserError::new(
@@ -71,15 +81,41 @@ impl Device {
             self.home.save_share(&record)?;
             return Ok((record, false));
         }
+        if let (false, Adopt::Found) = (new, how) {
+            record.founding = Some(self.founded_before(dir, &marker)?);
+        }
         self.home.save_share(&record)?;
         Ok((record, new))
     }
 
-    pub(super) fn new_id() -> Result<ShareId, UserError> {
-        let mut id = [0; 32];
-        aws_lc_rs::rand::fill(&mut id)
+    /// How this device founded the share whose marker a folder has, though there is no record of
+    /// it any more.
+    fn founded_before(&self, dir: &Path, marker: &Marker) -> Result<Founding, UserError> {
+        let founder = self.door.device;
+        let founding = marker.nonce.map(|nonce| Founding { founder, nonce });
+        if let Some(founding) = founding.filter(|f| f.share() == marker.id) {
+            return Ok(founding);
+        }
+        // Another process' folder is told as that.
+        drop(lock_share(dir)?);
+        Err(UserError::new(
+            format!("cannot share {}", clean(dir)),
+            "it belongs to a share of which this device is no member",
+            format!(
+                "join that share with a ticket; to begin anew remove {}/{MARKER_DIR} first",
+                clean(dir)
+            ),
+        ))
+    }
+
+    fn new_founding(&self) -> Result<Founding, UserError> {
+        let mut nonce = [0; 32];
+        aws_lc_rs::rand::fill(&mut nonce)
             .map_err(|_| failed("cannot make a share", "no random numbers"))?;
-        Ok(ShareId(id))
+        Ok(Founding {
+            founder: self.door.device,
+            nonce,
+        })
     }
 
     pub(super) fn make_ticket(
@@ -90,10 +126,10 @@ impl Device {
     ) -> Result<TicketInfo, UserError> {
         let what = "cannot make a ticket";
         let record = members.record();
-        if record.role != Role::ReadWrite {
+        if !members.may_admit() {
             return Err(UserError::new(
                 what,
-                "this device is a read-only member of the share",
+                "this device is no read-write member of the share (yet)",
                 "ask a member that may write",
             ));
         }
@@ -115,13 +151,14 @@ impl Device {
             secret,
             role,
             expires: ticket.expires,
+            knew: Vec::new(),
             used_by: None,
         })?;
         let text = ticket.to_string();
         Ok(TicketInfo {
             join_line: format!("left join {text}"),
             ticket: text,
-            share: record.path,
+            share: record.path.clone(),
             role,
             expires: ticket.expires,
         })
@@ -150,7 +187,8 @@ impl Device {
         }
         let dir = self.home.prepare_folder(dir)?;
         let had_marker = read_share(&dir).is_ok();
-        let (mut record, new) = self.adopt(&dir, parsed.share)?;
+        let had_record = self.home.share(parsed.share)?.is_some();
+        let (record, new) = self.adopt(&dir, Adopt::Join(parsed.share, None))?;
         if record.id != parsed.share {
             return Err(UserError::new(
                 format!("{what} with {}", clean(&dir)),
@@ -158,23 +196,25 @@ impl Device {
                 "choose another folder, or `left leave` that one first",
             ));
         }
-        let member = record.members.iter().any(|m| m.device == parsed.inviter);
-        if !member {
-            record.role = parsed.role;
-            record.invitation = Some(ticket.trim().to_owned());
-            record.members.push(MemberRecord {
-                device: parsed.inviter,
-                name: String::new(),
-                role: Role::ReadWrite,
-                addresses: parsed.addresses.clone(),
-            });
-            self.home.save_share(&record)?;
+        // One that runs is not a member any more, or it is joined a second time.
+        let members = match self.record_of(&dir) {
+            Ok(members) => members,
+            Err(_) => self.members_of(record),
+        };
+        if members.role_of(self.door.device).is_none() {
+            self.stop_share(parsed.share);
+            members.invite(&parsed, ticket.trim())?;
         }
+        let record = members.record();
         let (tx, rx) = bounded(1);
-        self.run(record.clone(), Some(tx), true)?;
+        self.run(members.clone(), Some(tx), true)?;
         if let Ok(Err(why)) = rx.recv_timeout(JOIN_WAIT) {
-            self.stop_share(record.id);
-            self.home.forget_share(record.id)?;
+            if had_record {
+                members.update(|r| r.invitation = None)?;
+            } else {
+                self.stop_share(record.id);
+                self.home.forget_share(record.id)?;
+            }
             if new && !had_marker {
                 remove_marker(&dir)?;
             }

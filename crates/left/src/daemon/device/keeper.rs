@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use left_core::message::{Role, ShareId};
+use left_core::message::ShareId;
 use left_core::version::DeviceId;
 use tokio::sync::broadcast;
 
@@ -42,6 +42,7 @@ impl Keeper {
         loop {
             let reason = match self.once(tx, rx) {
                 Ended::Stopped => return,
+                Ended::Again => continue,
                 Ended::Broken(reason) => reason,
             };
             if reason != told {
@@ -120,6 +121,8 @@ pub(super) fn broken(record: &ShareRecord, reason: &str) -> ShareStatus {
         need_bytes: 0,
         peers: Vec::new(),
         conflicts: Vec::new(),
+        local_edits: Vec::new(),
+        local_edit_count: 0,
         problems: Vec::new(),
         notices: Vec::new(),
         alarm: Some(Alarm { reason, todo }),
@@ -138,16 +141,7 @@ pub(super) fn starting(record: &ShareRecord) -> ShareStatus {
 
 /// The status of a folder that waits for its pairing.
 pub(super) fn waiting(pending: &Pending) -> ShareStatus {
-    let record = ShareRecord {
-        id: ShareId([0; 32]),
-        path: pending.dir.clone(),
-        role: Role::ReadWrite,
-        paused: false,
-        invitation: None,
-        pairing: None,
-        members: Vec::new(),
-        tickets: Vec::new(),
-    };
+    let record = ShareRecord::new(ShareId([0; 32]), pending.dir.clone());
     ShareStatus {
         state: State::Offline,
         alarm: None,

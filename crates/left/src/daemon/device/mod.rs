@@ -2,11 +2,13 @@
 
 mod address;
 mod enter;
+mod fellow;
 mod keeper;
 mod pair;
 mod wait;
 
 use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -15,14 +17,15 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 use left_core::message::{Nonce, Role, ShareId};
+use left_core::path::RelPath;
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast;
 
 use super::ask::Msg;
 use super::gate::Door;
 use super::handle::{
-    Daemon, DaemonEvent, Options, ShareInfo, ShareStatus, Status, SyncInfo, TicketInfo, UserError,
-    VerifyReport, WaitResult,
+    Daemon, DaemonEvent, Options, Removed, Reverted, ShareInfo, ShareStatus, Status, SyncInfo,
+    TicketInfo, UserError, VerifyReport, WaitResult,
 };
 use super::members::Members;
 use super::pairing::Pairings;
@@ -30,7 +33,7 @@ use super::snapshot::{Board, split_todo};
 use crate::home::{Home, Lock, ShareRecord, clean, lock_share, read_share};
 use crate::net::{DeviceKey, Introduction, Net, NetConfig, NetEvent};
 use address::{advertised, listen_addrs};
-use enter::remove_marker;
+use enter::{Adopt, remove_marker};
 use keeper::{Keeper, starting, waiting};
 
 /// How long `status` waits for shares to say how they are.
@@ -52,6 +55,7 @@ struct Running {
 /// See the module's text.
 pub(super) struct Device {
     home: Home,
+    key: Arc<DeviceKey>,
     _lock: Lock,
     options: Options,
     net: Option<Arc<Net>>,
@@ -77,7 +81,7 @@ fn failed(what: &str, why: impl std::fmt::Display) -> UserError {
 pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError> {
     let home_lock = home.lock()?;
     let what = "cannot start";
-    let key = super::load_key(&home)?;
+    let key = Arc::new(super::load_key(&home)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("left-net")
@@ -104,13 +108,14 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
     let routes = Routes::default();
     let net = match options.offline {
         true => None,
-        false => Some(start_net(&options, key, &runtime, &door, &routes)?),
+        false => Some(start_net(&options, key.clone(), &runtime, &door, &routes)?),
     };
     if let Some(net) = &net {
         lock(&door.me).addresses = advertised(&options, net.local_addrs());
     }
     let device = Arc::new_cyclic(|me| Device {
         home,
+        key,
         _lock: home_lock,
         options,
         net,
@@ -126,24 +131,24 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
     device
         .door
         .pairings
-        .on_done(Box::new(move |pending, share, peer, from| {
+        .on_done(Box::new(move |pending, terms, peer, from| {
             let device = weak
                 .upgrade()
                 .ok_or_else(|| failed("cannot pair", "left is stopping"))?;
-            device.paired(pending, share, peer, from)
+            device.paired(pending, terms, peer, from)
         }));
     Ok(device)
 }
 
 fn start_net(
     options: &Options,
-    key: DeviceKey,
+    key: Arc<DeviceKey>,
     runtime: &Runtime,
     door: &Arc<Door>,
     routes: &Routes,
 ) -> Result<Arc<Net>, UserError> {
     let listen = listen_addrs(&options.listen)?;
-    let config = NetConfig::new(Arc::new(key), listen, runtime.handle().clone());
+    let config = NetConfig::new(key, listen, runtime.handle().clone());
     let routes = routes.clone();
     let net = Net::start(config, door.clone(), move |event| {
         let (share, msg) = match event {
@@ -164,6 +169,10 @@ fn start_net(
 }
 
 impl Device {
+    fn members_of(&self, record: ShareRecord) -> Members {
+        Members::new(self.home.clone(), self.key.clone(), record)
+    }
+
     /// The running or recorded share of a folder.
     fn record_of(&self, dir: &Path) -> Result<Members, UserError> {
         let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
@@ -171,7 +180,7 @@ impl Device {
             return Ok(running.members.clone());
         }
         match self.home.shares()?.into_iter().find(|r| r.path == dir) {
-            Some(record) => Ok(Members::new(self.home.clone(), record)),
+            Some(record) => Ok(self.members_of(record)),
             None => Err(UserError::new(
                 format!("{} is not a share of this device", clean(&dir)),
                 "left does not know it",
@@ -202,10 +211,11 @@ impl Device {
     /// Runs a share, unless it runs.
     fn run(
         &self,
-        record: ShareRecord,
+        members: Members,
         joined: Option<Sender<Result<(), String>>>,
         must: bool,
     ) -> Result<(), UserError> {
+        let record = members.record();
         let mut shares = lock(&self.shares);
         if shares.contains_key(&record.id) {
             return Ok(());
@@ -216,7 +226,6 @@ impl Device {
             Err(_) => None,
         };
         let (id, path) = (record.id, record.path.clone());
-        let members = Members::new(self.home.clone(), record);
         lock(&self.door.shares).insert(id, members.clone());
         let (tx, rx) = unbounded();
         lock(&self.routes).insert(id, tx.clone());
@@ -306,8 +315,8 @@ impl Device {
 impl Daemon for Device {
     fn share(&self, dir: &Path) -> Result<ShareInfo, UserError> {
         let dir = self.home.prepare_folder(dir)?;
-        let (record, new) = self.adopt(&dir, Self::new_id()?)?;
-        self.run(record.clone(), None, true)?;
+        let (record, new) = self.adopt(&dir, Adopt::Found)?;
+        self.run(self.members_of(record.clone()), None, true)?;
         Ok(self.info(&record, new))
     }
 
@@ -328,7 +337,7 @@ impl Daemon for Device {
     fn run_all(&self) -> Result<Vec<ShareInfo>, UserError> {
         let mut all = Vec::new();
         for record in self.home.shares()? {
-            self.run(record.clone(), None, false)?;
+            self.run(self.members_of(record.clone()), None, false)?;
             all.push(self.info(&record, false));
         }
         Ok(all)
@@ -402,6 +411,28 @@ impl Daemon for Device {
     fn pause(&self, dir: &Path) -> Result<(), UserError> {
         self.record_of(dir)?.update(|r| r.paused = true)?;
         self.send(dir, Msg::Pause(true))
+    }
+
+    fn revert(&self, dir: &Path, path: Option<&Path>) -> Result<Reverted, UserError> {
+        let what = "cannot take edits back";
+        let at = path.map(|path| RelPath::new(path.as_os_str().as_bytes()));
+        let at = at.transpose().map_err(|e| {
+            UserError::usage(what, e, "name it as it stands below the share's folder")
+        })?;
+        let (reply, done) = bounded(1);
+        self.send(dir, Msg::Revert(at, reply))?;
+        match done.recv() {
+            Ok(Ok(edits)) => Ok(Reverted { edits }),
+            Ok(Err(why)) => {
+                let (why, todo) = split_todo(&why);
+                Err(UserError::new(what, why, todo))
+            }
+            Err(_) => Err(failed(what, "the share stops just now")),
+        }
+    }
+
+    fn remove_peer(&self, dir: &Path, who: &str) -> Result<Removed, UserError> {
+        self.remove_fellow(dir, who)
     }
 
     fn leave(&self, dir: &Path) -> Result<(), UserError> {

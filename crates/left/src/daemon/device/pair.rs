@@ -4,17 +4,19 @@ use std::path::Path;
 use std::sync::Weak;
 use std::time::Duration;
 
-use left_core::message::{RefusedCode, Role, ShareId};
+use left_core::message::RefusedCode;
 use left_core::version::DeviceId;
 
 use super::super::ask::Msg;
 use super::super::handle::{DaemonEvent, SyncInfo, UserError};
 use super::super::owner;
-use super::super::pairing::Pending;
+use super::super::pairing::{Pending, Terms};
 use super::address::with_port;
+use super::enter::Adopt;
 use super::{Device, failed, lock};
-use crate::home::{MemberRecord, clean, read_share};
+use crate::home::{clean, read_share};
 use crate::net::code::PairCode;
+use crate::net::proof::founding_from_code;
 use crate::net::{ControlLane, DEFAULT_PORT, DialError, DialPair, Introduction};
 
 impl Device {
@@ -22,11 +24,16 @@ impl Device {
     pub(super) fn paired(
         &self,
         pending: &Pending,
-        share: ShareId,
+        terms: Terms,
         peer: DeviceId,
         from: &Introduction,
     ) -> Result<(), UserError> {
-        let (mut record, new) = self.adopt(&pending.dir, share)?;
+        let share = terms.share();
+        let founding = match terms {
+            Terms::New(founding) => Some(founding),
+            Terms::Share(_) => None,
+        };
+        let (record, new) = self.adopt(&pending.dir, Adopt::Join(share, founding))?;
         if record.id != share {
             return Err(UserError::new(
                 format!("cannot pair {}", clean(&pending.dir)),
@@ -45,20 +52,14 @@ impl Device {
             .get(&share)
             .map(|r| (r.members.clone(), r.tx.clone()));
         if let Some((members, tx)) = running {
-            members.meet(peer, Role::ReadWrite, &from.name, &addresses)?;
+            members.pair_with(peer, &from.name, &addresses)?;
             owner::nudge(&tx, Msg::MembersChanged);
             return Ok(());
         }
-        record.members.retain(|m| m.device != peer);
-        record.members.push(MemberRecord {
-            device: peer,
-            name: from.name.clone(),
-            role: Role::ReadWrite,
-            addresses,
-        });
-        self.home.save_share(&record)?;
-        self.info(&record, new);
-        self.run(record, None, true)
+        let members = self.members_of(record);
+        members.pair_with(peer, &from.name, &addresses)?;
+        self.info(&members.record(), new);
+        self.run(members, None, true)
     }
 
     /// Dials the other machine of a pairing until one end has reached the other.
@@ -121,8 +122,8 @@ impl Device {
         let share = read_share(&dir).ok().map(|m| m.id);
         let record = self.home.shares()?.into_iter().find(|r| r.path == dir);
         if let Some(record) = &record {
-            self.adopt(&dir, record.id)?;
-            self.run(record.clone(), None, true)?;
+            self.adopt(&dir, Adopt::Join(record.id, None))?;
+            self.run(self.members_of(record.clone()), None, true)?;
             if code.is_none() && !record.members.is_empty() {
                 let members = self.record_of(&dir)?;
                 members.update(|r| {
@@ -194,10 +195,15 @@ fn take_pairing(
         addresses: lane.info.addresses.clone(),
     };
     let share = lane.info.share;
+    let founding = founding_from_code(&pending.code, device.door.device, lane.info.peer);
+    let terms = match pending.share.is_none() && founding.share() == share {
+        true => Terms::New(founding),
+        false => Terms::Share(share),
+    };
     device
         .door
         .pairings
-        .complete(pending, share, lane.info.peer, &from)?;
+        .complete(pending, terms, lane.info.peer, &from)?;
     if let Some(tx) = lock(&device.routes).get(&share) {
         let _ = tx.send(Msg::Control(lane));
     }

@@ -2,21 +2,22 @@
 
 use std::time::Instant;
 
-use left_core::engine::Event;
-use left_core::index::IndexError;
-use left_core::message::{Control, Member, Nonce, Role};
+use left_core::engine::{Effect, Event};
+use left_core::index::{Index as _, IndexError};
+use left_core::message::{Control, Member, Nonce, Offer, Role, RollPart};
 use left_core::version::DeviceId;
 
 use super::super::adapt;
 use super::super::handle::DaemonEvent;
 use super::super::links::Settled;
+use super::super::members::HearError;
 use super::Owner;
 use crate::net::{ControlLane, DataLane, DialError, LaneEvent};
+use crate::transfer::Offered;
 
 impl Owner {
     pub(super) fn dial(&mut self) {
-        let record = self.setup.members.record();
-        self.next_dial = self.links.dial(&record, Instant::now());
+        self.next_dial = self.links.dial(&self.setup.members, Instant::now());
     }
 
     pub(super) fn dialed(
@@ -24,17 +25,28 @@ impl Owner {
         peer: DeviceId,
         result: Result<ControlLane, DialError>,
     ) -> Result<(), IndexError> {
+        // With a ticket only its maker's refusal counts: others may not know of it.
+        let asked = self
+            .setup
+            .members
+            .record()
+            .sponsor
+            .is_none_or(|s| s == peer);
         let outcome = match result {
             Ok(lane) => {
                 let role = lane.info.dialer_role;
                 let joined = self.setup.members.update(|record| {
                     record.invitation = None;
-                    record.role = role;
+                    if record.sponsor.is_some() {
+                        // Until the membership list says it.
+                        record.role = role;
+                    }
                 });
                 if let Err(error) = joined {
                     tracing::error!("{error}");
                 }
                 self.add_lane(lane)?;
+                self.check_role();
                 Ok(())
             }
             Err(error) => {
@@ -42,8 +54,12 @@ impl Owner {
                 match error {
                     DialError::Refused(_)
                     | DialError::WrongKey { .. }
-                    | DialError::Protocol { .. } => Err(error.to_string()),
-                    // Not there (yet): tried again.
+                    | DialError::Protocol { .. }
+                        if asked =>
+                    {
+                        Err(error.to_string())
+                    }
+                    // Not there (yet), or not asked: tried again.
                     _ => {
                         self.dial();
                         return Ok(());
@@ -61,9 +77,12 @@ impl Owner {
     pub(super) fn add_lane(&mut self, lane: ControlLane) -> Result<(), IndexError> {
         let info = lane.info.clone();
         let members = &self.setup.members;
-        // We decide what a peer may do; one we dialed and do not know invited us.
-        let role = members.role_of(info.peer).unwrap_or(Role::ReadWrite);
-        if let Err(error) = members.meet(info.peer, role, &info.name, &info.addresses) {
+        // We decide what a peer may do. It may have been removed since the gate let it in.
+        let Some(role) = members.role_of(info.peer) else {
+            self.links.refuse(lane);
+            return Ok(());
+        };
+        if let Err(error) = members.meet(info.peer, &info.name, &info.addresses) {
             tracing::error!("{error}");
         }
         let Settled::Up { peer, replaced } = self.links.add(lane, role) else {
@@ -92,14 +111,48 @@ impl Owner {
     /// Tells all connected peers (or but the one it came from) who is a member.
     pub(super) fn tell_members(&mut self, but: Option<DeviceId>) {
         let me = self.setup.door.introduction();
-        let all = self
-            .setup
-            .members
-            .to_tell(self.setup.device, &me.name, &me.addresses);
+        let all = self.setup.members.to_tell(&me.name, &me.addresses);
         for peer in self.links.peers() {
+            self.links.tell_roll(peer, &self.setup.members);
             if Some(peer) != but {
                 self.links.send(peer, Control::Members(all.clone()));
             }
+        }
+    }
+
+    /// The membership list changed: lanes to who is out or has another role are closed (the latter
+    /// comes back), and all are told.
+    pub(super) fn members_changed(&mut self) -> Result<(), IndexError> {
+        self.tell_members(None);
+        for peer in self.links.peers() {
+            let role = self.setup.members.role_of(peer);
+            let why = match (self.links.link(peer), role) {
+                (Some(link), Some(role)) if link.role == role => continue,
+                (_, Some(_)) => "its role in the share changed",
+                (_, None) => "it was removed from the share",
+            };
+            tracing::warn!(peer = %peer.short(), "disconnected: {why}");
+            self.links.remove(peer, why);
+            self.lost(peer, why);
+            self.handle(Event::PeerDown { peer })?;
+        }
+        self.check_role();
+        self.dial();
+        Ok(())
+    }
+
+    /// What this device itself may do: it stops here when that changed, and is started anew.
+    pub(super) fn check_role(&mut self) {
+        if let Some(by) = self.setup.members.removed_by() {
+            self.notice(format!(
+                "this device was removed from the share by {}; the folder stays as it is: `left \
+                 leave DIR`, or join again with a new ticket",
+                by.short()
+            ));
+        }
+        if self.setup.members.role() != self.role {
+            self.again = true;
+            self.stop = true;
         }
     }
 
@@ -132,6 +185,8 @@ impl Owner {
                     self.heard(peer, &told);
                     Ok(())
                 }
+                Control::Roll(part) => self.heard_roll(peer, part),
+                Control::Offer(offer) => self.offered(peer, offer),
                 message => {
                     if matches!(message, Control::Index(_)) {
                         crash_point!("heard");
@@ -155,27 +210,64 @@ impl Owner {
         }
     }
 
+    /// A peer tells of a file that it still reads: its segments are brought ahead of time where it is
+    /// likely that they will be wanted.
+    fn offered(&mut self, peer: DeviceId, offer: Offer) -> Result<(), IndexError> {
+        let heeded = self.setup.members.role_of(peer) == Some(Role::ReadWrite);
+        if !heeded || !self.engine.takes_offers() || self.engine.is_path_busy(&offer.path) {
+            return Ok(());
+        }
+        let ours = self.index.get(&offer.path)?;
+        let base = ours.and_then(|r| r.entry.node.content());
+        self.fetcher.offer(
+            peer,
+            Offered {
+                id: offer.id,
+                size: offer.size,
+                from: offer.from,
+                segments: offer.segments,
+                base: base.map(|content| (offer.path.clone(), content)),
+                path: offer.path,
+            },
+        );
+        Ok(())
+    }
+
     pub(super) fn lost(&mut self, peer: DeviceId, why: &str) {
         tracing::info!(peer = %peer.short(), "connection lost: {why}");
         self.fetcher.drop_peer(peer);
         self.queue.push_back(Event::PeerDown { peer });
         let record = self.setup.members.record();
         let name = record.members.iter().find(|m| m.device == peer);
+        let name = name.map(|m| m.name.clone()).unwrap_or_default();
         let _ = self.setup.events.send(DaemonEvent::PeerLost {
             share: self.setup.path.clone(),
             device: peer,
-            name: name.map(|m| m.name.clone()).unwrap_or_default(),
+            name,
             why: why.to_owned(),
         });
         self.next_dial = Some(Instant::now());
     }
 
-    pub(super) fn heard(&mut self, from: DeviceId, told: &[Member]) {
-        let members = &self.setup.members;
-        if members.role_of(from) != Some(Role::ReadWrite) {
-            return;
+    /// A part of the membership list came. Statements prove themselves, whoever brings them.
+    fn heard_roll(&mut self, from: DeviceId, part: RollPart) -> Result<(), IndexError> {
+        match self.setup.members.hear_roll(part) {
+            Ok(true) => self.members_changed(),
+            Ok(false) => Ok(()),
+            Err(HearError::Wrong(why)) => {
+                let reason = format!("it sent a wrong membership list: {why}");
+                self.run_effect(Effect::Disconnect { peer: from, reason });
+                self.handle(Event::Tick)
+            }
+            Err(HearError::Failed(error)) => {
+                tracing::error!("{error}");
+                Ok(())
+            }
         }
-        match members.hear(self.setup.device, from, told) {
+    }
+
+    fn heard(&mut self, from: DeviceId, told: &[Member]) {
+        match self.setup.members.hear(from, told) {
             Ok(true) => {
                 self.tell_members(Some(from));
                 self.dial();

@@ -5,7 +5,7 @@ mod lanes;
 mod tell;
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, after, bounded, never, s
 use left_core::diff::Observation;
 use left_core::engine::{Config, Effect, Engine, Event, Now};
 use left_core::index::IndexError;
-use left_core::message::Control;
+use left_core::message::{Control, Role};
 use left_core::path::RelPath;
 use left_core::plan::{FetchError, Op, OpId, StageName};
 use left_core::version::DeviceId;
@@ -26,11 +26,12 @@ use super::gate::Door;
 use super::handle::DaemonEvent;
 use super::links::Links;
 use super::members::Members;
+use super::offers::Offers;
 use super::snapshot::{Board, Progressing};
 use crate::disk::{DiskEye, EyeEvent, History, Hold, Root, Stage};
 use crate::home::clean;
 use crate::net::Net;
-use crate::store::{IndexDb, Manifests};
+use crate::store::{IndexDb, Manifests, Opened, StoreError};
 use crate::transfer::Fetcher;
 
 /// Disk events that may wait for the owner.
@@ -57,6 +58,8 @@ pub(super) struct Setup {
 pub(super) enum Ended {
     /// It was asked to.
     Stopped,
+    /// It is to be started anew at once: what this device may do in the share changed.
+    Again,
     /// The share can not be worked on now; the reason, and whether trying again may help soon.
     Broken(String),
 }
@@ -77,6 +80,7 @@ pub(super) struct Owner {
     apply: Option<Sender<Vec<(OpId, Op)>>>,
     applier: Option<JoinHandle<()>>,
     source: Arc<Source>,
+    offers: Arc<Offers>,
     links: Links,
     /// What keeps the eye away from paths that are being changed: a batch's length and its hold.
     holds: VecDeque<(usize, Hold)>,
@@ -93,6 +97,10 @@ pub(super) struct Owner {
     started: Instant,
     next_dial: Option<Instant>,
     stop: bool,
+    /// Stops only to be started anew.
+    again: bool,
+    /// What this device may do, as the engine was told.
+    role: Role,
 }
 
 /// Runs a share until it is stopped or broken.
@@ -104,6 +112,7 @@ pub(super) fn run(setup: Setup, tx: Sender<Msg>, rx: &Receiver<Msg>) -> Ended {
     let result = owner.work(rx);
     owner.close();
     match result {
+        Ok(()) if owner.again => Ended::Again,
         Ok(()) => Ended::Stopped,
         Err(error) => {
             if let IndexError::Corrupt(why) = &error {
@@ -120,8 +129,7 @@ impl Owner {
         let root = Arc::new(Root::open(&setup.path).map_err(|e| text(&e))?);
         root.check().map_err(|e| text(&e))?;
         let own = setup.path.join(crate::home::MARKER_DIR);
-        let (index, opened) =
-            IndexDb::open(&own.join("index.db"), setup.device).map_err(|e| text(&e))?;
+        let (index, opened) = open_index(&setup, &own.join("index.db")).map_err(|e| text(&e))?;
         crash_point!("index-opened");
         let manifests = Manifests::open(&own.join("manifests.db")).map_err(|e| text(&e))?;
         let folder = |name: &str, e: &std::io::Error| {
@@ -144,14 +152,19 @@ impl Owner {
         }
         // Small staged files belong to the last run; big ones are continued.
         stage.clean(|name| name.len() == 64).map_err(|e| text(&e))?;
-        let source = Arc::new(Source::new(root.clone(), reader(())?, manifests.clone()));
+        let offers = Arc::new(Offers::new(tx.clone()));
+        let source = Source::new(root.clone(), reader(())?, manifests.clone(), offers.clone());
+        let source = Arc::new(source);
         let (fetch_tx, fetched) = unbounded();
         let fetcher = adapt::fetcher(&root, &stage, &manifests, fetch_tx);
         let (look_tx, looks) = bounded(EYE_QUEUE);
         let eye = DiskEye::start(
             root.clone(),
             Box::new(adapt::Scan(reader(())?)),
-            Arc::new(adapt::Sink(manifests)),
+            Arc::new(adapt::Sink {
+                manifests,
+                offers: offers.clone(),
+            }),
             look_tx,
         )
         .map_err(|e| text(&e))?;
@@ -178,6 +191,7 @@ impl Owner {
             apply: Some(apply),
             applier: Some(applier),
             source,
+            offers,
             holds: VecDeque::new(),
             waits: HashMap::new(),
             next_wait: 1,
@@ -190,6 +204,8 @@ impl Owner {
             started: Instant::now(),
             next_dial: None,
             stop: false,
+            again: false,
+            role: config.role,
         })
     }
 
@@ -255,11 +271,15 @@ impl Owner {
         while let Some(event) = self.queue.pop_front() {
             self.dirty |= !matches!(event, Event::Tick);
             let now = self.now();
-            for effect in self.engine.step(now, event, &mut self.index)? {
+            self.index.hold()?;
+            let effects = self.engine.step(now, event, &mut self.index);
+            self.index.release()?;
+            for effect in effects? {
                 self.dirty = true;
                 self.run_effect(effect);
             }
         }
+        self.offers.open(self.engine.makes_offers());
         Ok(())
     }
 
@@ -379,6 +399,12 @@ impl Owner {
                 session,
                 event,
             } => self.lane(peer, session, event),
+            Msg::Offer(offer) => {
+                for peer in self.links.peers() {
+                    self.links.offer(peer, &offer);
+                }
+                Ok(())
+            }
             Msg::Applied(results) => {
                 crash_point!("applied");
                 let mut done = results.len();
@@ -427,14 +453,18 @@ impl Owner {
             }
             Msg::Pause(on) => self.handle(Event::Pause(on)),
             Msg::Resume { accept_deletions } => self.handle(Event::Resume { accept_deletions }),
-            Msg::Damaged(paths) => self.handle(Event::Damaged(paths)),
             Msg::IndexFailed(error) => Err(error),
-            Msg::MembersChanged => {
-                self.dial();
+            Msg::Revert(at, reply) => {
+                let done = self.revert(at)?;
+                // Who asked may have given up.
+                let _ = reply.send(done);
                 Ok(())
             }
+            Msg::Damaged(paths) => self.handle(Event::Damaged(paths)),
+            Msg::MembersChanged => self.members_changed(),
             Msg::Stop => {
                 self.stop = true;
+                self.again = false;
                 Ok(())
             }
         }
@@ -452,6 +482,23 @@ impl Owner {
             tracing::error!("the thread that changes the disk ended in a panic");
         }
     }
+}
+
+/// Opens the index; it is made anew when the role changed. One that a read-write member made names
+/// edits of ours that all others have, which a read-only member would take for its own; and one of a
+/// read-only member may hold what must not be announced.
+fn open_index(setup: &Setup, path: &Path) -> Result<(IndexDb, Opened), StoreError> {
+    let role = setup.members.role();
+    let before = setup.members.record().worked_as;
+    if before.is_some_and(|before| before != role) {
+        let (index, _) = IndexDb::open(path, setup.device)?;
+        index.condemn("what this device may do in the share changed");
+    }
+    let opened = IndexDb::open(path, setup.device)?;
+    if let Err(error) = setup.members.update(|r| r.worked_as = Some(role)) {
+        tracing::error!("{error}");
+    }
+    Ok(opened)
 }
 
 /// Sends without blocking; a full queue means that the receiver will look anyway.

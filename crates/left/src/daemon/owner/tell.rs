@@ -2,8 +2,10 @@
 
 use std::time::Instant;
 
-use left_core::engine::Report;
+use left_core::engine::{Event, Report};
 use left_core::index::{Index, IndexError};
+use left_core::message::Role;
+use left_core::path::RelPath;
 
 use super::super::handle::{DaemonEvent, Transfer};
 use super::super::snapshot::{self, Parts};
@@ -127,12 +129,17 @@ impl Owner {
                 .is_ok_and(|r| r.is_some_and(|r| r.entry.node.is_live()))
         });
         let state = self.engine.state(&self.index)?;
+        let edits = self.engine.own_edits(&self.index, snapshot::MAX_LIST)?;
+        self.dirty |= edits.partial;
         let record = self.setup.members.record();
+        let fellows = self.setup.members.fellows();
         let transfers = self.transfers();
         let status = snapshot::status(&Parts {
             record: &record,
+            fellows: &fellows,
             path: &self.setup.path,
             state: &state,
+            edits: &edits,
             links: &self.links,
             conflicts: &self.conflicts,
             problems: &self.problems,
@@ -143,6 +150,33 @@ impl Owner {
         self.progress.tell(&status, events);
         self.setup.board.publish(status);
         Ok(())
+    }
+
+    /// Takes own edits back; how many, or why not.
+    pub(super) fn revert(
+        &mut self,
+        at: Option<RelPath>,
+    ) -> Result<Result<u64, String>, IndexError> {
+        if self.role == Role::ReadWrite {
+            let why = "this device may write: its edits are the share's; older versions are in \
+                       .left/history";
+            return Ok(Err(why.into()));
+        }
+        if !self.engine.can_revert() {
+            let why = "no read-write member is connected, or it has not told all yet; try again \
+                       when one is";
+            return Ok(Err(why.into()));
+        }
+        let edits = loop {
+            let edits = self.engine.own_edits(&self.index, usize::MAX)?;
+            if !edits.partial {
+                break edits;
+            }
+        };
+        let inside = |p: &&RelPath| at.as_ref().is_none_or(|at| *p == at || p.is_below(at));
+        let count = edits.paths.iter().filter(inside).count() as u64;
+        self.handle(Event::Revert(at))?;
+        Ok(Ok(count))
     }
 
     pub(super) fn transfers(&self) -> Vec<Transfer> {

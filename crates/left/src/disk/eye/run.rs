@@ -45,6 +45,14 @@ pub(super) struct Parts {
     pub(super) pool: HashPool,
 }
 
+/// A file's last reading.
+pub(super) struct Recent {
+    pub(super) stat: FileStat,
+    pub(super) content: ContentId,
+    /// The file had just changed then.
+    pub(super) fresh: bool,
+}
+
 /// Something to be said when the work before it is done.
 pub(super) struct Promise {
     event: EyeEvent,
@@ -81,7 +89,7 @@ pub(super) struct Eye {
     /// Paths reported as unreadable: told when they are well again.
     pub(super) trouble: BTreeSet<RelPath>,
     pub(super) bad_names: HashSet<String>,
-    pub(super) recent: HashMap<RelPath, (FileStat, ContentId)>,
+    pub(super) recent: HashMap<RelPath, Recent>,
     /// The root is gone; when to look for it again.
     pub(super) gone: Option<Instant>,
     pub(super) index_broken: bool,

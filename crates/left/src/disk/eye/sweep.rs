@@ -112,7 +112,7 @@ impl Sweep {
             };
             let record = self.record_at(&mut frame, &path);
             if eye.is_held(&path) {
-                eye.hints.put_off(path, false);
+                eye.hints.put_off(path);
                 continue;
             }
             let stat = match sys::stat_at(&fd, &name) {
@@ -240,7 +240,7 @@ impl Eye {
     fn tell_tree(&mut self, path: &RelPath) {
         if self.is_stopped() || self.is_held(path) {
             if self.is_held(path) {
-                self.hints.put_off(path.clone(), false);
+                self.hints.put_off(path.clone());
             }
             return;
         }
@@ -257,11 +257,10 @@ impl Eye {
             Ok(record) => record.filter(|r| r.entry.node.is_live()),
             Err(error) => return self.index_failed(error),
         };
-        // Nothing can be below a file or link that the index knows.
-        if record.as_ref().is_none_or(is_dir_record) {
-            self.unwatch(path);
-            self.tell_below(path);
-        }
+        // Also where the index knows a file by now: it may have heard of that a moment ago, and of
+        // what was in the folder before not yet.
+        self.unwatch(path);
+        self.tell_below(path);
         if stat.is_some() {
             return;
         }

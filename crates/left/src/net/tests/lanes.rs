@@ -103,7 +103,6 @@ fn members(number: u64) -> Vec<left_core::message::Member> {
     let member = |at: u64| left_core::message::Member {
         device: DeviceId([at as u8; 32]),
         name: format!("{number} {}", "n".repeat(100)),
-        role: Role::ReadOnly,
         addresses: Vec::new(),
     };
     (0..100).map(member).collect()

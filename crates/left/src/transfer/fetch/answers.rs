@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use left_core::chunker::content_id;
-use left_core::content::{ChunkRef, SEGMENT_MAX_CHUNKS, Segment, WHOLE_MAX};
+use left_core::content::{ChunkRef, ContentId, SEGMENT_MAX_CHUNKS, Segment, WHOLE_MAX};
 use left_core::version::DeviceId;
 use tracing::warn;
 
@@ -56,9 +56,9 @@ pub(super) fn check(asked: &InFlight, h: &Header) -> Result<(), FrameError> {
         (_, FrameKind::Refs) => {
             (1..=REFS_PAGE).contains(&count) && raw == (count * SEGMENT_REF_LEN) as u64
         }
-        (Task::Big(file, BigTask::Parts(parts)), _) => {
+        (Task::Big(_, BigTask::Parts(parts)), _) => {
             let list = (count * CHUNK_REF_LEN) as u64;
-            let bytes = parts.front().map_or(0, |p| p.cost(file));
+            let bytes = parts.front().map_or(0, Wanted::cost);
             match h.kind {
                 FrameKind::List => count <= SEGMENT_MAX_CHUNKS && raw == list,
                 FrameKind::Segment => count <= SEGMENT_MAX_CHUNKS && raw == list + bytes,
@@ -88,7 +88,7 @@ pub(super) fn give_back(st: &mut State, asked: InFlight) -> Vec<Failed> {
                     BigTask::Refs(_) => big.refs_lost(),
                     BigTask::Parts(parts) => {
                         for part in parts.into_iter().rev() {
-                            big.landed(part.cost(&file));
+                            big.landed(part.cost());
                             big.again(part);
                         }
                     }
@@ -110,6 +110,7 @@ pub(super) fn accept(
     let gone = h.kind == FrameKind::Gone;
     let item = asked.next;
     asked.next += 1;
+    let asked_as = asked.asked_as;
     match &mut asked.task {
         Task::Small(keys) => {
             let key = keys[item];
@@ -121,11 +122,13 @@ pub(super) fn accept(
                 small_failed(shared, key, peer, true);
             }
         }
-        Task::Big(file, BigTask::Refs(_)) if gone => big_gone(shared, file, peer, Vec::new()),
+        Task::Big(file, BigTask::Refs(_)) if gone => {
+            big_gone(shared, file, peer, asked_as, Vec::new());
+        }
         Task::Big(file, BigTask::Refs(from)) => refs(shared, file, peer, *from, payload),
         Task::Big(file, BigTask::Parts(parts)) => {
             if gone {
-                big_gone(shared, file, peer, parts.drain(..).collect());
+                big_gone(shared, file, peer, asked_as, parts.drain(..).collect());
             } else if let Some(part) = parts.pop_front() {
                 let list = usize::from(h.count) * CHUNK_REF_LEN;
                 self::part(shared, file, peer, part, payload, list);
@@ -192,7 +195,7 @@ fn refs(shared: &Shared, file: &Arc<BigFile>, peer: DeviceId, from: u64, payload
     match big.page(&peer, from, parse_refs(payload)) {
         Page::More => {}
         Page::Whole(list) => {
-            let job = Job::Prepare(Arc::clone(file), list);
+            let job = Job::Settle(Arc::clone(file), list);
             st.jobs.push_front(job);
         }
         Page::Bad => {
@@ -212,12 +215,9 @@ fn part(
     payload: &[u8],
     list_len: usize,
 ) {
-    let Some(prepared) = file.prepared.get() else {
-        return;
-    };
-    let cost = part.cost(file);
+    let cost = part.cost();
     let written = match &part {
-        Wanted::List(place) => match parse_list(payload, &prepared.refs[place.n]) {
+        Wanted::List(place) => match parse_list(payload, &place.sref) {
             Some(list) => {
                 let mut st = lock(&shared.state);
                 if let Some(big) = st.bigs.get_mut(&file.serial) {
@@ -233,7 +233,7 @@ fn part(
         },
         Wanted::Segment(place) => {
             let (list, bytes) = payload.split_at(list_len);
-            match parse_list(list, &prepared.refs[place.n]) {
+            match parse_list(list, &place.sref) {
                 Some(list) if matches(bytes, &list) => {
                     write_segment(shared, file, *place, bytes, list)
                 }
@@ -280,7 +280,7 @@ fn write_segment(
         start_writeback(f, place.offset, bytes.len() as u64);
     }
     let segment = Segment {
-        sref: prepared.refs[place.n],
+        sref: place.sref,
         chunks: list,
     };
     Ok(Written::Good(place, segment))
@@ -330,7 +330,7 @@ fn write_missing(
     if guarded(file, write)?.is_none() {
         return Ok(Written::Closed);
     }
-    let sref = prepared.refs[missing.place.n];
+    let sref = missing.place.sref;
     if shared.config.early_writeback {
         start_writeback(&prepared.file, missing.place.offset, sref.len);
     }
@@ -343,7 +343,7 @@ fn write_missing(
 
 /// The peer sent something else than what was asked for.
 fn big_bad(shared: &Shared, file: &Arc<BigFile>, peer: DeviceId, part: Option<Wanted>) {
-    warn!(%peer, content = ?file.content, "a peer sent wrong bytes");
+    warn!(%peer, content = ?file.id(), "a peer sent wrong bytes");
     let mut st = lock(&shared.state);
     *st.suspects.entry(peer).or_default() += 1;
     if let Some(big) = st.bigs.get_mut(&file.serial) {
@@ -354,9 +354,18 @@ fn big_bad(shared: &Shared, file: &Arc<BigFile>, peer: DeviceId, part: Option<Wa
 }
 
 /// The peer has the content no more.
-fn big_gone(shared: &Shared, file: &Arc<BigFile>, peer: DeviceId, parts: Vec<Wanted>) {
+fn big_gone(
+    shared: &Shared,
+    file: &Arc<BigFile>,
+    peer: DeviceId,
+    asked_as: ContentId,
+    parts: Vec<Wanted>,
+) {
     let mut st = lock(&shared.state);
-    if let Some(big) = st.bigs.get_mut(&file.serial) {
+    // What was an offer when it was asked for may have a content id by now, and be there under it.
+    if asked_as == file.id()
+        && let Some(big) = st.bigs.get_mut(&file.serial)
+    {
         big.gone_at(peer);
     }
     drop(st);
@@ -370,7 +379,7 @@ fn ask_again(shared: &Shared, file: &Arc<BigFile>, parts: Vec<Wanted>) {
             return;
         };
         for part in parts.into_iter().rev() {
-            big.landed(part.cost(file));
+            big.landed(part.cost());
             big.again(part);
         }
         big.hopeless(&st.peers)

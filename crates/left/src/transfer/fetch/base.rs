@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
+use std::sync::OnceLock;
 
 use left_core::content::{ChunkId, ChunkRef, ContentId, Segment, SegmentId, SegmentRef};
 
@@ -21,35 +22,44 @@ fn half(id: &[u8; 32]) -> Half {
     h
 }
 
+/// Chunks by id: where each begins, and its length.
+type Chunks = HashMap<Half, (u64, u32)>;
+
 /// An older version's file, with what it holds by segment, and by chunk where segments differ.
 pub(super) struct Base {
     file: File,
     content: ContentId,
     segments: HashMap<Half, u64>,
-    chunks: HashMap<Half, (u64, u32)>,
+    /// Segments of which the chunks may be needed; read when a segment is not found as a whole.
+    apart: Vec<u64>,
+    chunks_max: usize,
+    chunks: OnceLock<Chunks>,
 }
 
 impl Base {
     /// Reads the older version's manifest; `None` when it is not stored. At most `chunks_max`
-    /// chunks are kept, of segments that `wanted` (the new version's list) has not.
+    /// chunks are kept, of segments that `wanted` (the new version's list, where it is known
+    /// already) has not.
     pub(super) fn load(
         manifests: &dyn ManifestRead,
         file: File,
         content: ContentId,
-        wanted: &[SegmentRef],
+        wanted: Option<&[SegmentRef]>,
         chunks_max: usize,
     ) -> io::Result<Option<Self>> {
         let Some((_, count)) = manifests.info(&content)? else {
             return Ok(None);
         };
-        let new: HashSet<Half> = wanted.iter().map(|r| half(&r.id.0)).collect();
+        let new: Option<HashSet<Half>> =
+            wanted.map(|list| list.iter().map(|r| half(&r.id.0)).collect());
         let mut base = Self {
             file,
             content,
             segments: HashMap::new(),
-            chunks: HashMap::new(),
+            apart: Vec::new(),
+            chunks_max,
+            chunks: OnceLock::new(),
         };
-        let mut unmatched = Vec::new();
         let mut n = 0;
         while n < count {
             let page = manifests.refs(&content, n, PAGE)?;
@@ -58,49 +68,45 @@ impl Base {
             }
             for r in page {
                 let key = half(&r.id.0);
-                match r.is_zeros() {
-                    true => {}
-                    false if new.contains(&key) => {
+                if !r.is_zeros() {
+                    let whole = new.as_ref().is_none_or(|list| list.contains(&key));
+                    if whole {
                         base.segments.insert(key, n);
                     }
-                    false => unmatched.push(n),
+                    if !whole || new.is_none() {
+                        base.apart.push(n);
+                    }
                 }
                 n += 1;
             }
         }
-        let all_found = wanted
-            .iter()
-            .all(|r| r.is_zeros() || base.segments.contains_key(&half(&r.id.0)));
-        if !all_found {
-            base.load_chunks(manifests, &unmatched, chunks_max)?;
-        }
         Ok(Some(base))
     }
 
-    fn load_chunks(
-        &mut self,
-        manifests: &dyn ManifestRead,
-        segments: &[u64],
-        max: usize,
-    ) -> io::Result<()> {
-        for n in segments {
-            let Some((mut offset, segment)) = manifests.segment(&self.content, *n)? else {
-                continue;
-            };
-            for c in &segment.chunks {
-                self.chunks.insert(half(&c.id.0), (offset, c.len));
-                offset += u64::from(c.len);
+    /// The chunks of the segments that may be needed in parts. Reading them may fail without harm:
+    /// then fewer are found.
+    fn chunks(&self, manifests: &dyn ManifestRead) -> &Chunks {
+        self.chunks.get_or_init(|| {
+            let mut chunks = Chunks::new();
+            for n in &self.apart {
+                let Ok(Some((mut offset, segment))) = manifests.segment(&self.content, *n) else {
+                    continue;
+                };
+                for c in &segment.chunks {
+                    chunks.insert(half(&c.id.0), (offset, c.len));
+                    offset += u64::from(c.len);
+                }
+                if chunks.len() >= self.chunks_max {
+                    break;
+                }
             }
-            if self.chunks.len() >= max {
-                break;
-            }
-        }
-        Ok(())
+            chunks
+        })
     }
 
     /// Whether chunk lists are worth asking for.
-    pub(super) fn has_chunks(&self) -> bool {
-        !self.chunks.is_empty()
+    pub(super) fn has_chunks(&self, manifests: &dyn ManifestRead) -> bool {
+        !self.chunks(manifests).is_empty()
     }
 
     /// Reads a whole segment into `buf`, if the older version has it and its bytes are still right.
@@ -126,8 +132,8 @@ impl Base {
     }
 
     /// Where the older version may have this chunk.
-    pub(super) fn find_chunk(&self, c: &ChunkRef) -> Option<u64> {
-        let (offset, len) = self.chunks.get(&half(&c.id.0))?;
+    pub(super) fn find_chunk(&self, manifests: &dyn ManifestRead, c: &ChunkRef) -> Option<u64> {
+        let (offset, len) = self.chunks(manifests).get(&half(&c.id.0))?;
         (*len == c.len).then_some(*offset)
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::time::Instant;
 
 use left_core::chunker::{CHUNKER_ID, MAX_CHUNK, MIN_CHUNK};
 use left_core::content::{
@@ -15,6 +16,7 @@ use left_core::version::DeviceId;
 
 use super::FetchConfig;
 use super::base::Base;
+use super::shared::lock;
 use super::state::Peers;
 use crate::transfer::ports::ManifestWriter;
 
@@ -26,17 +28,24 @@ const LISTS_AT_ONCE: usize = 64;
 const REFS_COST: u64 = 64 * 1024;
 /// Segments are asked for together up to this many bytes.
 const SEGMENTS_AT_ONCE: u64 = 1 << 20;
+/// Segments of an offer that are remembered; the rest is got when its content is known.
+const OFFERED_MAX: usize = 4096;
 /// Wrong answers after which a peer is not asked for this content any more.
 const BAD_MAX: u8 = 2;
 
 /// The parts of a big content that do not change while it is fetched; shared without the lock.
 pub(super) struct BigFile {
     pub(super) serial: u64,
-    pub(super) content: ContentId,
+    /// What it is asked for as: its content id, or while that is not known the offer's id.
+    id: Mutex<ContentId>,
+    /// Whom it is for.
+    pub(super) path: RelPath,
     pub(super) size: u64,
     /// Name in the stage.
-    pub(super) name: String,
+    name: Mutex<String>,
     pub(super) base: Option<(RelPath, ContentId)>,
+    /// Held while the stage and the base are opened.
+    pub(super) opening: Mutex<()>,
     pub(super) prepared: OnceLock<Prepared>,
     /// The new manifest's writer. Taken before the state's lock, never after.
     pub(super) writer: Mutex<Option<Box<dyn ManifestWriter>>>,
@@ -47,20 +56,78 @@ pub(super) struct BigFile {
     pub(super) bytes_done: AtomicU64,
 }
 
-/// What is known once the segment list is verified.
+impl BigFile {
+    pub(super) fn new(
+        serial: u64,
+        id: ContentId,
+        path: RelPath,
+        size: u64,
+        name: String,
+        base: Option<(RelPath, ContentId)>,
+    ) -> Self {
+        Self {
+            serial,
+            id: Mutex::new(id),
+            path,
+            size,
+            name: Mutex::new(name),
+            base,
+            opening: Mutex::new(()),
+            prepared: OnceLock::new(),
+            writer: Mutex::new(None),
+            closed: RwLock::new(false),
+            bytes_done: AtomicU64::new(0),
+        }
+    }
+
+    /// What it is asked for as.
+    pub(super) fn id(&self) -> ContentId {
+        *lock(&self.id)
+    }
+
+    /// Its content id is known from here on.
+    pub(super) fn bind(&self, content: ContentId) {
+        *lock(&self.id) = content;
+    }
+
+    pub(super) fn name(&self) -> String {
+        lock(&self.name).clone()
+    }
+
+    pub(super) fn renamed(&self, name: String) {
+        *lock(&self.name) = name;
+    }
+}
+
+/// What is open while it is fetched.
 pub(super) struct Prepared {
     pub(super) file: File,
     /// There was nothing in the staged file.
     pub(super) fresh: bool,
-    pub(super) refs: Vec<SegmentRef>,
     pub(super) base: Option<Base>,
 }
 
-/// A segment's position in the list and in the file.
+/// A segment with its position in the list and in the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub(super) n: usize,
     pub(super) offset: u64,
+    pub(super) sref: SegmentRef,
+}
+
+/// A position in the list and in the file.
+#[derive(Clone, Copy, Debug, Default)]
+struct At {
+    n: usize,
+    offset: u64,
+}
+
+/// Segments that a peer offers of a file that it still reads. They are only a hint of what the
+/// content will be: once that is known its own list counts.
+pub(super) struct Offered {
+    pub(super) from: DeviceId,
+    /// When it was last told of, or something of it came.
+    pub(super) touched: Instant,
 }
 
 /// The chunks of a segment that nothing here has.
@@ -86,9 +153,9 @@ pub(super) enum Wanted {
 
 impl Wanted {
     /// The bytes of its answer, about.
-    pub(super) fn cost(&self, file: &BigFile) -> u64 {
+    pub(super) fn cost(&self) -> u64 {
         match self {
-            Wanted::Segment(p) => file.prepared.get().map_or(0, |f| f.refs[p.n].len),
+            Wanted::Segment(p) => p.sref.len,
             Wanted::List(_) => LIST_COST,
             Wanted::Chunks(c) => c.bytes,
         }
@@ -157,10 +224,16 @@ pub(super) struct Big {
     verdicts: BTreeMap<DeviceId, Verdict>,
     liar: Option<DeviceId>,
     phase: Phase,
+    /// The segment list, as far as it is known.
+    refs: Vec<SegmentRef>,
+    /// `refs` is the content's whole list, verified.
+    whole: bool,
+    /// The content is not known yet.
+    pub(super) offer: Option<Offered>,
     /// The next segment to look at.
-    cursor: Place,
+    cursor: At,
     /// All segments before it are in place and given to the manifest's writer.
-    done: Place,
+    done: At,
     /// Segments in place behind a gap.
     ready: BTreeMap<usize, Segment>,
     wanted: VecDeque<Wanted>,
@@ -168,22 +241,91 @@ pub(super) struct Big {
 }
 
 impl Big {
-    pub(super) fn new(file: Arc<BigFile>, id: OpId, peers: &[DeviceId]) -> Self {
-        let start = Place { n: 0, offset: 0 };
+    pub(super) fn new(file: Arc<BigFile>, waiters: Vec<OpId>, peers: &[DeviceId]) -> Self {
         Self {
             file,
-            waiters: vec![id],
+            waiters,
             peers: peers.to_vec(),
             walkers: 0,
             verdicts: BTreeMap::new(),
             liar: None,
             phase: Phase::Refs(None),
-            cursor: start,
-            done: start,
+            refs: Vec::new(),
+            whole: false,
+            offer: None,
+            cursor: At::default(),
+            done: At::default(),
             ready: BTreeMap::new(),
             wanted: VecDeque::new(),
             inflight: 0,
         }
+    }
+
+    /// What `from` offers; its segments come by [`Self::offered`].
+    pub(super) fn of_offer(file: Arc<BigFile>, from: DeviceId) -> Self {
+        let offer = Offered {
+            from,
+            touched: Instant::now(),
+        };
+        Self {
+            phase: Phase::Preparing,
+            offer: Some(offer),
+            ..Self::new(file, Vec::new(), &[from])
+        }
+    }
+
+    /// Takes in offered segments from position `from` on; `false` when they can not be right.
+    pub(super) fn offered(&mut self, from: u64, segments: &[SegmentRef]) -> bool {
+        let room = OFFERED_MAX.saturating_sub(self.refs.len());
+        if room == 0 {
+            return true;
+        }
+        if from != self.refs.len() as u64 {
+            return false;
+        }
+        let mut covered = self.refs.iter().map(|r| r.len).sum::<u64>();
+        for r in segments.iter().take(room) {
+            if !plausible(self.refs.last().copied(), r, self.file.size - covered) {
+                return false;
+            }
+            covered += r.len;
+            self.refs.push(*r);
+        }
+        self.touch();
+        true
+    }
+
+    fn touch(&mut self) {
+        if let Some(offer) = &mut self.offer {
+            offer.touched = Instant::now();
+        }
+    }
+
+    /// The content of what was offered is known: its own segment list is asked for now.
+    pub(super) fn bind(&mut self, waiter: OpId, peers: &[DeviceId]) {
+        self.waiters.push(waiter);
+        self.offer = None;
+        self.add_peers(peers);
+        self.phase = Phase::Refs(None);
+    }
+
+    pub(super) fn add_peers(&mut self, peers: &[DeviceId]) {
+        for peer in peers {
+            if !self.peers.contains(peer) {
+                self.peers.push(*peer);
+            }
+        }
+    }
+
+    /// The content's own list is known and verified. `false` when what was offered before was
+    /// something else.
+    pub(super) fn settle(&mut self, list: Vec<SegmentRef>) -> bool {
+        if !list.starts_with(&self.refs) {
+            return false;
+        }
+        self.refs = list;
+        self.whole = true;
+        true
     }
 
     /// Whether `peer` may be asked: it announced the content and has not failed us, or it has once
@@ -260,7 +402,7 @@ impl Big {
         let mut parts: VecDeque<Wanted> = VecDeque::new();
         let mut total = 0;
         while let Some(next) = self.wanted.front() {
-            let cost = next.cost(&self.file);
+            let cost = next.cost();
             let fits = match parts.front() {
                 None => (cost <= room || lane_idle) && (cost <= file_room || self.inflight == 0),
                 Some(Wanted::Chunks(_)) => false,
@@ -287,6 +429,7 @@ impl Big {
     /// An answer came, or its lane was lost: the parts count no more as asked for.
     pub(super) fn landed(&mut self, cost: u64) {
         self.inflight = self.inflight.saturating_sub(cost);
+        self.touch();
     }
 
     /// Parts to be asked for again, before others.
@@ -332,7 +475,7 @@ impl Big {
         if refs.top.size() < size {
             return Page::More;
         }
-        if refs.top.finish() != self.file.content {
+        if refs.top.finish() != self.file.id() {
             return Page::Bad;
         }
         let list = std::mem::take(&mut refs.list);
@@ -341,27 +484,29 @@ impl Big {
     }
 
     pub(super) fn start_segments(&mut self) {
-        self.phase = Phase::Segments;
+        // An offer may have become a content meanwhile, whose list is just asked for.
+        if matches!(self.phase, Phase::Preparing) {
+            self.phase = Phase::Segments;
+        }
     }
 
     /// The next segment to look at, if it is not too far ahead of what is done.
     pub(super) fn walk_next(&mut self, ahead: u64) -> Option<Place> {
-        let refs = &self.file.prepared.get()?.refs;
-        if self.cursor.n >= refs.len() || self.cursor.offset > self.done.offset + ahead {
+        self.file.prepared.get()?;
+        let At { n, offset } = self.cursor;
+        let sref = *self.refs.get(n)?;
+        if offset > self.done.offset + ahead {
             return None;
         }
-        let place = self.cursor;
-        self.cursor = after(place, &refs[place.n]);
-        Some(place)
+        self.cursor = after(self.cursor, &sref);
+        Some(Place { n, offset, sref })
     }
 
     /// Whether a walker has enough to do.
     pub(super) fn walk_worth(&self, ahead: u64) -> bool {
-        let Some(prepared) = self.file.prepared.get() else {
-            return false;
-        };
         matches!(self.phase, Phase::Segments)
-            && self.cursor.n < prepared.refs.len()
+            && self.file.prepared.get().is_some()
+            && self.cursor.n < self.refs.len()
             && self.cursor.offset <= self.done.offset + ahead / 2
     }
 
@@ -381,15 +526,14 @@ impl Big {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        let prepared = self.file.prepared.get();
-        prepared.is_some_and(|p| self.done.n == p.refs.len())
+        self.whole && self.done.n == self.refs.len()
     }
 }
 
-fn after(place: Place, r: &SegmentRef) -> Place {
-    Place {
-        n: place.n + 1,
-        offset: place.offset + r.len,
+fn after(at: At, r: &SegmentRef) -> At {
+    At {
+        n: at.n + 1,
+        offset: at.offset + r.len,
     }
 }
 

@@ -2,15 +2,15 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use left_core::content::ContentId;
 use left_core::message::{Want, What};
 use left_core::version::DeviceId;
 use tracing::{debug, warn};
 
 use super::answers;
-use super::big::{BigFile, BigTask, Wanted};
+use super::big::{BigTask, Wanted};
 use super::shared::{Shared, lock};
 use super::state::{Room, Task};
 use crate::transfer::frame::{
@@ -22,6 +22,8 @@ use crate::transfer::lane::LaneStream;
 pub(super) struct InFlight {
     id: u32,
     pub(super) task: Task,
+    /// What a big content was asked for as.
+    pub(super) asked_as: ContentId,
     /// Position of the next item to be answered.
     pub(super) next: usize,
     /// Bytes it counts for in the lane's window.
@@ -141,7 +143,11 @@ impl Lane<'_> {
     fn send(&mut self, task: Task) -> io::Result<()> {
         let id = self.next_want;
         self.next_want = self.next_want.wrapping_add(1);
-        let what = what(&task);
+        let asked_as = match &task {
+            Task::Big(file, _) => file.id(),
+            Task::Small(_) => ContentId([0; 32]),
+        };
+        let what = what(&task, asked_as);
         let mut bytes = vec![0; 4];
         bytes.extend_from_slice(&Want { id, what }.encode());
         let len = (bytes.len() - 4) as u32;
@@ -151,6 +157,7 @@ impl Lane<'_> {
             id,
             cost: cost(&task),
             task,
+            asked_as,
             next: 0,
             len: bytes.len(),
         });
@@ -206,23 +213,22 @@ fn cost(task: &Task) -> u64 {
     match task {
         Task::Small(keys) => keys.iter().map(|(_, size)| size + HEADER_LEN as u64).sum(),
         Task::Big(_, BigTask::Refs(_)) => 64 * 1024,
-        Task::Big(file, BigTask::Parts(parts)) => parts.iter().map(|p| p.cost(file)).sum(),
+        Task::Big(_, BigTask::Parts(parts)) => parts.iter().map(Wanted::cost).sum(),
     }
 }
 
-fn what(task: &Task) -> What {
+fn what(task: &Task, asked_as: ContentId) -> What {
     match task {
         Task::Small(keys) => What::Whole(keys.iter().map(|(content, _)| *content).collect()),
-        Task::Big(file, BigTask::Refs(from)) => What::Refs {
-            content: file.content,
+        Task::Big(_, BigTask::Refs(from)) => What::Refs {
+            content: asked_as,
             from: *from,
         },
-        Task::Big(file, BigTask::Parts(parts)) => what_parts(file, parts),
+        Task::Big(_, BigTask::Parts(parts)) => what_parts(asked_as, parts),
     }
 }
 
-fn what_parts(file: &Arc<BigFile>, parts: &VecDeque<Wanted>) -> What {
-    let content = file.content;
+fn what_parts(content: ContentId, parts: &VecDeque<Wanted>) -> What {
     let segments = (parts.iter())
         .map(|p| match p {
             Wanted::Segment(p) | Wanted::List(p) => p.n as u64,

@@ -11,7 +11,7 @@ use tracing::debug;
 use super::big::BigFile;
 use super::shared::{Shared, lock, stage_error};
 use super::state::Job;
-use super::{is_small, walk};
+use super::{is_small, offers, walk};
 use crate::transfer::fileio::{copy_hashed, read_at_most, reflink};
 
 enum Work {
@@ -29,7 +29,8 @@ pub(super) fn work(shared: &Shared) {
                 shared.wake.notify_all();
             }
             Work::Job(Job::Walk(file)) => walk::walk(shared, &file),
-            Work::Job(Job::Prepare(file, refs)) => walk::prepare(shared, &file, refs),
+            Work::Job(Job::Prepare(file)) => walk::prepare(shared, &file, None),
+            Work::Job(Job::Settle(file, list)) => offers::settle(shared, &file, list),
             Work::Job(Job::FromBase(file, place, list)) => {
                 walk::from_base(shared, &file, place, list);
             }
@@ -174,7 +175,7 @@ fn deliver(shared: &Shared, file: &BigFile, waiters: &[OpId]) {
                 return Ok(true);
             }
             let id = copy_hashed(&prepared.file, Some(&dst), &|| lock(&shared.state).closed)?;
-            Ok(id == Some(file.content))
+            Ok(id == Some(file.id()))
         });
         match copied {
             Ok(true) => shared.staged(*id, name),
@@ -184,6 +185,6 @@ fn deliver(shared: &Shared, file: &BigFile, waiters: &[OpId]) {
     }
     let ended = lock(&shared.state).items.remove(first).is_some();
     if ended {
-        shared.report([(*first, Ok(StageName(file.name.clone())))]);
+        shared.report([(*first, Ok(StageName(file.name())))]);
     }
 }

@@ -10,6 +10,7 @@ mod base;
 mod big;
 mod lane;
 mod local;
+mod offers;
 mod shared;
 mod small;
 mod state;
@@ -25,6 +26,7 @@ use left_core::content::WHOLE_MAX;
 use left_core::plan::{FetchError, FetchItem, OpId, StageName};
 use left_core::version::DeviceId;
 
+pub use self::offers::Offered;
 use self::shared::{Shared, lock};
 use self::state::{Job, LaneInfo, Whereabouts};
 use super::lane::{LaneCloser, LaneStream};
@@ -195,12 +197,19 @@ impl Fetcher {
         }
     }
 
+    /// Takes in what a peer tells of a file that it still reads.
+    pub fn offer(&self, peer: DeviceId, offered: Offered) {
+        offers::take(&self.shared, peer, offered);
+    }
+
     /// Takes items in; each ends with exactly one message on the channel.
     pub fn submit(&self, items: Vec<FetchItem>) {
         let mut outcomes = Vec::new();
+        let mut unwanted = Vec::new();
         let mut st = lock(&self.shared.state);
         for item in items {
             if item.size == 0 || !item.copies.is_empty() {
+                unwanted.extend(offers::forget(&mut st, &item.path));
                 st.items.insert(item.id, Whereabouts::Local);
                 st.copies.push_back(item);
             } else {
@@ -209,6 +218,10 @@ impl Fetcher {
         }
         st.jobs.push_back(Job::Flush);
         drop(st);
+        for big in unwanted {
+            shared::close(&big.file);
+            self.shared.discard(&big.file.name());
+        }
         self.shared.report_later(outcomes);
         self.shared.wake.notify_all();
     }

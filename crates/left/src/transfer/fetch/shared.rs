@@ -3,16 +3,17 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{SendTimeoutError, Sender};
-use left_core::content::Segment;
+use left_core::content::{ContentId, Segment};
 use left_core::plan::{FetchError, FetchItem, OpId, StageName};
 use tracing::warn;
 
 use super::big::{Big, BigFile};
+use super::offers;
 use super::state::{Job, Outcome, State, Whereabouts};
 use super::{FetchConfig, FetchStats, is_small};
 use crate::transfer::ports::{FetchDisk, ManifestStore};
@@ -122,6 +123,15 @@ impl Shared {
         }
     }
 
+    /// The name under which a content is staged: its own, so that it is found after a restart,
+    /// unless the applier may be moving a file of that name just now.
+    pub(super) fn final_name(&self, st: &State, content: &ContentId, id: OpId) -> String {
+        match st.delivered.contains(content) {
+            true => self.own_name(id),
+            false => content.to_string(),
+        }
+    }
+
     /// Queues an item for the peers.
     pub(super) fn route(&self, st: &mut State, item: FetchItem) -> Vec<Outcome> {
         let key = (item.content, item.size);
@@ -134,30 +144,19 @@ impl Shared {
             && let Some(big) = st.bigs.get_mut(&serial)
         {
             big.waiters.push(item.id);
-            let new = |p: &_| !big.peers.contains(p);
-            let new: Vec<_> = item.peers.iter().copied().filter(new).collect();
-            big.peers.extend(new);
+            big.add_peers(&item.peers);
+            st.items.insert(item.id, Whereabouts::Big(serial));
+            return Vec::new();
+        }
+        if let Some(serial) = offers::bind(st, &item) {
             st.items.insert(item.id, Whereabouts::Big(serial));
             return Vec::new();
         }
         let serial = st.serial();
-        let name = match st.delivered.contains(&item.content) {
-            true => self.own_name(item.id),
-            false => item.content.to_string(),
-        };
+        let name = self.final_name(st, &item.content, item.id);
         st.items.insert(item.id, Whereabouts::Big(serial));
-        let file = Arc::new(BigFile {
-            serial,
-            content: item.content,
-            size: item.size,
-            name,
-            base: item.base,
-            prepared: OnceLock::new(),
-            writer: Mutex::new(None),
-            closed: RwLock::new(false),
-            bytes_done: AtomicU64::new(0),
-        });
-        let big = Big::new(file, item.id, &item.peers);
+        let file = BigFile::new(serial, item.content, item.path, item.size, name, item.base);
+        let big = Big::new(Arc::new(file), vec![item.id], &item.peers);
         if let Some(why) = big.hopeless(&st.peers) {
             return st.end([(vec![item.id], why)]);
         }
@@ -220,7 +219,7 @@ impl Shared {
 
     /// Gives the manifest's writer what is in place without a gap, and ends the content when that
     /// is all of it.
-    fn drain(&self, file: &Arc<BigFile>) {
+    pub(super) fn drain(&self, file: &Arc<BigFile>) {
         let mut writer = lock(&file.writer);
         let done = loop {
             let (run, done) = {
@@ -241,7 +240,7 @@ impl Shared {
             for segment in &run {
                 let Some(w) = writer.as_mut() else { break };
                 if let Err(e) = w.segment(segment) {
-                    warn!(content = ?file.content, %e, "a manifest could not be stored");
+                    warn!(content = ?file.id(), %e, "a manifest could not be stored");
                     *writer = None;
                 }
             }
@@ -255,10 +254,10 @@ impl Shared {
             return;
         }
         if let Some(w) = writer.take()
-            && let Err(e) = w.finish(&file.content, file.size)
+            && let Err(e) = w.finish(&file.id(), file.size)
         {
             // It is computed again from the file when somebody asks for it.
-            warn!(content = ?file.content, %e, "a manifest could not be stored");
+            warn!(content = ?file.id(), %e, "a manifest could not be stored");
         }
         drop(writer);
         self.deliver(file);
@@ -270,7 +269,7 @@ impl Shared {
         let Some(big) = st.remove_big(file.serial) else {
             return;
         };
-        st.delivered.insert(file.content);
+        st.delivered.insert(file.id());
         st.jobs
             .push_front(Job::Deliver(Arc::clone(file), big.waiters));
         drop(st);

@@ -49,8 +49,10 @@ impl Peers {
 pub(super) enum Job {
     /// Look at the next segments of a big content.
     Walk(Arc<BigFile>),
-    /// The segment list is verified: open the stage and the base.
-    Prepare(Arc<BigFile>, Vec<left_core::content::SegmentRef>),
+    /// A peer offers it: open the stage and the base.
+    Prepare(Arc<BigFile>),
+    /// The segment list is verified.
+    Settle(Arc<BigFile>, Vec<left_core::content::SegmentRef>),
     /// Take what the base has of a segment.
     FromBase(Arc<BigFile>, Place, Vec<ChunkRef>),
     /// The staged file is whole.
@@ -146,7 +148,7 @@ impl State {
     pub(super) fn add_big(&mut self, big: Big) {
         let serial = big.file.serial;
         self.by_content
-            .insert((big.file.content, big.file.size), serial);
+            .insert((big.file.id(), big.file.size), serial);
         self.bigs.insert(serial, big);
         self.waiting.push_back(serial);
     }
@@ -154,7 +156,7 @@ impl State {
     /// Forgets a big; its waiters still want to be told.
     pub(super) fn remove_big(&mut self, serial: u64) -> Option<Big> {
         let big = self.bigs.remove(&serial)?;
-        self.by_content.remove(&(big.file.content, big.file.size));
+        self.by_content.remove(&(big.file.id(), big.file.size));
         if !self.active.remove(&serial) {
             self.waiting.retain(|s| *s != serial);
         }

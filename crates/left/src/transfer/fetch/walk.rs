@@ -12,33 +12,46 @@ use tracing::{debug, warn};
 
 use super::base::Base;
 use super::big::{BigFile, MissingChunks, Place, Prepared, Wanted};
+use super::offers::offer_name;
 use super::shared::{Shared, guarded, lock, stage_error};
 use crate::transfer::fileio::{has_data, make_zero, read_at_most, start_writeback, write_chunks};
 
-/// Opens the stage and the base of a content with this (verified) segment list.
-pub(super) fn prepare(shared: &Shared, file: &Arc<BigFile>, refs: Vec<SegmentRef>) {
+/// Opens the stage and the base: of a content with this (verified) segment list, or of an offer.
+pub(super) fn prepare(shared: &Shared, file: &Arc<BigFile>, refs: Option<&[SegmentRef]>) {
+    let opening = lock(&file.opening);
+    if file.prepared.get().is_none() {
+        open(shared, file, refs);
+    }
+    drop(opening);
+    start(shared, file);
+}
+
+fn open(shared: &Shared, file: &Arc<BigFile>, refs: Option<&[SegmentRef]>) {
     let (staged, fresh) = match guarded(file, || open_stage(shared, file)) {
         Ok(Some(opened)) => opened,
         Ok(None) => return,
         Err(e) => return shared.fail_big(file, stage_error(&e)),
     };
-    let base = open_base(shared, file, &refs);
+    let base = open_base(shared, file, refs);
     let prepared = Prepared {
         file: staged,
         fresh,
-        refs,
         base,
     };
-    match shared.manifests.info(&file.content) {
+    match shared.manifests.info(&file.id()) {
         Ok(Some(_)) => {}
         Ok(None) => match shared.manifests.writer() {
             Ok(w) => *lock(&file.writer) = Some(w),
-            Err(e) => warn!(content = ?file.content, %e, "no manifest will be stored"),
+            Err(e) => warn!(content = ?file.id(), %e, "no manifest will be stored"),
         },
-        Err(e) => warn!(content = ?file.content, %e, "no manifest will be stored"),
+        Err(e) => warn!(content = ?file.id(), %e, "no manifest will be stored"),
     }
-    // Prepared once only, as the list comes once only.
+    // Nobody else sets it while `opening` is held.
     let _ = file.prepared.set(prepared);
+}
+
+/// Lets the workers go through the segments.
+fn start(shared: &Shared, file: &Arc<BigFile>) {
     let mut st = lock(&shared.state);
     if let Some(big) = st.bigs.get_mut(&file.serial) {
         big.start_segments();
@@ -51,18 +64,25 @@ pub(super) fn prepare(shared: &Shared, file: &Arc<BigFile>, refs: Vec<SegmentRef
 /// The staged file, of the right length, and whether nothing is in it. What an earlier run left
 /// is used again.
 fn open_stage(shared: &Shared, file: &BigFile) -> io::Result<(File, bool)> {
-    if let Some(old) = shared.disk.stage_open(&file.name)? {
+    let name = file.name();
+    // A part of it may have come while its content id was not known.
+    let offered = offer_name(&file.path);
+    let mut old = shared.disk.stage_open(&name)?;
+    if old.is_none() && name != offered && shared.disk.stage_rename(&offered, &name)? {
+        old = shared.disk.stage_open(&name)?;
+    }
+    if let Some(old) = old {
         let fresh = old.metadata()?.len() == 0;
         old.set_len(file.size)?;
         let fresh = fresh || !has_data(&old, 0, file.size)?;
         return Ok((old, fresh));
     }
-    let new = shared.disk.stage_create(&file.name)?;
+    let new = shared.disk.stage_create(&name)?;
     new.set_len(file.size)?;
     Ok((new, true))
 }
 
-fn open_base(shared: &Shared, file: &BigFile, refs: &[SegmentRef]) -> Option<Base> {
+fn open_base(shared: &Shared, file: &BigFile, refs: Option<&[SegmentRef]>) -> Option<Base> {
     let (path, content) = file.base.as_ref()?;
     let (opened, _) = shared.disk.open_local(path).ok()?;
     let max = shared.config.base_chunks;
@@ -148,7 +168,7 @@ fn look(
     place: Place,
     buf: &mut Vec<u8>,
 ) -> io::Result<Found> {
-    let sref = prepared.refs[place.n];
+    let sref = place.sref;
     let (staged, offset) = (&prepared.file, place.offset);
     let old_data = !prepared.fresh && has_data(staged, offset, sref.len)?;
     if sref.is_zeros() {
@@ -167,7 +187,7 @@ fn look(
     }
     let buf = &mut buf[..len];
     if old_data && read_at_most(staged, buf, offset)? == len {
-        let last = place.n + 1 == prepared.refs.len();
+        let last = offset + sref.len == file.size;
         let cut = cut_segment(buf, last).filter(|list| SegmentId::of(list) == sref.id);
         if let Some(chunks) = cut {
             return Ok(Found::Here(Segment { sref, chunks }));
@@ -179,7 +199,7 @@ fn look(
     // Reading the base may fail without harm: then a peer is asked.
     let found = base.segment(&*shared.manifests, &sref, buf).unwrap_or(None);
     let Some(segment) = found else {
-        return Ok(Found::Ask(match base.has_chunks() {
+        return Ok(Found::Ask(match base.has_chunks(&*shared.manifests) {
             true => Wanted::List(place),
             false => Wanted::Segment(place),
         }));
@@ -223,7 +243,7 @@ fn take_chunks(
     let Some(prepared) = file.prepared.get() else {
         return Ok(None);
     };
-    let sref = prepared.refs[place.n];
+    let sref = place.sref;
     let mut buf = vec![0; sref.len as usize];
     let mut bitmap = vec![0u8; list.len().div_ceil(8)];
     let mut bytes = 0;
@@ -244,7 +264,7 @@ fn take_chunks(
     for (i, c) in list.iter().enumerate() {
         let end = at + c.len as usize;
         let found = prepared.base.as_ref().is_some_and(|base| {
-            let at_base = base.find_chunk(c);
+            let at_base = base.find_chunk(&*shared.manifests, c);
             // Reading the base may fail without harm: then a peer is asked.
             at_base.is_some_and(|o| base.read_chunk(c, o, &mut buf[at..end]).unwrap_or(false))
         });

@@ -6,6 +6,7 @@ mod big;
 mod delta;
 mod hostile;
 mod node;
+mod offers;
 mod peers;
 mod small;
 mod speed;

@@ -293,6 +293,14 @@ impl FetchDisk for Node {
         }
     }
 
+    fn stage_rename(&self, from: &str, to: &str) -> io::Result<bool> {
+        match fs::rename(self.stage(from), self.stage(to)) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     fn stage_remove(&self, name: &str) -> io::Result<()> {
         match fs::remove_file(self.stage(name)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),

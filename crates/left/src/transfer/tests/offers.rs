@@ -1,0 +1,177 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use left_core::content::{ContentId, Segment, SegmentId};
+use left_core::path::RelPath;
+
+use super::node::{Asker, Node, manifest, noise};
+use crate::transfer::Offered;
+
+const MIB: usize = 1 << 20;
+const OFFER: ContentId = ContentId([7; 32]);
+
+/// A server that still reads "f": asked for by the offer's id only.
+fn reading(bytes: &[u8]) -> (Arc<Node>, ContentId, Vec<Segment>) {
+    let server = Node::new(1);
+    std::fs::write(server.path("f"), bytes).unwrap();
+    let (content, segments) = manifest(bytes);
+    server.manifests.put(OFFER, segments.clone());
+    server.claim("f", OFFER);
+    (server, content, segments)
+}
+
+fn offer(asker: &Asker, server: &Node, size: usize, from: usize, segments: &[Segment]) {
+    asker.fetcher.offer(
+        server.id,
+        Offered {
+            id: OFFER,
+            path: RelPath::new("x").unwrap(),
+            size: size as u64,
+            from: from as u64,
+            segments: segments.iter().map(|s| s.sref).collect(),
+            base: None,
+        },
+    );
+}
+
+fn until(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn staged(asker: &Asker) -> u64 {
+    asker.fetcher.stats().fetched.load(Ordering::SeqCst)
+}
+
+/// Bytes of these segments.
+fn bytes_of(segments: &[Segment]) -> u64 {
+    segments.iter().map(|s| s.sref.len).sum()
+}
+
+#[test]
+fn what_was_offered_is_not_brought_again() {
+    let bytes = noise(1, 24 * MIB + 77);
+    let (server, content, segments) = reading(&bytes);
+    let client = Node::new(2);
+    let asker = Asker::new(&client);
+    asker.connect(&server);
+    let (first, rest) = segments.split_at(segments.len() / 2);
+    offer(&asker, &server, bytes.len(), 0, first);
+    until("the first half", || staged(&asker) == bytes_of(first));
+    offer(&asker, &server, bytes.len(), first.len(), rest);
+    until("all", || staged(&asker) == bytes.len() as u64);
+
+    server.index("f", &bytes);
+    let before = server.wire();
+    let item = asker.item(content, bytes.len(), &[&server]);
+    assert!(asker.fetch(item) == bytes);
+    assert!(server.wire() - before < 64 * 1024, "only the list travels");
+    assert_eq!(
+        client.manifests.get(&content),
+        server.manifests.get(&content)
+    );
+}
+
+#[test]
+fn an_item_takes_over_in_the_middle() {
+    let bytes = noise(2, 16 * MIB);
+    let (server, content, segments) = reading(&bytes);
+    let client = Node::new(2);
+    let asker = Asker::new(&client);
+    asker.connect(&server);
+    offer(&asker, &server, bytes.len(), 0, &segments[..3]);
+    server.index("f", &bytes);
+    let item = asker.item(content, bytes.len(), &[&server]);
+    assert!(asker.fetch(item) == bytes);
+    assert!(server.wire() < bytes.len() as u64 * 102 / 100);
+}
+
+#[test]
+fn an_offer_of_something_else_does_no_harm() {
+    let bytes = noise(3, 16 * MIB);
+    let (server, _, segments) = reading(&bytes);
+    let client = Node::new(2);
+    let asker = Asker::new(&client);
+    asker.connect(&server);
+    offer(&asker, &server, bytes.len(), 0, &segments);
+    until("all", || staged(&asker) == bytes.len() as u64);
+
+    // The same size, one MiB of it other bytes.
+    let mut new = bytes.clone();
+    new[5 * MIB..6 * MIB].copy_from_slice(&noise(4, MIB));
+    let content = server.add("g", &new);
+    let before = server.wire();
+    let item = asker.item(content, new.len(), &[&server]);
+    assert!(asker.fetch(item) == new);
+    assert!(
+        server.wire() - before < 8 * MIB as u64,
+        "what was right of it stays"
+    );
+}
+
+#[test]
+fn a_part_is_found_after_a_restart() {
+    let bytes = noise(5, 16 * MIB);
+    let (server, content, segments) = reading(&bytes);
+    let client = Node::new(2);
+    let asker = Asker::new(&client);
+    asker.connect(&server);
+    let half = &segments[..segments.len() / 2];
+    offer(&asker, &server, bytes.len(), 0, half);
+    until("half", || staged(&asker) == bytes_of(half));
+    drop(asker);
+
+    let asker = Asker::new(&client);
+    server.index("f", &bytes);
+    asker.connect(&server);
+    let before = server.wire();
+    let item = asker.item(content, bytes.len(), &[&server]);
+    assert!(asker.fetch(item) == bytes);
+    let rest = bytes.len() as u64 - bytes_of(half);
+    assert!(server.wire() - before < rest + 64 * 1024);
+}
+
+#[test]
+fn nonsense_is_forgotten() {
+    let bytes = noise(6, 16 * MIB);
+    let (server, content, segments) = reading(&bytes);
+    let client = Node::new(2);
+    let asker = Asker::new(&client);
+    asker.connect(&server);
+    let mut wrong = segments.clone();
+    wrong[1].sref.len = u64::MAX;
+    offer(&asker, &server, bytes.len(), 0, &wrong);
+    offer(&asker, &server, bytes.len(), 5, &segments[5..]);
+    offer(&asker, &server, 0, 0, &segments);
+    // Segments that do not exist: the peer gets no second chance with this offer.
+    wrong.clone_from(&segments);
+    wrong[0].sref.id = SegmentId([1; 32]);
+    offer(&asker, &server, bytes.len(), 0, &wrong);
+    server.index("f", &bytes);
+    let item = asker.item(content, bytes.len(), &[&server]);
+    assert!(asker.fetch(item) == bytes);
+}
+
+#[test]
+fn who_offered_may_go() {
+    let bytes = noise(8, 16 * MIB);
+    let (server, content, segments) = reading(&bytes);
+    let other = Node::new(3);
+    other.add("f", &bytes);
+    let client = Node::new(2);
+    let asker = Asker::new(&client);
+    asker.connect(&server);
+    asker.connect(&other);
+    let half = &segments[..segments.len() / 2];
+    offer(&asker, &server, bytes.len(), 0, half);
+    until("half", || staged(&asker) == bytes_of(half));
+    asker.fetcher.drop_peer(server.id);
+    let item = asker.item(content, bytes.len(), &[&other]);
+    assert!(asker.fetch(item) == bytes);
+    let rest = bytes.len() as u64 - bytes_of(half);
+    assert!(other.wire() < rest + 64 * 1024);
+}

@@ -1,0 +1,154 @@
+//! Devices start, crash, lose power and lose their index.
+
+use left_core::engine::{Config, Engine, Event};
+use left_core::path::RelPath;
+use left_core::version::Relation;
+
+use crate::disk::Bytes;
+use crate::index::FakeIndex;
+use crate::rng::Rng;
+use crate::world::World;
+
+impl World {
+    /// Starts a device: its engine knows only the index; the whole tree is looked at.
+    pub fn start(&mut self, device: usize) {
+        let d = &mut self.devices[device];
+        if d.engine.is_some() {
+            return;
+        }
+        // Without its folder the daemon waits.
+        d.disk.gone = false;
+        let config = Config {
+            device: d.id,
+            role: d.role,
+        };
+        // As the store does when it is opened.
+        d.index.reopen(self.rng.next_u64() | 1);
+        d.engine = Some(Engine::new(config, &d.index));
+        self.note(&format!("start {device}"));
+        self.check_announced(device);
+        if self.devices[device].paused {
+            self.step(device, Event::Pause(true));
+        }
+        let after = self.delay(0, 50);
+        self.full_scan(device, after);
+        self.reconnect(device);
+    }
+
+    /// The device dies at once; what it had in memory is gone.
+    pub fn crash(&mut self, device: usize, keep_stage: bool) {
+        let d = &mut self.devices[device];
+        if d.engine.take().is_none() {
+            return;
+        }
+        d.life += 1;
+        if !keep_stage {
+            d.disk.stage.clear();
+        }
+        d.dirty.clear();
+        d.scan_planned = false;
+        d.scans = 0;
+        d.barriers.clear();
+        d.ops.clear();
+        d.results.clear();
+        d.tick_at = None;
+        d.deciding = false;
+        self.note(&format!("crash {device}"));
+        self.links_of_dead(device);
+    }
+
+    /// The power fails: what was not durable is gone.
+    pub fn power_cut(&mut self, device: usize, rng: &mut Rng) {
+        self.crash(device, false);
+        let d = &mut self.devices[device];
+        let all = self.written.all.keys().copied();
+        let held: Vec<Bytes> = all.filter(|b| d.disk.holds(*b)).collect();
+        d.disk.power_cut(rng);
+        d.index.power_cut();
+        for bytes in held {
+            // What the user of this device wrote last may be gone; what came from others may not.
+            let wrote = self.written.all.get(&bytes).is_some_and(|w| w.0 == device);
+            let own = wrote || self.written.copied.contains(&bytes);
+            if !own || self.devices[device].disk.holds(bytes) {
+                continue;
+            }
+            self.written.superseded.insert(bytes);
+            if !self.devices.iter().any(|d| d.disk.holds(bytes)) {
+                self.written.destroyed.insert(bytes);
+            }
+        }
+    }
+
+    /// Whatever others were told is still in the index.
+    fn check_announced(&mut self, device: usize) {
+        let d = &self.devices[device];
+        let forgotten = d.announced.iter().find(|(path, told)| {
+            let known = d.index.entry(path).map(|e| e.version.relation(told));
+            !matches!(known, Some(Relation::Equal | Relation::After))
+        });
+        if let Some((path, told)) = forgotten {
+            let known = d.index.entry(path);
+            self.fail(format!(
+                "{device} announced {path} as {told:?}, and its index has {known:?}"
+            ));
+        }
+    }
+
+    /// Whether a user can edit there.
+    pub fn is_usable(&self, device: usize) -> bool {
+        let disk = &self.devices[device].disk;
+        !disk.gone && disk.vanished.is_none()
+    }
+
+    /// The folder, or what stood in it, is back, and the user says that nothing was meant.
+    pub fn put_back(&mut self, device: usize) {
+        if self.is_usable(device) {
+            return;
+        }
+        let d = &mut self.devices[device];
+        let missed = std::mem::take(&mut d.missed);
+        let dead = |p: &&RelPath| {
+            let entry = d.index.entry(p);
+            entry.is_some_and(|e| !e.node.is_live() && e.stamp.device == d.id)
+        };
+        if let Some(path) = missed.iter().find(dead) {
+            let text = format!("{device}: {path} vanished with all else and was taken as deleted");
+            self.fail(text);
+        }
+        if self.devices[device].disk.vanished.is_some() {
+            self.isolate(device, false);
+        }
+        let d = &mut self.devices[device];
+        d.disk.gone = false;
+        let back = d.disk.put_back();
+        self.note(&format!("{device}: {} are put back", back.len()));
+        let after = self.delay(0, 20);
+        self.hint(device, back, after);
+        let meant = Event::Resume {
+            accept_deletions: false,
+        };
+        self.step(device, meant);
+    }
+
+    /// The index is lost; a new one takes its place.
+    pub fn new_index(&mut self, device: usize) {
+        let epoch = self.rng.next_u64() | 1;
+        let d = &mut self.devices[device];
+        let read_only = d.index.read_only;
+        d.index = FakeIndex::new(d.id, epoch);
+        d.index.read_only = read_only;
+        d.announced.clear();
+        d.missed.clear();
+        d.saved = None;
+    }
+
+    /// An older copy of the index takes its place, if there is one.
+    pub fn restore_index(&mut self, device: usize) {
+        let d = &mut self.devices[device];
+        if let Some(saved) = d.saved.clone() {
+            d.index = *saved;
+            d.announced.clear();
+            d.missed.clear();
+        }
+    }
+}

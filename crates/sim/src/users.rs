@@ -1,0 +1,129 @@
+//! Users edit while the program works: at the worst moments too.
+
+use left_core::diff::{Observation, Seen};
+use left_core::message::Role;
+use left_core::plan::Op;
+
+use crate::disk::Thing;
+use crate::edits::User;
+use crate::faults::Kind;
+use crate::rng::Rng;
+use crate::world::World;
+
+impl World {
+    /// A user overwrites a file after it was read and before that is recorded.
+    pub(crate) fn tear(&mut self, device: usize, seen: &[Observation]) {
+        let on = self.faults.has(Kind::Torn) && self.may_edit(device);
+        let files = |o: &&Observation| matches!(o.seen, Seen::File { .. });
+        let Some(file) = seen.iter().find(files).filter(|_| on) else {
+            return;
+        };
+        if !self.rng.percent(5) {
+            return;
+        }
+        self.stats.fault("file changes while it is read");
+        let mut rng = Rng::new(self.rng.next_u64());
+        self.with_user(device, &mut rng, |user| {
+            if user
+                .disk
+                .get(&file.path)
+                .is_some_and(|o| o.bytes().is_some())
+            {
+                let bytes = user.written.fresh(user.rng, false);
+                user.write(&file.path, bytes);
+            }
+        });
+        self.note(&format!("{device} tears {}", file.path));
+    }
+
+    /// Whether a user may edit there now: what a reader edits reaches nobody.
+    pub fn may_edit(&self, device: usize) -> bool {
+        self.devices[device].role == Role::ReadWrite && self.is_usable(device)
+    }
+
+    /// The race of promise 4: a user edits the path right before the operation.
+    pub(crate) fn edit_before(&mut self, device: usize, op: &Op) {
+        if !self.faults.has(Kind::Race) || !self.may_edit(device) || !self.rng.percent(4) {
+            return;
+        }
+        self.stats.fault("edit before operation");
+        let mut rng = self.rng.clone();
+        let target = match op {
+            Op::Move { from, .. } if rng.percent(50) => from.clone(),
+            _ => op.path().clone(),
+        };
+        self.rng.next_u64();
+        if let Some(parent) = target.parent()
+            && rng.percent(10)
+        {
+            let said = self.with_user(device, &mut rng, |user| {
+                user.remove(&parent);
+                user.make(&parent, Thing::Symlink(b"../outside".to_vec()));
+                format!("race: {parent} becomes a link")
+            });
+            return self.note(&format!("{device} {said}"));
+        }
+        let said = self.with_user(device, &mut rng, |user| match user.disk.get(&target) {
+            None => {
+                let bytes = user.written.fresh(user.rng, false);
+                // A user who makes up the name of a conflict copy before it comes is too odd.
+                let copy = target.to_string().contains(".conflict-");
+                if user.disk.has_parent(&target) && !copy {
+                    user.write(&target, bytes);
+                }
+                format!("race: create {target}")
+            }
+            Some(object) => match (object.bytes(), user.rng.percent(60)) {
+                (Some(_), true) => {
+                    let bytes = user.written.fresh(user.rng, false);
+                    user.write(&target, bytes);
+                    format!("race: overwrite {target} {}", bytes.name)
+                }
+                (None, true) => {
+                    let inside = target.join(b"late").expect("a short name");
+                    let bytes = user.written.fresh(user.rng, false);
+                    if user.disk.has_parent(&inside) {
+                        user.write(&inside, bytes);
+                    }
+                    format!("race: create {inside}")
+                }
+                _ => {
+                    user.remove(&target);
+                    format!("race: delete {target}")
+                }
+            },
+        });
+        self.note(&format!("{device} {said}"));
+    }
+
+    /// Lets a user edit; then the watcher hints at it.
+    pub fn with_user<T>(
+        &mut self,
+        device: usize,
+        rng: &mut Rng,
+        edit: impl FnOnce(&mut User<'_>) -> T,
+    ) -> T {
+        let wall_ms = self.wall(device);
+        let d = &mut self.devices[device];
+        d.disk.log();
+        let mut user = User {
+            device,
+            disk: &mut d.disk,
+            written: &mut self.written,
+            rng,
+            wall_ms,
+            hints: Vec::new(),
+            lost: Vec::new(),
+        };
+        let out = edit(&mut user);
+        let (hints, lost) = (user.hints, user.lost);
+        for bytes in lost {
+            if !self.devices.iter().any(|d| d.disk.holds(bytes)) {
+                self.written.destroyed.insert(bytes);
+            }
+        }
+        let after = self.delay(0, 30);
+        self.hint(device, hints, after);
+        out
+    }
+}
