@@ -160,7 +160,6 @@ impl Engine {
         }
         if job.ours.as_ref().map(|r| r.entry.node.kind()) == Some(Kind::Dir)
             && job.target.node.kind() != Kind::Dir
-            && !mutant("a folder's deletion is told before what was in it")
         {
             self.bury_below(now, &job.path, index, puts)?;
         }
@@ -342,7 +341,8 @@ impl Engine {
             txn.put.push((parent.clone(), Record { entry, stat: None }));
             self.commit(txn, &[], index)?;
         }
-        out.push(Effect::Rescan(vec![parent]));
+        // The path too: where a file stands in the parent's place, that looks as it should.
+        out.push(Effect::Rescan(vec![parent, path.clone()]));
         Ok(())
     }
 

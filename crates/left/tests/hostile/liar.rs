@@ -189,7 +189,6 @@ pub fn start() -> Control {
         head: 0,
         known: Cursor::default(),
         your_counter: 0,
-        former: Vec::new(),
     })
 }
 
