@@ -216,8 +216,8 @@ fn who_may_only_read_changes_nothing() {
     let Some(Control::Roll(part)) = message else {
         panic!("no list");
     };
-    let own = part.statements.iter().map(|s| &s.statement);
-    let own = own.filter(|s| s.subject == liar.id()).next_back().unwrap();
+    let mut own = part.statements.iter().map(|s| &s.statement);
+    let own = own.rfind(|s| s.subject == liar.id()).unwrap();
     let after = part.statements.last().unwrap().statement.id();
     let statement = Statement {
         issuer: liar.id(),

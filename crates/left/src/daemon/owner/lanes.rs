@@ -2,15 +2,14 @@
 
 use std::time::Instant;
 
-use left_core::engine::{Effect, Event};
+use left_core::engine::Event;
 use left_core::index::{Index as _, IndexError};
-use left_core::message::{Control, Member, Nonce, Offer, Role, RollPart};
+use left_core::message::{Control, Nonce, Offer, Role};
 use left_core::version::DeviceId;
 
 use super::super::adapt;
 use super::super::handle::DaemonEvent;
 use super::super::links::Settled;
-use super::super::members::HearError;
 use super::Owner;
 use crate::net::{ControlLane, DataLane, DialError, LaneEvent};
 use crate::transfer::Offered;
@@ -108,54 +107,6 @@ impl Owner {
         Ok(())
     }
 
-    /// Tells all connected peers (or but the one it came from) who is a member.
-    pub(super) fn tell_members(&mut self, but: Option<DeviceId>) {
-        let me = self.setup.door.introduction();
-        let all = self.setup.members.to_tell(&me.name, &me.addresses);
-        for peer in self.links.peers() {
-            self.links.tell_roll(peer, &self.setup.members);
-            if Some(peer) != but {
-                self.links.send(peer, Control::Members(all.clone()));
-            }
-        }
-    }
-
-    /// The membership list changed: lanes to who is out or has another role are closed (the latter
-    /// comes back), and all are told.
-    pub(super) fn members_changed(&mut self) -> Result<(), IndexError> {
-        self.tell_members(None);
-        for peer in self.links.peers() {
-            let role = self.setup.members.role_of(peer);
-            let why = match (self.links.link(peer), role) {
-                (Some(link), Some(role)) if link.role == role => continue,
-                (_, Some(_)) => "its role in the share changed",
-                (_, None) => "it was removed from the share",
-            };
-            tracing::warn!(peer = %peer.short(), "disconnected: {why}");
-            self.links.remove(peer, why);
-            self.lost(peer, why);
-            self.handle(Event::PeerDown { peer })?;
-        }
-        self.check_role();
-        self.dial();
-        Ok(())
-    }
-
-    /// What this device itself may do: it stops here when that changed, and is started anew.
-    pub(super) fn check_role(&mut self) {
-        if let Some(by) = self.setup.members.removed_by() {
-            self.notice(format!(
-                "this device was removed from the share by {}; the folder stays as it is: `left \
-                 leave DIR`, or join again with a new ticket",
-                by.short()
-            ));
-        }
-        if self.setup.members.role() != self.role {
-            self.again = true;
-            self.stop = true;
-        }
-    }
-
     pub(super) fn add_data(&mut self, lane: DataLane) {
         let Some(lane) = self.links.add_data(lane) else {
             return;
@@ -247,33 +198,5 @@ impl Owner {
             why: why.to_owned(),
         });
         self.next_dial = Some(Instant::now());
-    }
-
-    /// A part of the membership list came. Statements prove themselves, whoever brings them.
-    fn heard_roll(&mut self, from: DeviceId, part: RollPart) -> Result<(), IndexError> {
-        match self.setup.members.hear_roll(part) {
-            Ok(true) => self.members_changed(),
-            Ok(false) => Ok(()),
-            Err(HearError::Wrong(why)) => {
-                let reason = format!("it sent a wrong membership list: {why}");
-                self.run_effect(Effect::Disconnect { peer: from, reason });
-                self.handle(Event::Tick)
-            }
-            Err(HearError::Failed(error)) => {
-                tracing::error!("{error}");
-                Ok(())
-            }
-        }
-    }
-
-    fn heard(&mut self, from: DeviceId, told: &[Member]) {
-        match self.setup.members.hear(from, told) {
-            Ok(true) => {
-                self.tell_members(Some(from));
-                self.dial();
-            }
-            Ok(false) => {}
-            Err(error) => tracing::error!("{error}"),
-        }
     }
 }

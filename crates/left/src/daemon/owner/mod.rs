@@ -2,10 +2,11 @@
 //! sends it messages and takes its effects.
 
 mod lanes;
+mod members;
 mod tell;
 
 use std::collections::{HashMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -31,7 +32,7 @@ use super::snapshot::{Board, Progressing};
 use crate::disk::{DiskEye, EyeEvent, History, Hold, Root, Stage};
 use crate::home::clean;
 use crate::net::Net;
-use crate::store::{IndexDb, Manifests, Opened, StoreError};
+use crate::store::{IndexDb, Manifests};
 use crate::transfer::Fetcher;
 
 /// Disk events that may wait for the owner.
@@ -129,7 +130,8 @@ impl Owner {
         let root = Arc::new(Root::open(&setup.path).map_err(|e| text(&e))?);
         root.check().map_err(|e| text(&e))?;
         let own = setup.path.join(crate::home::MARKER_DIR);
-        let (index, opened) = open_index(&setup, &own.join("index.db")).map_err(|e| text(&e))?;
+        let (index, opened) =
+            members::open_index(&setup, &own.join("index.db")).map_err(|e| text(&e))?;
         crash_point!("index-opened");
         let manifests = Manifests::open(&own.join("manifests.db")).map_err(|e| text(&e))?;
         let folder = |name: &str, e: &std::io::Error| {
@@ -488,23 +490,6 @@ impl Owner {
             tracing::error!("the thread that changes the disk ended in a panic");
         }
     }
-}
-
-/// Opens the index; it is made anew when the role changed. One that a read-write member made names
-/// edits of ours that all others have, which a read-only member would take for its own; and one of a
-/// read-only member may hold what must not be announced.
-fn open_index(setup: &Setup, path: &Path) -> Result<(IndexDb, Opened), StoreError> {
-    let role = setup.members.role();
-    let before = setup.members.record().worked_as;
-    if before.is_some_and(|before| before != role) {
-        let (index, _) = IndexDb::open(path, setup.device)?;
-        index.condemn("what this device may do in the share changed");
-    }
-    let opened = IndexDb::open(path, setup.device)?;
-    if let Err(error) = setup.members.update(|r| r.worked_as = Some(role)) {
-        tracing::error!("{error}");
-    }
-    Ok(opened)
 }
 
 /// Sends without blocking; a full queue means that the receiver will look anyway.
