@@ -340,7 +340,8 @@ impl Engine {
             txn.put.push((parent.clone(), Record { entry, stat: None }));
             self.commit(txn, &[], index)?;
         }
-        out.push(Effect::Rescan(vec![parent]));
+        // The path too: where a file stands in the parent's place, that looks as it should.
+        out.push(Effect::Rescan(vec![parent, path.clone()]));
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
 use left_core::conflict::is_copy;
 use left_core::content::{ContentId, Segment, SegmentRef};
-use left_core::entry::{FileStat, Mtime, Record};
+use left_core::entry::{FileStat, Kind, Mtime, Record};
 use left_core::index::IndexError;
 use left_core::message::Nonce;
 use left_core::path::RelPath;
@@ -226,12 +226,18 @@ impl ContentSource for Source {
         if let Some(offered) = self.manifests.offers.find(content) {
             return vec![(offered.path.clone(), offered.stat)];
         }
+        let mut found = self.locate_all(std::slice::from_ref(content));
+        found.pop().unwrap_or_default()
+    }
+
+    fn locate_all(&self, contents: &[ContentId]) -> Vec<Vec<(RelPath, FileStat)>> {
         let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = index.by_content(content, MAX_PLACES).unwrap_or_default();
-        found
-            .into_iter()
-            .filter_map(|(path, record)| Some((path, record.stat?)))
-            .collect()
+        let Ok(found) = index.by_contents(contents, MAX_PLACES) else {
+            return vec![Vec::new(); contents.len()];
+        };
+        let place = |(path, record): (RelPath, Record)| Some((path, record.stat?));
+        let places = |all: Vec<_>| all.into_iter().filter_map(place).collect();
+        found.into_iter().map(places).collect()
     }
 
     fn open(&self, path: &RelPath, stat: &FileStat) -> io::Result<File> {
@@ -439,22 +445,82 @@ pub(super) fn spawn_applier(
     Ok((ops_tx, spawned?))
 }
 
-/// Looks for conflict copies from before, beside everything else.
-pub(super) fn spawn_conflict_search(index: IndexReader, tx: Sender<Msg>) {
+/// Looks through the index for conflict copies from before, beside everything else, and for records
+/// below something that is no folder: where a crash came between the end of a folder and that of what
+/// was in it. No walk of the disk leads to those.
+pub(super) fn spawn_index_search(index: IndexReader, tx: Sender<Msg>) {
     const PAGE: usize = 1000;
-    let thread = std::thread::Builder::new().name("left-conflicts".into());
+    let thread = std::thread::Builder::new().name("left-search".into());
     let _ = thread.spawn(move || {
-        let mut found = Vec::new();
+        let mut copies = Vec::new();
+        let mut orphans = Orphans::default();
         let mut after: Option<RelPath> = None;
         while let Ok(page) = index.live_in_order(after.as_ref(), PAGE) {
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
-            let copies = page.into_iter().map(|(path, _)| path);
-            found.extend(copies.filter(is_copy));
-            found.truncate(MAX_CONFLICTS);
+            let found: Vec<RelPath> = page
+                .iter()
+                .filter(|(path, record)| orphans.is_one(path, record.entry.node.kind()))
+                .map(|(path, _)| path.clone())
+                .collect();
+            // Nobody listens when the share is stopping.
+            if !found.is_empty() && tx.send(Msg::LookAt(found)).is_err() {
+                return;
+            }
+            let paths = page.into_iter().map(|(path, _)| path);
+            copies.extend(paths.filter(is_copy));
+            copies.truncate(MAX_CONFLICTS);
         }
-        if !found.is_empty() {
-            let _ = tx.send(Msg::Conflicts(found));
+        if !copies.is_empty() {
+            let _ = tx.send(Msg::Conflicts(copies));
         }
     });
+}
+
+/// Tells live records whose folder is none; they come in order, a folder before what is in it.
+#[derive(Default)]
+struct Orphans {
+    /// The folders that the last path lies in, itself included.
+    dirs: Vec<RelPath>,
+}
+
+impl Orphans {
+    fn is_one(&mut self, path: &RelPath, kind: Kind) -> bool {
+        while self.dirs.last().is_some_and(|dir| !path.is_below(dir)) {
+            self.dirs.pop();
+        }
+        let parent = path.parent();
+        let orphan = parent.is_some() && self.dirs.last() != parent.as_ref();
+        if kind == Kind::Dir {
+            self.dirs.push(path.clone());
+        }
+        orphan
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_below_no_folder_is_an_orphan() {
+        let (d, f) = (Kind::Dir, Kind::File);
+        let tree = [
+            ("a", d, false),
+            ("a/b", d, false),
+            ("a/b/c", f, false),
+            ("a/d", f, false),
+            ("a/d/e", d, true),
+            ("a/d/e/f", f, false),
+            ("a/g", f, false),
+            ("h/i", f, true),
+            ("h/j/k", f, true),
+            ("l", f, false),
+        ];
+        let mut orphans = Orphans::default();
+        for (path, kind, wanted) in tree {
+            let path = RelPath::new(path).expect("a path");
+            assert_eq!(orphans.is_one(&path, kind), wanted, "{path}");
+        }
+    }
 }

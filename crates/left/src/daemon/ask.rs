@@ -51,6 +51,8 @@ pub(super) enum Msg {
     Applied(Vec<(OpId, Result<OpDone, OpError>)>),
     /// A program wrote to a file after it went to history; its bytes are back at these paths.
     Rescued(Vec<RelPath>),
+    /// The index says something of these paths that can hardly be so.
+    LookAt(Vec<RelPath>),
     /// Conflict copies that were there at start.
     Conflicts(Vec<RelPath>),
     /// Tell when this share and all connected peers have the same.

@@ -25,13 +25,14 @@ enum Edit {
     Replace,
     Delete,
     Rename,
+    Swap,
     Conflict,
 }
 
-use Edit::{Conflict, Delete, New, Rename, Replace};
+use Edit::{Conflict, Delete, New, Rename, Replace, Swap};
 use Victim::{Receiver, Sender};
 
-const EDITS: [Edit; 5] = [New, Replace, Delete, Rename, Conflict];
+const EDITS: [Edit; 6] = [New, Replace, Delete, Rename, Swap, Conflict];
 
 /// Where each point is surely passed. The whole matrix tries all the others too.
 const SURE: &[(&str, Victim, Edit)] = &[
@@ -42,6 +43,8 @@ const SURE: &[(&str, Victim, Edit)] = &[
     ("index-written", Sender, New),
     ("index-written", Receiver, Replace),
     ("index-committed", Sender, Delete),
+    // Between the end of a folder and that of what was in it.
+    ("index-committed", Sender, Swap),
     ("index-committed", Receiver, Rename),
     ("announcing", Sender, Replace),
     ("announced", Sender, Rename),
@@ -142,6 +145,15 @@ impl Case {
                 fs::create_dir(dir.join("new dir")).unwrap();
                 fs::rename(dir.join("big"), dir.join("new dir/big")).unwrap();
                 fs::rename(dir.join("sub"), dir.join("sub 2")).unwrap();
+            }
+            Swap => {
+                // A folder becomes a file, a file a folder, a file a link.
+                fs::remove_dir_all(dir.join("sub")).unwrap();
+                put("sub", SMALL);
+                fs::remove_file(dir.join("small")).unwrap();
+                put("small/inner", SMALL);
+                fs::remove_file(dir.join("big")).unwrap();
+                symlink("sub", dir.join("big")).unwrap();
             }
             Conflict => {
                 put("small", SMALL);

@@ -171,7 +171,7 @@ impl Owner {
         let (apply, applier) =
             adapt::spawn_applier(root.clone(), stage, history, HISTORY_AGE, tx.clone())
                 .map_err(|e| text(&e))?;
-        adapt::spawn_conflict_search(reader(())?, tx.clone());
+        adapt::spawn_index_search(reader(())?, tx.clone());
         let config = Config {
             device: setup.device,
             role: setup.members.role(),
@@ -213,6 +213,7 @@ impl Owner {
         if self.setup.members.record().paused {
             self.handle(Event::Pause(true))?;
         }
+        self.check_role();
         self.dial();
         while !self.stop {
             self.publish()?;
@@ -426,6 +427,10 @@ impl Owner {
                     self.notice(text);
                 }
                 self.conflicts.extend(paths.iter().cloned());
+                self.eye.rescan(paths);
+                Ok(())
+            }
+            Msg::LookAt(paths) => {
                 self.eye.rescan(paths);
                 Ok(())
             }
