@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use crate::conflict::rank;
 use crate::entry::Entry;
 use crate::probe::{cover, mutant};
-use crate::version::{DeviceId, Relation};
+use crate::version::{DeviceId, Relation, Version};
 
 /// What follows from comparing our entry of a path with a peer's.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -172,6 +172,12 @@ pub fn best(theirs: &[(DeviceId, Entry)]) -> Option<&Entry> {
         })
 }
 
+/// The version of an edit that the read-only member `us` takes back: it forgot on what it was based,
+/// and whatever others have is newer. (Real counters are times in milliseconds.)
+pub fn forgotten(us: DeviceId) -> Version {
+    Version::from_pairs([(us, 1)])
+}
+
 /// As the read-only member `us`: our own edits never reach others, so theirs always stands at the
 /// path, and what we changed is kept as a conflict copy here. Of what others announced, the winner
 /// stands, exactly as announced: versions are joined and conflict copies made by them.
@@ -180,6 +186,12 @@ pub fn reconcile_read_only(ours: Option<&Entry>, theirs: &Entry, us: DeviceId) -
         return reconcile(None, theirs);
     };
     let own = ours.stamp.device == us;
+    if own && ours.version == forgotten(us) {
+        return match ours.node == theirs.node {
+            true => Decision::Merge(theirs.clone()),
+            false => take(theirs.clone(), false),
+        };
+    }
     match ours.version.relation(&theirs.version) {
         Relation::After => {
             cover("reader: ours is newer");

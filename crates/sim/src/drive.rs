@@ -196,6 +196,7 @@ impl World {
                     "{device} refused {peer:?}, an honest peer: {reason}"
                 ));
             }
+            Effect::Reopen { peer } => self.reopen(device, peer),
             Effect::Fetch(items) => self.fetch(device, items),
             Effect::Apply(batch) => self.apply_later(device, batch),
             Effect::Rescan(paths) => {

@@ -108,6 +108,19 @@ impl World {
         self.try_link(link);
     }
 
+    /// A device closes its lane to a peer and opens it anew.
+    pub fn reopen(&mut self, device: usize, peer: DeviceId) {
+        let Some(peer) = self.number(peer) else {
+            return;
+        };
+        for link in 0..self.links.len() {
+            let ends = self.links[link].ends;
+            if ends.contains(&device) && ends.contains(&peer) {
+                self.break_link(link);
+            }
+        }
+    }
+
     /// A device is off: its sides are down at once, the others learn of it.
     pub fn links_of_dead(&mut self, device: usize) {
         for link in 0..self.links.len() {

@@ -93,6 +93,12 @@ pub enum Effect {
         /// Why, for the log and the peer.
         reason: String,
     },
+    /// Close the lane to a peer and open it anew: what it announced is forgotten here and to be told
+    /// once more.
+    Reopen {
+        /// Whose.
+        peer: DeviceId,
+    },
     /// Bring contents into the stage, in any order.
     Fetch(Vec<FetchItem>),
     /// Change the disk. Batches are done one after another. Within one, operations of which no path

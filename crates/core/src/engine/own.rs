@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 
 use super::{Effect, Engine};
-use crate::entry::{Entry, Node, Record, Stamp};
+use crate::entry::{Entry, Node, Stamp};
 use crate::index::{Cursor, Index, IndexError, Txn};
 use crate::message::Role;
 use crate::path::RelPath;
-use crate::version::{DeviceId, Version};
+use crate::reconcile::forgotten;
+use crate::version::DeviceId;
 
 /// Rows looked at in one go.
 const LOOK: usize = 20_000;
@@ -105,17 +106,16 @@ impl Engine {
                 txn.theirs_put.push((us, path.clone(), gone));
                 self.fresh.push(path);
             } else {
-                txn.put.push((path, forgotten(record)));
+                let mut record = record;
+                record.entry.version = forgotten(us);
+                txn.put.push((path, record));
             }
         }
         if !txn.put.is_empty() {
             for peer in self.sessions.keys() {
                 txn.forget.push(*peer);
                 txn.cursors.push((*peer, Cursor::default()));
-                out.push(Effect::Disconnect {
-                    peer: *peer,
-                    reason: "to be told its index once more".into(),
-                });
+                out.push(Effect::Reopen { peer: *peer });
             }
         }
         self.commit(txn, &[], index)?;
@@ -131,7 +131,7 @@ fn is_own(entry: &Entry, us: DeviceId) -> bool {
 
 /// No other device ever had a hand in it.
 fn is_ours_alone(entry: &Entry, us: DeviceId) -> bool {
-    !entry.version.pairs().is_empty() && entry.version.pairs().iter().all(|(d, _)| *d == us)
+    entry.version.pairs().iter().all(|(d, _)| *d == us)
 }
 
 /// What deletes an entry that is ours alone, as if it were announced to us.
@@ -145,10 +145,4 @@ fn deletion(entry: &Entry, us: DeviceId) -> Entry {
         },
         version,
     }
-}
-
-/// The record without a version: whatever the share has is newer.
-fn forgotten(mut record: Record) -> Record {
-    record.entry.version = Version::default();
-    record
 }

@@ -300,6 +300,11 @@ impl Owner {
                 self.links.dial_failed(peer, reason.clone());
                 self.lost(peer, &reason);
             }
+            Effect::Reopen { peer } => {
+                let why = "to be told its index once more";
+                self.links.remove(peer, why);
+                self.lost(peer, why);
+            }
             Effect::Fetch(items) => self.fetcher.submit(items),
             Effect::Apply(ops) => {
                 // The eye would see our own changes before the index knows of them.
