@@ -17,6 +17,9 @@ pub fn same_trees(world: &mut World) {
     }
     let trees: Vec<BTreeMap<String, String>> = world.devices.iter().map(shown).collect();
     for (i, tree) in trees.iter().enumerate().skip(1) {
+        if world.readers_differ && world.devices[i].role == Role::ReadOnly {
+            continue;
+        }
         let all = trees[0].keys().chain(tree.keys());
         let mut differ: Vec<&String> = all.filter(|p| trees[0].get(*p) != tree.get(*p)).collect();
         differ.sort();
@@ -113,10 +116,17 @@ pub fn work(world: &World) -> (Vec<u64>, u64) {
 }
 
 /// A conflict copy has the same name everywhere: where it has not, the same bytes stand twice
-/// beside the path. (A device that lost its index takes its file for a new edit, and what users
-/// copied may stand anywhere.)
+/// beside the path. (A device that lost its index, or crashed before it recorded the copy, takes the
+/// file for a new edit, and what users copied may stand anywhere.)
 pub fn one_name_for_a_copy(world: &mut World, faults: Faults) {
-    let lost = [Kind::Lost, Kind::Restored, Kind::Index, Kind::Power];
+    let lost = [
+        Kind::Lost,
+        Kind::Restored,
+        Kind::Index,
+        Kind::Power,
+        Kind::Crash,
+        Kind::Effect,
+    ];
     if world.failure.is_some() || lost.iter().any(|kind| faults.has(*kind)) {
         return;
     }

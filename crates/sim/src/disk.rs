@@ -365,6 +365,7 @@ impl FakeDisk {
 
     /// All vanishes.
     pub fn vanish(&mut self) {
+        self.sync();
         self.vanished = Some(std::mem::take(&mut self.tree));
     }
 

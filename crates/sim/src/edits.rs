@@ -46,6 +46,13 @@ impl Written {
         }
     }
 
+    /// Forgets what was noted since, but not what is gone for good, and gives no name out twice.
+    pub fn restore(&mut self, old: Self) {
+        let new = std::mem::replace(self, old);
+        self.last = new.last;
+        self.destroyed = new.destroyed;
+    }
+
     fn wrote(&mut self, device: usize, path: &RelPath, bytes: Bytes) {
         if bytes.name > COMMON {
             self.all
@@ -121,7 +128,8 @@ impl User<'_> {
             81..87 => self.swap_kind(&paths),
             87..91 => self.chmod(&paths),
             91..94 => self.touch(&paths),
-            94..98 => self.copy(&paths),
+            94..97 => self.copy(&paths),
+            97 => self.many_big(),
             98 => self.deep(),
             _ => self.long_name(),
         }
@@ -413,11 +421,23 @@ impl User<'_> {
         format!("copy {from} to {to}")
     }
 
+    /// More big files at once than are fetched at once.
+    fn many_big(&mut self) -> String {
+        for n in 0..10u8 {
+            let name = [b'0' + n];
+            let path = RelPath::new(name).expect("a valid name");
+            let fresh = self.written.fresh(self.rng, false);
+            let size = 200_000 + fresh.name;
+            self.write(&path, Bytes { size, ..fresh });
+        }
+        "ten big files".to_owned()
+    }
+
     fn deep(&mut self) -> String {
         let mut path = RelPath::new("deep").expect("a valid name");
-        for _ in 0..40 {
+        for _ in 0..20 {
             self.make(&path, Thing::Dir);
-            path = path.join(b"d").expect("41 short names");
+            path = path.join(b"d").expect("21 short names");
         }
         let bytes = self.fresh();
         if self.disk.has_parent(&path) {

@@ -67,11 +67,13 @@ impl FakeIndex {
 
     /// The index is opened, as the store does it: a new life begins.
     pub fn reopen(&mut self, epoch: Epoch) {
-        if self.head > 0 && !mutant("an older index goes on under its old epoch") {
-            self.former.push(Cursor {
-                epoch: self.epoch,
-                seq: self.head,
-            });
+        if !mutant("an older index goes on under its old epoch") {
+            if self.head > 0 {
+                self.former.push(Cursor {
+                    epoch: self.epoch,
+                    seq: self.head,
+                });
+            }
             let old = self.former.len().saturating_sub(MAX_FORMER);
             self.former.drain(..old);
             self.epoch = epoch;

@@ -62,6 +62,14 @@ impl World {
         let mut found: Vec<Observation> = Vec::new();
         let mut busy = Vec::new();
         for path in std::mem::take(&mut d.dirty) {
+            if d.disk.get(&path).is_none() && d.index.entry(&path).is_none() && !d.disk.gone {
+                // It came and went, and nobody had seen it.
+                let seen = Seen::Absent;
+                found.push(Observation {
+                    path: path.clone(),
+                    seen,
+                });
+            }
             found.extend(differences(&d.disk, &d.index, &path));
             if d.engine.as_ref().is_some_and(|e| e.is_path_busy(&path)) {
                 // The index does not know yet what was done there, so that a look may find no
@@ -287,6 +295,7 @@ impl World {
             return;
         };
         self.edit_before(device, &op);
+        self.lose_staged(device, &op);
         let wall = self.wall(device);
         let d = &mut self.devices[device];
         d.ops.pop_front();
@@ -318,6 +327,19 @@ impl World {
         if next.is_some() {
             let after = self.delay(0, 3);
             self.plan_on(device, after, Local::ApplyNext);
+        }
+    }
+
+    /// Somebody cleans the stage.
+    fn lose_staged(&mut self, device: usize, op: &Op) {
+        if let Op::Place {
+            staged: Some(name), ..
+        } = op
+            && self.faults.has(Kind::Fetch)
+            && self.rng.percent(1)
+        {
+            self.stats.fault("staged file lost");
+            self.devices[device].disk.stage.remove(name);
         }
     }
 

@@ -1,7 +1,9 @@
 //! `left-sim`: runs seeds, tells what was covered, shrinks what fails.
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use left_core::probe::set_mutant;
@@ -19,9 +21,18 @@ struct Args {
     /// Run these seeds, `A..B`.
     #[arg(long, value_parser = range, default_value = "0..200")]
     seeds: std::ops::Range<u64>,
-    /// Run seeds from the first on for so long.
+    /// Run new seeds for so long: from the present time on, unless `--from` says where.
     #[arg(long)]
     seconds: Option<u64>,
+    /// The first seed of `--seconds` and `--fresh`.
+    #[arg(long)]
+    from: Option<u64>,
+    /// Then run so many new seeds.
+    #[arg(long, default_value_t = 0)]
+    fresh: u64,
+    /// How many runs at once.
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
     /// Edits and faults a run.
     #[arg(long, default_value_t = 40)]
     steps: u32,
@@ -60,62 +71,135 @@ fn range(text: &str) -> Result<std::ops::Range<u64>, String> {
 fn main() -> ExitCode {
     let args = Args::parse();
     if args.mutants {
-        return match mutants::run_all(args.mutant.as_deref(), args.steps) {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
-        };
+        return code(mutants::run_all(args.mutant.as_deref(), args.steps));
     }
-    if let Some(name) = &args.mutant {
-        let known = MUTANTS.iter().find(|m| m.name == name);
-        let Some(mutant) = known else {
-            eprintln!("error: there is no fault \"{name}\"");
-            return ExitCode::FAILURE;
-        };
-        set_mutant(Some(mutant.name));
-    }
-    let begun = Instant::now();
-    let mut total = Stats::default();
-    let mut failed = 0;
-    let mut seed = args.seed.unwrap_or(args.seeds.start);
-    loop {
-        let done = match (args.seed, args.seconds) {
-            (Some(only), _) => seed > only,
-            (None, Some(s)) => begun.elapsed().as_secs() >= s,
-            (None, None) => seed >= args.seeds.end,
-        };
-        if done || failed >= args.failures {
-            break;
-        }
-        let params = Params {
-            seed,
-            steps: args.steps,
-            devices: args.devices,
-            without: args.without.clone(),
-            only: args.only.clone(),
-        };
-        let outcome = run(&params, args.verbose);
-        total.add(&outcome.stats);
-        if let Some(failure) = outcome.failure {
-            failed += 1;
-            println!(
-                "seed {seed} FAILED: {failure}\n  again: {}",
-                params.command()
-            );
-            if !args.no_shrink && !args.verbose {
-                let small = shrink(&params, 300);
-                let why = run(&small, false).failure.unwrap_or_default();
-                println!("  smaller: {why}\n  {}", small.command());
+    let mutant = match &args.mutant {
+        None => None,
+        Some(name) => match MUTANTS.iter().find(|m| m.name == name) {
+            Some(mutant) => Some(mutant.name),
+            None => {
+                eprintln!("error: there is no fault \"{name}\"");
+                return ExitCode::FAILURE;
             }
+        },
+    };
+    let begun = Instant::now();
+    let work = Work::new(&args);
+    let total = Mutex::new(Total::default());
+    std::thread::scope(|scope| {
+        for _ in 0..args.jobs.max(1) {
+            scope.spawn(|| {
+                set_mutant(mutant);
+                loop {
+                    let failed = lock(&total).failed;
+                    let Some(seed) = work.next(failed, begun) else {
+                        break;
+                    };
+                    one(&args, seed, &total);
+                }
+            });
         }
-        seed += 1;
-    }
+    });
     let seconds = begun.elapsed().as_secs_f64();
-    let rate = total.seeds as f64 / seconds.max(0.001);
-    print!("{}", total.text());
+    let total = lock(&total);
+    let rate = total.stats.seeds as f64 / seconds.max(0.001);
+    print!("{}", total.stats.text());
+    let failed = total.failed;
     println!("{seconds:.1} s, {rate:.1} seeds a second, {failed} failed");
-    if failed == 0 {
+    code(failed == 0)
+}
+
+fn code(fine: bool) -> ExitCode {
+    if fine {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+#[derive(Default)]
+struct Total {
+    stats: Stats,
+    failed: u32,
+}
+
+fn lock(total: &Mutex<Total>) -> std::sync::MutexGuard<'_, Total> {
+    total.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Which seeds are to be run.
+struct Work {
+    given: std::ops::Range<u64>,
+    fresh: u64,
+    seconds: Option<u64>,
+    failures: u32,
+    taken: AtomicU64,
+    from: u64,
+}
+
+impl Work {
+    fn new(args: &Args) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        // Runs a second apart share no seeds.
+        let from = args
+            .from
+            .unwrap_or(now.map_or(1, |t| t.as_secs()).wrapping_mul(1000));
+        let given = match (args.seed, args.seconds) {
+            (Some(seed), _) => seed..seed + 1,
+            (None, Some(_)) => 0..0,
+            (None, None) => args.seeds.clone(),
+        };
+        let only = args.seed.is_some();
+        if !only && (args.fresh > 0 || args.seconds.is_some()) {
+            println!("new seeds from {from} on");
+        }
+        Self {
+            given,
+            fresh: if only { 0 } else { args.fresh },
+            seconds: args.seconds.filter(|_| !only),
+            failures: args.failures,
+            taken: AtomicU64::new(0),
+            from,
+        }
+    }
+
+    /// The next seed, unless there is none, the time is over or too many failed.
+    fn next(&self, failed: u32, begun: Instant) -> Option<u64> {
+        let n = self.taken.fetch_add(1, Ordering::Relaxed);
+        let given = self.given.end - self.given.start;
+        let more = match self.seconds {
+            Some(seconds) => begun.elapsed().as_secs() < seconds,
+            None => n < given + self.fresh,
+        };
+        (more && failed < self.failures).then(|| match n.checked_sub(given) {
+            None => self.given.start + n,
+            Some(n) => self.from + n,
+        })
+    }
+}
+
+/// Runs one seed and adds what came of it; makes a failing run smaller.
+fn one(args: &Args, seed: u64, total: &Mutex<Total>) {
+    let params = Params {
+        seed,
+        steps: args.steps,
+        devices: args.devices,
+        without: args.without.clone(),
+        only: args.only.clone(),
+    };
+    let outcome = run(&params, args.verbose);
+    lock(total).stats.add(&outcome.stats);
+    let Some(failure) = outcome.failure else {
+        return;
+    };
+    lock(total).failed += 1;
+    println!(
+        "seed {seed} FAILED: {failure}\n  again: {}",
+        params.command()
+    );
+    if !args.no_shrink && !args.verbose {
+        let small = shrink(&params, 300);
+        let why = run(&small, false).failure.unwrap_or_default();
+        println!("  smaller: {why}\n  {}", small.command());
     }
 }

@@ -61,15 +61,26 @@ impl World {
     pub fn power_cut(&mut self, device: usize, rng: &mut Rng) {
         self.crash(device, false);
         let d = &mut self.devices[device];
-        let all = self.written.all.keys().copied();
-        let held: Vec<Bytes> = all.filter(|b| d.disk.holds(*b)).collect();
+        let before = d.disk.tree().clone();
+        let history: Vec<_> = d
+            .disk
+            .history
+            .iter()
+            .filter_map(|(_, o)| o.bytes())
+            .collect();
         d.disk.power_cut(rng);
         d.index.power_cut();
-        for bytes in held {
+        let kept = |p: &RelPath| d.disk.get(p).and_then(|o| o.bytes());
+        let lost: Vec<Bytes> = before
+            .iter()
+            .filter_map(|(p, o)| o.bytes().filter(|b| kept(p) != Some(*b)))
+            .chain(history.into_iter().filter(|b| !d.disk.holds(*b)))
+            .collect();
+        for bytes in lost {
             // What the user of this device wrote last may be gone; what came from others may not.
             let wrote = self.written.all.get(&bytes).is_some_and(|w| w.0 == device);
             let own = wrote || self.written.copied.contains(&bytes);
-            if !own || self.devices[device].disk.holds(bytes) {
+            if !own {
                 continue;
             }
             self.written.superseded.insert(bytes);

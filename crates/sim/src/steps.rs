@@ -15,6 +15,8 @@ use crate::world::{Happening, World};
 pub struct Steps<'a> {
     params: &'a Params,
     faults: Faults,
+    /// The user of a read-only member edits too.
+    reader_edits: bool,
     /// How many.
     pub left: usize,
 }
@@ -39,6 +41,7 @@ impl<'a> Steps<'a> {
         Self {
             params,
             faults,
+            reader_edits: Rng::part(params.seed, 5).percent(50),
             left,
         }
     }
@@ -64,7 +67,10 @@ impl<'a> Steps<'a> {
                     _ => 1,
                 };
                 for _ in 0..edits {
-                    edit(world, writer, &mut rng, k, |user| user.edit());
+                    match device == writer || !self.reader_edits {
+                        true => edit(world, writer, &mut rng, k, |user| user.edit()),
+                        false => edit_as_reader(world, device, &mut rng, k),
+                    }
                 }
             }
         }
@@ -146,6 +152,14 @@ fn edit(
     }
     let said = world.with_user(device, rng, what);
     world.note(&format!("step {k}: {device} {said}"));
+}
+
+/// What a reader writes reaches nobody, and need not last.
+fn edit_as_reader(world: &mut World, device: usize, rng: &mut Rng, k: u32) {
+    let written = world.written.clone();
+    world.readers_differ = true;
+    edit(world, device, rng, k, |user| user.edit());
+    world.written.restore(written);
 }
 
 fn wipe(user: &mut User<'_>) -> String {

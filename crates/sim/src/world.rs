@@ -162,6 +162,8 @@ pub struct World {
     pub rng: Rng,
     /// What users wrote.
     pub written: Written,
+    /// Users of read-only members edited there.
+    pub readers_differ: bool,
     /// What was counted.
     pub stats: Stats,
     /// What went wrong first.
@@ -218,6 +220,7 @@ impl World {
             faults: Faults::none(),
             rng: Rng::part(seed, 1),
             written: Written::default(),
+            readers_differ: false,
             stats: Stats::default(),
             failure: None,
             due_steps: Vec::new(),

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use left_core::conflict::copy_path;
+use left_core::engine::Event;
 use left_core::message::Role;
-use left_sim::disk::Thing;
+use left_core::path::RelPath;
+use left_sim::disk::{Bytes, Thing};
+use left_sim::mutants::MUTANTS;
 use left_sim::scenario::{Scenario, bytes, path};
 
 /// What one user does to the file `p`.
@@ -295,7 +299,7 @@ fn all_files_vanish() {
     s.write(1, "d/new", 7);
     s.world.hint(0, vec![path("a")], 0);
     s.world.hint(0, all.clone(), 100_000);
-    while s.world.stats.reports.get("alarm").is_none() {
+    while !s.world.stats.reports.contains_key("alarm") {
         assert!(s.world.happen(), "no alarm");
     }
     for p in &all {
@@ -335,4 +339,98 @@ fn an_older_index_comes_back() {
     s.settle();
     assert_eq!(s.tree()["a"], "file 1");
     assert_eq!(s.tree()["b"], "file 2");
+}
+
+/// Two files of one big content are damaged: both are brought again, one after the other.
+#[test]
+fn two_damaged_files_of_one_content() {
+    let mut s = Scenario::new(2);
+    let big = Bytes {
+        name: 77,
+        size: 300_000,
+    };
+    for name in ["a", "b"] {
+        s.edit(0, |user| user.write(&path(name), big));
+    }
+    s.settle();
+    for name in ["a", "b"] {
+        s.world.devices[0].disk.rot(&path(name), bytes(1));
+    }
+    let damaged = Event::Damaged(vec![path("a"), path("b")]);
+    s.world.step(0, damaged);
+    s.settle();
+    assert_eq!(s.tree().len(), 2);
+}
+
+fn take_and_write(s: &mut Scenario, device: usize, at: &RelPath, name: u64) {
+    s.edit(device, |user| user.write(at, bytes(name)));
+}
+
+/// Where no name for a conflict copy fits, the loser is in history.
+#[test]
+fn no_name_fits() {
+    let mut s = Scenario::new(2);
+    // A folder's path of 4,082 bytes: the file's fits, with 36 bytes more it does not.
+    let mut at = path("l");
+    for len in [250; 15].into_iter().chain([255, 59]) {
+        let dir = at.with_name(&vec![b'l'; len]).unwrap();
+        s.edit(0, |user| user.make(&dir, Thing::Dir));
+        at = dir.join(b"l").unwrap();
+    }
+    s.settle();
+    s.apart();
+    take_and_write(&mut s, 0, &at, 1);
+    take_and_write(&mut s, 1, &at, 2);
+    s.together();
+    let history = &s.world.devices[0].disk.history;
+    assert!(history.iter().any(|(_, o)| o.bytes() == Some(bytes(1))));
+    let stands = s.world.devices[0].disk.get(&at).and_then(|o| o.bytes());
+    assert_eq!(stands, Some(bytes(2)));
+}
+
+/// Something else had the name of a conflict copy once: the loser is kept there all the same.
+#[test]
+fn the_copy_s_name_was_taken() {
+    let mut s = Scenario::new(3);
+    s.apart();
+    s.write(0, "p", 1);
+    s.write(1, "p", 2);
+    s.world.run(20_000, "apart");
+    let stamp = s.world.devices[0].index.entry(&path("p")).unwrap().stamp;
+    let taken = copy_path(&path("p"), stamp).unwrap();
+    // Only 0 and 2 hear of each other.
+    s.world.block(1, false);
+    take_and_write(&mut s, 2, &taken, 3);
+    s.world.run(20_000, "two of three");
+    s.edit(2, |user| user.remove(&taken));
+    s.world.run(20_000, "two of three");
+    s.together();
+    let kept = s.world.devices[1].disk.get(&taken);
+    assert_eq!(kept.and_then(|o| o.bytes()), Some(bytes(1)));
+    assert_eq!(s.tree().len(), 2);
+}
+
+/// Histories of faults that were found once notice when the fault comes back.
+#[test]
+fn histories_notice_their_fault() {
+    let cases: [(&str, fn()); 4] = [
+        (
+            "who waits is not told again",
+            a_dropped_loser_wins_over_what_comes_later,
+        ),
+        ("a folder's deletion is not held", all_files_vanish),
+        (
+            "a missing parent is taken as deleted while deletions are judged",
+            all_files_vanish,
+        ),
+        (
+            "an older index goes on under its old epoch",
+            an_older_index_comes_back,
+        ),
+    ];
+    for (name, history) in cases {
+        let mutant = MUTANTS.iter().find(|m| m.name == name).unwrap();
+        let noticed = std::panic::catch_unwind(|| mutant.with(history)).is_err();
+        assert!(noticed, "{name}");
+    }
 }

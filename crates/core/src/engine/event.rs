@@ -93,9 +93,10 @@ pub enum Effect {
         /// Why, for the log and the peer.
         reason: String,
     },
-    /// Bring contents into the stage.
+    /// Bring contents into the stage, in any order.
     Fetch(Vec<FetchItem>),
-    /// Change the disk. Batches are done one after another.
+    /// Change the disk. Batches are done one after another. Within one, operations of which no path
+    /// is, or is above, a path of the other may be done in any order; all others in the order given.
     Apply(Vec<(OpId, Op)>),
     /// Look at these paths (and all below them) again.
     Rescan(Vec<RelPath>),

@@ -65,8 +65,12 @@ impl Engine {
                 self.begin(job, op, batch);
             }
             _ => {
+                let twins = match node.content().filter(|_| node.size() > 0) {
+                    Some(content) => index.by_content(&content, MAX_COPIES)?,
+                    None => Vec::new(),
+                };
                 if expect == Expect::Absent
-                    && let Some((from, record, gone)) = self.rename_source(&node, &path, index)?
+                    && let Some((from, record, gone)) = self.rename_source(&twins, &path, index)?
                 {
                     cover("plan: rename");
                     let op = Op::Move {
@@ -79,7 +83,8 @@ impl Engine {
                     self.begin(job, op, batch);
                     return Ok(());
                 }
-                self.start_fetch(now, job, need, index, batch)?;
+                let copies = twins.into_iter().map(|(p, _)| p).collect();
+                self.start_fetch(now, job, need, copies, batch);
             }
         }
         Ok(())
@@ -110,74 +115,64 @@ impl Engine {
         Ok(!some.is_empty() && !some.iter().any(|(_, r)| own(r)))
     }
 
-    /// A file of ours with the content wanted, which itself is to be deleted.
+    /// Of files of ours with the content wanted one that itself is to be deleted.
     fn rename_source(
         &self,
-        node: &Node,
+        twins: &[(RelPath, Record)],
         path: &RelPath,
         index: &dyn Index,
     ) -> Result<Option<(RelPath, Record, Entry)>, IndexError> {
-        let Some(content) = node.content().filter(|_| node.size() > 0) else {
-            return Ok(None);
-        };
-        for (from, record) in index.by_content(&content, MAX_COPIES)? {
-            let in_use = self.busy.contains_key(&from) || self.sources.contains_key(&from);
-            if from == *path || in_use {
+        for (from, record) in twins {
+            let in_use = self.busy.contains_key(from) || self.sources.contains_key(from);
+            if from == path || in_use {
                 continue;
             }
-            let theirs = index.theirs(&from)?;
+            let theirs = index.theirs(from)?;
             let Some(theirs) = best(&theirs) else {
                 continue;
             };
             if let Decision::Take { target, .. } = self.decide(Some(&record.entry), theirs)
                 && !target.node.is_live()
             {
-                return Ok(Some((from, record, target)));
+                return Ok(Some((from.clone(), record.clone(), target)));
             }
         }
         Ok(None)
     }
 
+    /// `copies`: files of ours with the content wanted.
     fn start_fetch(
         &mut self,
         now: Now,
         mut job: Job,
         need: &Need,
-        index: &dyn Index,
+        mut copies: Vec<RelPath>,
         batch: &mut Batch,
-    ) -> Result<(), IndexError> {
+    ) {
         let (Some(content), size) = (job.target.node.content(), job.target.node.size()) else {
-            return Ok(());
+            return;
         };
         if self.full_until.is_some() {
             cover("plan: no fetch while the disk is full");
-            return Ok(());
+            return;
         }
         job.fetching = big(&job.target.node);
         if let Some(content) = job.fetching {
             if self.contents.contains(&content) {
                 cover("plan: big content is under way");
                 self.walker.defer(&job.path);
-                return Ok(());
+                return;
             }
             if self.contents.len() >= MAX_BIG {
                 cover("plan: enough big contents under way");
-                self.walker.big_again = true;
-                return Ok(());
+                self.walker.note_big(&job.path);
+                return;
             }
         }
-        let copies: Vec<RelPath> = match size {
-            0 => Vec::new(),
-            _ => index
-                .by_content(&content, MAX_COPIES)?
-                .into_iter()
-                .map(|(p, _)| p)
-                .filter(|p| !self.busy.contains_key(p))
-                .collect(),
-        };
+        copies.retain(|p| !self.busy.contains_key(p));
         if !copies.is_empty() && self.hope_for_rename(now, &job.path, content) {
             cover("plan: wait for the other half of a rename");
-            return Ok(());
+            return;
         }
         let announced = need
             .theirs
@@ -187,7 +182,7 @@ impl Engine {
         if peers.is_empty() && copies.is_empty() && size > 0 {
             // Asked for again when a peer comes.
             cover("plan: nobody here has it");
-            return Ok(());
+            return;
         }
         let base = job.ours.as_ref().and_then(|r| {
             let content = r.entry.node.content()?;
@@ -209,7 +204,6 @@ impl Engine {
             base,
             peers,
         });
-        Ok(())
     }
 
     /// A new file with bytes that we have at another path looks like a rename of which the deletion
@@ -244,23 +238,37 @@ impl Engine {
         }
     }
 
-    /// Replaces damaged files by what connected peers have. Nothing is announced: the entry stays.
-    pub(super) fn heal(
+    /// Takes note of damaged files, to be replaced by what connected peers have.
+    pub(super) fn damaged(
         &mut self,
         paths: Vec<RelPath>,
         index: &dyn Index,
+    ) -> Result<(), IndexError> {
+        for path in paths {
+            let record = index.get(&path)?;
+            if let Some(content) = record.and_then(|r| r.entry.node.content()) {
+                self.damaged.insert(path, content);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings damaged files again. Nothing is announced: the entry stays. What is under way already,
+    /// for another path too, is waited for.
+    pub(super) fn heal(
+        &mut self,
+        index: &dyn Index,
         out: &mut Vec<Effect>,
     ) -> Result<(), IndexError> {
-        let peers: Vec<_> = self.sessions.keys().copied().collect();
         let mut fetch = Vec::new();
-        for path in paths {
-            let Some(record) = index.get(&path)? else {
-                continue;
-            };
-            let Some(content) = record.entry.node.content() else {
+        for (path, content) in std::mem::take(&mut self.damaged) {
+            let record = index.get(&path)?;
+            let Some(record) = record.filter(|r| r.entry.node.content() == Some(content)) else {
                 continue;
             };
             if self.busy.contains_key(&path) || self.contents.contains(&content) {
+                cover("plan: a damaged file waits");
+                self.damaged.insert(path, content);
                 continue;
             }
             cover("plan: heal a damaged file");
@@ -282,7 +290,7 @@ impl Engine {
                 size,
                 copies: Vec::new(),
                 base: None,
-                peers: peers.clone(),
+                peers: self.sessions.keys().copied().collect(),
             });
         }
         if !fetch.is_empty() {

@@ -57,6 +57,8 @@ pub struct Engine {
     next_op: u64,
     walker: Walker,
     retries: BTreeMap<RelPath, Retry>,
+    /// Files whose bytes are not what the index says, to be brought again.
+    damaged: BTreeMap<RelPath, crate::content::ContentId>,
     /// New files whose bytes we have elsewhere, waiting to be told that they were renamed.
     hopes: BTreeMap<crate::content::ContentId, Vec<RelPath>>,
     /// Paths that just became needed.
@@ -96,6 +98,7 @@ impl Engine {
             next_op: 1,
             walker: Walker::from_start(),
             retries: BTreeMap::new(),
+            damaged: BTreeMap::new(),
             hopes: BTreeMap::new(),
             fresh: Vec::new(),
             accepting: false,
@@ -144,7 +147,7 @@ impl Engine {
             }
             Event::BarrierDone(token) => self.barrier_done(token, index),
             Event::Wait(id) => self.wait(id, &mut out),
-            Event::Damaged(paths) => self.heal(paths, index, &mut out)?,
+            Event::Damaged(paths) => self.damaged(paths, index)?,
             Event::Fetched(results) => self.fetched(now, results, index, &mut out)?,
             Event::Applied(results) => self.applied(now, results, index, &mut out)?,
             Event::Pause(on) => {
@@ -161,6 +164,7 @@ impl Engine {
         self.release_barriers(index);
         self.expire_retries(now, &mut out);
         self.pump(now, index, &mut out)?;
+        self.heal(index, &mut out)?;
         self.tell_peers(now, index, &mut out)?;
         self.answer_waits(index, &mut out)?;
         Ok(out)

@@ -1,5 +1,6 @@
 //! Peers come, go and tell of their index.
 
+use super::work::big;
 use super::{Effect, Engine, Now};
 use crate::entry::{Entry, Record};
 use crate::index::{Cursor, Index, IndexError, Txn};
@@ -186,6 +187,9 @@ impl Engine {
                 match self.decide(ours.as_ref().map(|r| &r.entry), &theirs) {
                     Decision::Take { target, .. } => {
                         self.retries.remove(&path);
+                        if big(&target.node).is_some() {
+                            self.walker.note_big(&path);
+                        }
                         if !target.node.is_live() {
                             self.hope_fulfilled(ours.as_ref());
                         }
@@ -216,7 +220,7 @@ impl Engine {
             }
         }
         if !batch.more {
-            self.walker.again();
+            self.walker.again_small();
         }
         self.commit(txn, &from, index)
     }

@@ -160,7 +160,6 @@ impl Engine {
         }
         if job.ours.as_ref().map(|r| r.entry.node.kind()) == Some(Kind::Dir)
             && job.target.node.kind() != Kind::Dir
-            && !mutant("a folder's deletion is told before what was in it")
         {
             self.bury_below(now, &job.path, index, puts)?;
         }

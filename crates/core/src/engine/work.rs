@@ -4,6 +4,8 @@
 //! is to be deleted, so that a rename finds its old file still there. Nothing of the walk is
 //! stored: it can start again at any time.
 
+use std::collections::BTreeSet;
+
 use super::{Effect, Engine, Now};
 use crate::conflict::{copy_entry, copy_path};
 use crate::content::{ContentId, WHOLE_MAX};
@@ -88,13 +90,17 @@ pub(super) struct Walker {
     /// A second walk, up, for big files only, so that small ones never wait for a free place.
     big: Option<Option<RelPath>>,
     /// Start the second walk once more after this one.
-    pub big_again: bool,
+    big_again: bool,
+    /// Big files that became needed or found no free place: started without walking all needs.
+    noted: BTreeSet<RelPath>,
     /// Paths that could not be started until a job under way is done.
     waiting: Vec<RelPath>,
 }
 
 /// Paths remembered as waiting; beyond it the walk starts once more.
 const MAX_WAITING: usize = 1000;
+/// Big files remembered; beyond it the second walk starts once more.
+const MAX_NOTED: usize = 1000;
 
 impl Walker {
     pub fn from_start() -> Self {
@@ -103,17 +109,32 @@ impl Walker {
             again: false,
             big: Some(None),
             big_again: false,
+            noted: BTreeSet::new(),
             waiting: Vec::new(),
         }
     }
 
-    /// There is something new to find.
+    /// There may be anything to find.
     pub fn again(&mut self) {
+        self.again_small();
+        self.big = Some(None);
+    }
+
+    /// There is something new to find; what of it is big was [noted](Self::note_big).
+    pub fn again_small(&mut self) {
         match self.at {
             None => self.at = Some((Walk::Up, None)),
             Some(_) => self.again = true,
         }
-        self.big = Some(None);
+    }
+
+    /// A big file is needed.
+    pub fn note_big(&mut self, path: &RelPath) {
+        if self.noted.len() < MAX_NOTED {
+            self.noted.insert(path.clone());
+        } else {
+            self.big_again = true;
+        }
     }
 
     /// Whether paths wait for a job to be done.
@@ -241,6 +262,15 @@ impl Engine {
         index: &mut dyn Index,
         out: &mut Vec<Effect>,
     ) -> Result<(), IndexError> {
+        while self.contents.len() < MAX_BIG
+            && let Some(path) = self.walker.noted.pop_first()
+        {
+            let theirs = index.theirs(&path)?;
+            if !theirs.is_empty() {
+                let need = Need { path, theirs };
+                self.start_page(now, std::slice::from_ref(&need), Which::Big, index, out)?;
+            }
+        }
         while self.contents.len() < MAX_BIG {
             if self.walker.big.is_none() && std::mem::take(&mut self.walker.big_again) {
                 self.walker.big = Some(None);
@@ -275,7 +305,7 @@ impl Engine {
         let mut needs = Vec::new();
         for path in paths {
             if self.jobs.len() + needs.len() >= MAX_JOBS {
-                self.walker.again();
+                self.walker.again_small();
                 break;
             }
             let theirs = index.theirs(path)?;

@@ -1,16 +1,59 @@
-//! Index batches between core and wire.
+//! Starts and index batches between core and wire.
 
 use std::collections::{HashMap, HashSet};
 
 use super::wire::{bad, exact};
-use super::{DecodeError, IndexBatch, proto};
+use super::{DecodeError, IndexBatch, Start, proto};
 use crate::content::{ContentId, MAX_FILE_SIZE};
 use crate::entry::{Entry, MAX_TARGET, MODE_MASK, Mtime, Node, Stamp};
+use crate::index::{Cursor, MAX_FORMER};
 use crate::path::RelPath;
 use crate::version::{DeviceId, MAX_COUNTER, MAX_DEVICES, Version};
 
 /// Longest part of a path that an error repeats, in characters.
 const SHOWN_PATH: usize = 80;
+
+pub(super) fn start_to_wire(s: &Start) -> proto::Start {
+    let latest = &s.former[s.former.len().saturating_sub(MAX_FORMER)..];
+    let former = |c: &Cursor| proto::Former {
+        epoch: c.epoch,
+        head: c.seq,
+    };
+    proto::Start {
+        epoch: s.epoch,
+        head: s.head,
+        known_epoch: s.known.epoch,
+        known_seq: s.known.seq,
+        your_counter: s.your_counter,
+        former: latest.iter().map(former).collect(),
+    }
+}
+
+pub(super) fn start(s: proto::Start) -> Result<Start, DecodeError> {
+    if s.epoch == 0 {
+        return Err(bad("epoch 0"));
+    }
+    if s.your_counter > MAX_COUNTER {
+        return Err(bad(format!("counter {} is too large", s.your_counter)));
+    }
+    Ok(Start {
+        epoch: s.epoch,
+        head: s.head,
+        known: Cursor {
+            epoch: s.known_epoch,
+            seq: s.known_seq,
+        },
+        your_counter: s.your_counter,
+        former: s.former.into_iter().map(former).collect::<Result<_, _>>()?,
+    })
+}
+
+fn former(f: proto::Former) -> Result<Cursor, DecodeError> {
+    match f.epoch {
+        0 => Err(bad("former epoch 0")),
+        epoch => Ok(Cursor { epoch, seq: f.head }),
+    }
+}
 
 /// The devices that a batch names, each once.
 #[derive(Default)]

@@ -5,12 +5,11 @@ use prost::Message;
 use super::{
     Control, DecodeError, Hello, HelloReply, LaneHello, MAX_ADDRESS, MAX_ADDRESSES, MAX_BITMAP,
     MAX_HELLO, MAX_MEMBERS, MAX_MESSAGE, MAX_NAME, MAX_REASON, MAX_WANT_SEGMENTS, Member, Nonce,
-    Progress, Refused, RefusedCode, Role, ShareId, Start, TicketProof, Want, Welcome, What, index,
-    proto, scan,
+    Progress, Refused, RefusedCode, Role, ShareId, TicketProof, Want, Welcome, What, index, proto,
+    scan,
 };
 use crate::content::ContentId;
-use crate::index::{Cursor, MAX_FORMER};
-use crate::version::{DeviceId, MAX_COUNTER};
+use crate::version::DeviceId;
 
 /// Bytes that the addresses in one Hello or HelloReply may take together, so that it stays below
 /// [`MAX_HELLO`].
@@ -182,14 +181,7 @@ impl Control {
     pub fn encode(&self) -> Vec<u8> {
         use proto::control::Body;
         let body = match self {
-            Control::Start(s) => Body::Start(proto::Start {
-                epoch: s.epoch,
-                head: s.head,
-                known_epoch: s.known.epoch,
-                known_seq: s.known.seq,
-                your_counter: s.your_counter,
-                former: former_to_wire(&s.former),
-            }),
+            Control::Start(s) => Body::Start(index::start_to_wire(s)),
             Control::Index(batch) => Body::Index(index::to_wire(batch)),
             Control::Progress(p) => Body::Progress(proto::Progress {
                 your_seq: p.your_seq,
@@ -220,7 +212,7 @@ impl Control {
         let control: proto::Control = read(bytes, MAX_MESSAGE, &scan::CONTROL)?;
         Ok(
             match control.body.ok_or_else(|| bad("no message known here"))? {
-                Body::Start(s) => Control::Start(start(s)?),
+                Body::Start(s) => Control::Start(index::start(s)?),
                 Body::Index(i) => Control::Index(index::from_wire(i)?),
                 Body::Progress(p) => Control::Progress(Progress {
                     your_seq: p.your_seq,
@@ -369,41 +361,6 @@ fn ticket_proof(proof: proto::TicketProof) -> Result<TicketProof, DecodeError> {
         id,
         mac: exact(proof.mac, "mac")?,
     })
-}
-
-fn start(s: proto::Start) -> Result<Start, DecodeError> {
-    if s.epoch == 0 {
-        return Err(bad("epoch 0"));
-    }
-    if s.your_counter > MAX_COUNTER {
-        return Err(bad(format!("counter {} is too large", s.your_counter)));
-    }
-    Ok(Start {
-        epoch: s.epoch,
-        head: s.head,
-        known: Cursor {
-            epoch: s.known_epoch,
-            seq: s.known_seq,
-        },
-        your_counter: s.your_counter,
-        former: s.former.into_iter().map(former).collect::<Result<_, _>>()?,
-    })
-}
-
-fn former_to_wire(former: &[Cursor]) -> Vec<proto::Former> {
-    let latest = &former[former.len().saturating_sub(MAX_FORMER)..];
-    let one = |c: &Cursor| proto::Former {
-        epoch: c.epoch,
-        head: c.seq,
-    };
-    latest.iter().map(one).collect()
-}
-
-fn former(f: proto::Former) -> Result<Cursor, DecodeError> {
-    match f.epoch {
-        0 => Err(bad("former epoch 0")),
-        epoch => Ok(Cursor { epoch, seq: f.head }),
-    }
 }
 
 fn members_to_wire(members: &[Member]) -> Vec<proto::Member> {

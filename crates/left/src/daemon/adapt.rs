@@ -226,12 +226,18 @@ impl ContentSource for Source {
         if let Some(offered) = self.manifests.offers.find(content) {
             return vec![(offered.path.clone(), offered.stat)];
         }
+        let mut found = self.locate_all(std::slice::from_ref(content));
+        found.pop().unwrap_or_default()
+    }
+
+    fn locate_all(&self, contents: &[ContentId]) -> Vec<Vec<(RelPath, FileStat)>> {
         let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = index.by_content(content, MAX_PLACES).unwrap_or_default();
-        found
-            .into_iter()
-            .filter_map(|(path, record)| Some((path, record.stat?)))
-            .collect()
+        let Ok(found) = index.by_contents(contents, MAX_PLACES) else {
+            return vec![Vec::new(); contents.len()];
+        };
+        let place = |(path, record): (RelPath, Record)| Some((path, record.stat?));
+        let places = |all: Vec<_>| all.into_iter().filter_map(place).collect();
+        found.into_iter().map(places).collect()
     }
 
     fn open(&self, path: &RelPath, stat: &FileStat) -> io::Result<File> {

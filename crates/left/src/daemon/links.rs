@@ -156,7 +156,7 @@ impl Links {
             .as_deref()
             .and_then(|t| Ticket::parse(t).ok());
         let mut next: Option<Instant> = None;
-        for member in members.fellows() {
+        for member in members.fellows().iter() {
             if member.addresses.is_empty() || self.up.contains_key(&member.device) {
                 continue;
             }
@@ -179,7 +179,7 @@ impl Links {
             let call = DialControl {
                 share: self.share,
                 peers: vec![member.device],
-                addresses: member.addresses,
+                addresses: member.addresses.clone(),
                 me: self.door.introduction(),
                 ticket: secret,
             };
@@ -395,6 +395,7 @@ impl Links {
         for closer in &link.closers {
             closer.shutdown();
         }
+        self.early.retain(|lane| lane.session != link.info.session);
         self.door.forget_session(link.info.session);
         true
     }

@@ -4,11 +4,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use left_core::membership::{Act, Founding, Roll, Signed, Standing, StatementError};
+use left_core::membership::{Act, Roll, Signed, StatementError};
 use left_core::message::{MAX_MEMBERS, Member, Nonce, Role, RollPart, ShareId};
 use left_core::ticket::Ticket;
 use left_core::version::DeviceId;
 
+use super::book::{Book, Fellow, read_roll};
 use crate::home::{Home, MemberRecord, ShareRecord, TicketRecord, UserError};
 use crate::net::{DeviceKey, is_signed};
 
@@ -22,28 +23,7 @@ const MAX_TICKETS: usize = 256;
 pub(super) struct Members {
     home: Home,
     key: Arc<DeviceKey>,
-    inner: Arc<Mutex<Inner>>,
-}
-
-#[derive(Clone)]
-struct Inner {
-    record: Arc<ShareRecord>,
-    /// `None` until somebody told how the share was founded.
-    roll: Option<Arc<Roll>>,
-    /// Who is a member by the list.
-    standing: Arc<Vec<Standing>>,
-}
-
-/// Another member, as the list and the record tell of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fellow {
-    pub(super) device: DeviceId,
-    /// Empty when it never told.
-    pub(super) name: String,
-    pub(super) role: Role,
-    pub(super) addresses: Vec<String>,
-    /// Who let it in.
-    pub(super) by: Option<DeviceId>,
+    inner: Arc<Mutex<Book>>,
 }
 
 /// How a ticket that was proven stands.
@@ -68,7 +48,7 @@ pub(super) enum HearError {
 impl Members {
     pub(super) fn new(home: Home, key: Arc<DeviceKey>, record: ShareRecord) -> Self {
         let roll = read_roll(&record).map(Arc::new);
-        let inner = Inner::new(Arc::new(record), roll);
+        let inner = Book::new(record, roll, key.id());
         Self {
             home,
             key,
@@ -77,7 +57,7 @@ impl Members {
     }
 
     /// The record as it is now. A panic elsewhere left it whole: it is only replaced as a whole.
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Book> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -101,8 +81,8 @@ impl Members {
     }
 
     /// All others that may be let in, sorted by device.
-    pub(super) fn fellows(&self) -> Vec<Fellow> {
-        self.lock().fellows(self.key.id())
+    pub(super) fn fellows(&self) -> Arc<Vec<Fellow>> {
+        self.lock().fellows.clone()
     }
 
     /// Who removed this device from the share, if somebody did and it was not let in again.
@@ -134,7 +114,7 @@ impl Members {
         let out = change(&mut new);
         if new != *guard.record {
             self.home.save_share(&new)?;
-            guard.record = Arc::new(new);
+            guard.replace(new, self.key.id());
         }
         Ok(out)
     }
@@ -142,7 +122,7 @@ impl Members {
     /// Changes record and list together, durably or not at all.
     fn amend(
         &self,
-        guard: &mut Inner,
+        guard: &mut Book,
         mut record: ShareRecord,
         roll: Roll,
     ) -> Result<(), UserError> {
@@ -158,7 +138,7 @@ impl Members {
         let known = |d| Some(d) == sponsor || roll.role_of(d).is_some();
         record.members.retain(|m| known(m.device));
         self.home.save_share(&record)?;
-        *guard = Inner::new(Arc::new(record), Some(Arc::new(roll)));
+        *guard = Book::new(record, Some(Arc::new(roll)), self.key.id());
         Ok(())
     }
 
@@ -270,7 +250,7 @@ impl Members {
         }
         if record != *guard.record {
             self.home.save_share(&record)?;
-            guard.record = Arc::new(record);
+            guard.replace(record, self.key.id());
         }
         Ok(())
     }
@@ -298,11 +278,8 @@ impl Members {
             })?;
         let record = (*guard.record).clone();
         self.amend(&mut guard, record, roll)?;
-        let fellows = guard.fellows(self.key.id());
-        Ok(fellows
-            .into_iter()
-            .filter(|f| f.by == Some(device))
-            .collect())
+        let let_in = guard.fellows.iter().filter(|f| f.by == Some(device));
+        Ok(let_in.cloned().collect())
     }
 
     /// A member told its name and addresses.
@@ -383,10 +360,11 @@ impl Members {
 
     /// Names and addresses for telling a peer, this device's included.
     pub(super) fn to_tell(&self, name: &str, addresses: &[String]) -> Vec<Member> {
-        let others = self.fellows().into_iter().map(|f| Member {
+        let fellows = self.fellows();
+        let others = fellows.iter().map(|f| Member {
             device: f.device,
-            name: f.name,
-            addresses: f.addresses,
+            name: f.name.clone(),
+            addresses: f.addresses.clone(),
         });
         let me = Member {
             device: self.key.id(),
@@ -395,72 +373,6 @@ impl Members {
         };
         others.chain([me]).collect()
     }
-}
-
-impl Inner {
-    fn new(record: Arc<ShareRecord>, roll: Option<Arc<Roll>>) -> Self {
-        let standing = roll.as_ref().map(|r| r.members()).unwrap_or_default();
-        Self {
-            record,
-            roll,
-            standing: Arc::new(standing),
-        }
-    }
-
-    /// By the list alone.
-    fn standing_of(&self, device: DeviceId) -> Option<Role> {
-        let at = self.standing.binary_search_by_key(&device, |s| s.device);
-        at.ok().map(|at| self.standing[at].role)
-    }
-
-    fn role_of(&self, device: DeviceId, me: DeviceId) -> Option<Role> {
-        let sponsor = self.record.sponsor == Some(device) && self.standing_of(me).is_none();
-        let sponsor = sponsor.then_some(Role::ReadWrite);
-        self.standing_of(device).or(sponsor)
-    }
-
-    fn fellows(&self, me: DeviceId) -> Vec<Fellow> {
-        let mut devices: Vec<DeviceId> = self.standing.iter().map(|s| s.device).collect();
-        devices.extend(self.record.sponsor);
-        devices.sort();
-        devices.dedup();
-        devices.retain(|d| *d != me);
-        let fellow = |device| {
-            let met = self.record.members.iter().find(|m| m.device == device);
-            let standing = self.standing.iter().find(|s| s.device == device);
-            Some(Fellow {
-                device,
-                name: met.map(|m| m.name.clone()).unwrap_or_default(),
-                role: self.role_of(device, me)?,
-                addresses: met.map(|m| m.addresses.clone()).unwrap_or_default(),
-                by: standing.and_then(|s| s.by),
-            })
-        };
-        devices.into_iter().filter_map(fellow).collect()
-    }
-}
-
-/// The list of a record; a statement that is damaged ends it, and peers tell the rest again.
-fn read_roll(record: &ShareRecord) -> Option<Roll> {
-    let founding: Founding = record.founding.filter(|f| f.share() == record.id)?;
-    let mut roll = Roll::new(founding);
-    for signed in &record.statements {
-        if let Err(why) = roll.add(signed.clone(), is_signed) {
-            tracing::error!("the stored membership list is damaged: {why}");
-            break;
-        }
-    }
-    Some(roll)
-}
-
-/// All devices that a record at rest tells of but `me`, which may not be known.
-pub(super) fn at_rest(record: &ShareRecord) -> Vec<Fellow> {
-    let roll = read_roll(record).map(Arc::new);
-    let inner = Inner::new(Arc::new(record.clone()), roll);
-    let met = |f: &Fellow| record.members.iter().any(|m| m.device == f.device);
-    let mut fellows = inner.fellows(DeviceId([0; 32]));
-    fellows.retain(met);
-    fellows
 }
 
 fn meet(record: &mut ShareRecord, device: DeviceId, name: &str, addresses: &[String]) {

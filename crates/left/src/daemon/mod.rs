@@ -5,6 +5,7 @@
 
 mod adapt;
 mod ask;
+mod book;
 mod device;
 mod gate;
 pub mod handle;
@@ -25,7 +26,7 @@ use crate::net::DeviceKey;
 /// The other devices that the record of a share tells of, as far as that is known without the share
 /// running: id, name, role and address.
 pub fn members_at_rest(record: &ShareRecord) -> Vec<PeerStatus> {
-    let fellows = members::at_rest(record).into_iter();
+    let fellows = book::at_rest(record).into_iter();
     fellows.map(|f| snapshot::away(&f)).collect()
 }
 

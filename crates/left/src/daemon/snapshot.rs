@@ -8,9 +8,9 @@ use left_core::engine;
 use left_core::path::RelPath;
 use tokio::sync::broadcast;
 
+use super::book::Fellow;
 use super::handle::{Alarm, DaemonEvent, PeerStatus, Problem, ShareStatus, State, Transfer};
 use super::links::Links;
-use super::members::Fellow;
 use crate::home::ShareRecord;
 
 /// The state is put together at most this often.

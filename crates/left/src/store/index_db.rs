@@ -62,10 +62,7 @@ impl IndexDb {
     /// # Errors
     /// When the file can not be read.
     pub fn hold(&self) -> Result<(), IndexError> {
-        match self.rows.conn.is_autocommit() {
-            true => self.lift(self.run("BEGIN")),
-            false => Ok(()),
-        }
+        self.lift(self.rows.hold())
     }
 
     /// Ends what [`hold`](Self::hold) began.
@@ -73,15 +70,7 @@ impl IndexDb {
     /// # Errors
     /// When the file can not be read.
     pub fn release(&self) -> Result<(), IndexError> {
-        match self.rows.conn.is_autocommit() {
-            true => Ok(()),
-            false => self.lift(self.run("COMMIT")),
-        }
-    }
-
-    fn run(&self, sql: &str) -> Result<(), StoreError> {
-        self.rows.conn.prepare_cached(sql)?.execute([])?;
-        Ok(())
+        self.lift(self.rows.release())
     }
 
     /// Reads everything: the database's structure, every row's checksum and the counts. About a minute a

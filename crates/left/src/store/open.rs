@@ -219,8 +219,8 @@ fn begin_life(rows: &Rows, state: &mut State) -> Result<(), StoreError> {
             epoch: state.epoch,
             seq: state.head,
         })?;
-        state.epoch = random_epoch()?;
     }
+    state.epoch = random_epoch()?;
     rows.set_state(state)?;
     Ok(txn.commit()?)
 }

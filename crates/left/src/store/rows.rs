@@ -67,6 +67,22 @@ impl Rows {
         }
     }
 
+    /// Begins to read as of one moment, if that was not begun before.
+    pub(super) fn hold(&self) -> Result<(), StoreError> {
+        if self.conn.is_autocommit() {
+            self.prepare("BEGIN")?.execute([])?;
+        }
+        Ok(())
+    }
+
+    /// Ends what [`hold`](Self::hold) began.
+    pub(super) fn release(&self) -> Result<(), StoreError> {
+        if !self.conn.is_autocommit() {
+            self.prepare("COMMIT")?.execute([])?;
+        }
+        Ok(())
+    }
+
     pub(super) fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, StoreError> {
         Ok(self.conn.prepare_cached(sql)?)
     }

@@ -36,6 +36,10 @@ pub trait ManifestStore: ManifestRead {
 pub trait ContentSource: Send + Sync {
     /// Where this share holds the content, and what `lstat` said there.
     fn locate(&self, content: &ContentId) -> Vec<(RelPath, FileStat)>;
+    /// [`locate`](Self::locate) for each of these, in order.
+    fn locate_all(&self, contents: &[ContentId]) -> Vec<Vec<(RelPath, FileStat)>> {
+        contents.iter().map(|c| self.locate(c)).collect()
+    }
     /// Opens the file if its stat is still the given one.
     fn open(&self, path: &RelPath, stat: &FileStat) -> io::Result<File>;
     /// The stored manifests.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use left_core::content::{ContentId, Segment, WHOLE_MAX};
 use left_core::entry::FileStat;
 use left_core::message::{Want, What};
+use left_core::path::RelPath;
 use tracing::{debug, warn};
 
 use super::fileio::{advise_sequential, advise_soon, read_at_most, unchanged};
@@ -152,10 +153,18 @@ impl Serving<'_> {
         if items == 0 || items > MAX_WANT_ITEMS {
             return Err(ServeError::BadWant(format!("request for {items} things")));
         }
+        let mut located = match &want.what {
+            What::Whole(contents) => self.source.locate_all(contents),
+            _ => Vec::new(),
+        }
+        .into_iter();
         for item in 0..items {
             let last = item + 1 == items;
             let more = match &want.what {
-                What::Whole(contents) => self.whole(want.id, item, last, &contents[item])?,
+                What::Whole(_) => {
+                    let places = located.next().unwrap_or_default();
+                    self.whole(want.id, item, last, places)?
+                }
                 What::Refs { content, from } => self.refs(want.id, content, *from)?,
                 What::Lists { content, segments } => {
                     self.list(want.id, item, last, content, segments[item])?
@@ -188,9 +197,9 @@ impl Serving<'_> {
         want: u32,
         item: usize,
         last: bool,
-        content: &ContentId,
+        places: Vec<(RelPath, FileStat)>,
     ) -> Result<bool, ServeError> {
-        for (path, stat) in self.source.locate(content) {
+        for (path, stat) in places {
             if stat.size > WHOLE_MAX {
                 return Err(ServeError::BadWant("big content asked for whole".into()));
             }

@@ -81,6 +81,8 @@ impl Liar {
         let mut raw = liar.connect();
         let hello = liar.hello(Some(liar.proof(ticket, &raw.exporter)));
         let session = raw.open(&hello).unwrap().session;
+        raw.taken_in();
+        drop(raw);
         (liar, session)
     }
 
@@ -126,6 +128,7 @@ impl Liar {
         let mut raw = self.connect();
         let welcome = raw.open(&self.hello(None)).unwrap();
         raw.control(&start());
+        raw.taken_in();
         (raw, welcome.session)
     }
 
@@ -182,10 +185,10 @@ impl Liar {
 pub fn start() -> Control {
     Control::Start(Start {
         epoch: 9,
+        former: Vec::new(),
         head: 0,
         known: Cursor::default(),
         your_counter: 0,
-        former: Vec::new(),
     })
 }
 
@@ -270,6 +273,12 @@ impl Raw<'_> {
                 return Some(message);
             }
         }
+    }
+
+    /// The far end has taken the lane in: its Start is the first that it says.
+    fn taken_in(&mut self) {
+        self.until(|m| matches!(m, Control::Start(_)))
+            .expect("the lane is not taken in");
     }
 
     /// Reads until the far end closes.

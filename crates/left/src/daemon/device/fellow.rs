@@ -5,8 +5,8 @@ use std::path::Path;
 use left_core::version::DeviceId;
 
 use super::super::ask::Msg;
+use super::super::book::Fellow;
 use super::super::handle::{Removed, UserError};
-use super::super::members::Fellow;
 use super::super::owner;
 use super::{Device, lock};
 

@@ -213,6 +213,7 @@ impl Owner {
         if self.setup.members.record().paused {
             self.handle(Event::Pause(true))?;
         }
+        self.check_role();
         self.dial();
         while !self.stop {
             self.publish()?;
