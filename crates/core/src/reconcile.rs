@@ -213,8 +213,7 @@ pub fn reconcile_read_only(ours: Option<&Entry>, theirs: &Entry, us: DeviceId) -
         _ if !wins(ours, theirs) => {
             // Others hold the bytes too, and make the copy; ours would reach nobody.
             cover("reader: another's wins over another's, take");
-            let keep = mutant("a reader keeps what is not its own");
-            take(theirs.clone(), keep && both_have_bytes(ours, theirs))
+            take(theirs.clone(), false)
         }
         Relation::Equal => {
             cover("reader: one version for two nodes, ours wins");

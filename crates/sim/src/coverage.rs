@@ -16,9 +16,6 @@ const SOURCES: [&str; 11] = [
     include_str!("../../core/src/engine/work.rs"),
 ];
 
-/// Branches that no run of the simulator reaches, and why.
-pub const UNREACHED: [(&str, &str); 0] = [];
-
 /// The names of all branches that core marks with `cover`.
 pub fn branches() -> BTreeSet<&'static str> {
     SOURCES.iter().flat_map(|text| named(text)).collect()

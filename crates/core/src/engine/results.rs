@@ -10,7 +10,7 @@ use crate::entry::{Entry, Kind, Node, Record};
 use crate::index::{Index, IndexError, Txn};
 use crate::path::RelPath;
 use crate::plan::{FetchError, Op, OpDone, OpError, OpId, StageName};
-use crate::probe::{cover, mutant};
+use crate::probe::cover;
 use crate::version::DeviceId;
 
 /// Waiting after a failure that may be gone in a moment.
@@ -328,8 +328,7 @@ impl Engine {
             .as_ref()
             .is_some_and(|r| r.entry.node.kind() == Kind::Dir);
         // While deletions are judged it may have vanished with all else.
-        let judged = (!self.is_deleting() && self.alarm.is_none())
-            || mutant("a missing parent is taken as deleted while deletions are judged");
+        let judged = !self.is_deleting() && self.alarm.is_none();
         if attempts >= 1 && is_dir && judged && !self.busy.contains_key(&parent) {
             cover("no parent: made again");
             // It was looked at and is still missing, yet a peer's file belongs in it. Not an edit

@@ -55,6 +55,8 @@ pub(super) fn run(
         return through_other(&client, &job, how, out);
     }
     let options = settings::options(how, &home.config()?)?;
+    // Whatever can not be read is said before anybody can connect to this left.
+    home.shares()?;
     let (wakes, inbox) = sync_channel(1024);
     signals::on_stop({
         let wakes = wakes.clone();

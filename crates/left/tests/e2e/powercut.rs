@@ -77,11 +77,11 @@ impl Bed {
         a.home = image.path().join("home");
         fs::create_dir(&a.share).unwrap();
         a.how.crash = Some(world.path().join("a.crash"));
-        let ticket = a.share();
-        b.join(&ticket);
         for n in 0..30 {
             write(&b.share.join(format!("stays/{n}")), format!("stays {n}"));
         }
+        let ticket = a.share();
+        b.join(&ticket);
         let mut log = Log::default();
         for n in 0..30 {
             log.known
@@ -131,9 +131,11 @@ impl Bed {
     fn edit_here(&mut self, round: u32) {
         let path = self.a.share.join(format!("of a {round}"));
         let content = self.log.content(&format!("a {round}"), 100_000, true);
-        let mut file = File::create(&path).unwrap();
+        let aside = self.image.path().join("aside");
+        let mut file = File::create(&aside).unwrap();
         file.write_all(&content).unwrap();
         file.sync_all().unwrap();
+        fs::rename(aside, path).unwrap();
         File::open(&self.a.share).unwrap().sync_all().unwrap();
     }
 

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::until;
+
 /// An ext4 on a loop device. The image lies on another ext4, on memory: freezing that one stops all
 /// writes to the image at one instant, so that a copy made meanwhile is what a disk holds when its power
 /// is cut then: all that the file system has given to it, and nothing of what is in memory only.
@@ -59,6 +61,7 @@ impl Image {
             run("umount", &[], &[&self.path()]),
             "somebody uses the disk"
         );
+        until("the disk is let go", || !self.is_attached());
         fs::copy(self.copy(), self.file()).unwrap();
         assert!(self.attach(data), "the journal could not be recovered");
     }
@@ -85,6 +88,12 @@ impl Image {
         let file = File::options().read(true).write(true).open(self.file());
         change(&file.unwrap());
         assert!(self.attach("ordered"));
+    }
+
+    fn is_attached(&self) -> bool {
+        let mut losetup = Command::new("losetup");
+        let out = losetup.arg("-j").arg(self.file()).output();
+        !out.unwrap().stdout.is_empty()
     }
 
     fn attach(&self, data: &str) -> bool {

@@ -39,11 +39,11 @@ impl Net {
             && ip(&["-n", &own, "link", "set", "eth", "up"])
     }
 
-    /// The words that run a program on a machine.
+    /// The words that run a program on a machine. Not `ip netns exec`: that gives it a copy of all
+    /// mounts, which keeps what other tests unmount.
     pub fn wrap(&self, n: usize) -> Vec<String> {
-        ["ip", "netns", "exec", &self.name(n)]
-            .map(str::to_owned)
-            .to_vec()
+        let net = format!("--net=/run/netns/{}", self.name(n));
+        vec!["nsenter".to_owned(), net]
     }
 
     pub fn address(n: usize) -> String {

@@ -3,6 +3,7 @@
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::common::{Device, LEFT, World, fill, settle, until, write};
 
@@ -38,9 +39,16 @@ impl Damage {
         match self {
             Flip => flip(&open(), at),
             Zero => {
-                let from = at / 512 * 512;
-                let len = 512.min(meta.len() - from);
-                open().write_all_at(&vec![0; len as usize], from).unwrap();
+                let content = fs::read(path).unwrap();
+                let blocks = content.chunks(512).enumerate().skip(at as usize / 512);
+                // One that is zero already would be no damage.
+                let (n, block) = blocks
+                    .into_iter()
+                    .find(|(_, b)| b.iter().any(|x| *x != 0))
+                    .unwrap();
+                open()
+                    .write_all_at(&vec![0; block.len()], n as u64 * 512)
+                    .unwrap();
             }
             Cut => open().set_len(meta.len() / 2).unwrap(),
             Gone => fs::remove_file(path).unwrap(),
@@ -89,6 +97,10 @@ impl Bed {
             fs::set_permissions(world.path(), Permissions::from_mode(0o755)).unwrap();
             let program = world.path().join("left");
             fs::copy(LEFT, &program).unwrap();
+            // A process that another test starts just now may hold our copy open for writing for a moment.
+            until("the copy can be run", || {
+                Command::new(&program).arg("--version").output().is_ok()
+            });
             fs::create_dir(&a.home).unwrap();
             for dir in [&a.home, &a.share] {
                 own(dir, USER);
@@ -136,7 +148,10 @@ impl Bed {
         let mut ended = None;
         until("left has started or ended", || {
             ended = a.ended();
-            ended.is_some() || a.answers()
+            // It answers before it has read what it knows of its shares.
+            let shares = fs::read_dir(a.home.join("shares")).unwrap().count();
+            let started = !a.events("share_started").is_empty();
+            ended.is_some() || started || (shares == 0 && a.answers())
         });
         let code = ended?.code();
         assert!(code.is_some_and(|c| c > 0 && c < 100), "{code:?}");
