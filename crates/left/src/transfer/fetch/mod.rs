@@ -205,11 +205,10 @@ impl Fetcher {
     /// Takes items in; each ends with exactly one message on the channel.
     pub fn submit(&self, items: Vec<FetchItem>) {
         let mut outcomes = Vec::new();
-        let mut unwanted = Vec::new();
         let mut st = lock(&self.shared.state);
         for item in items {
             if item.size == 0 || !item.copies.is_empty() {
-                unwanted.extend(offers::forget(&mut st, &item.path));
+                offers::forget(&self.shared, &mut st, &item.path);
                 st.items.insert(item.id, Whereabouts::Local);
                 st.copies.push_back(item);
             } else {
@@ -218,10 +217,6 @@ impl Fetcher {
         }
         st.jobs.push_back(Job::Flush);
         drop(st);
-        for big in unwanted {
-            shared::close(&big.file);
-            self.shared.discard(&big.file.name());
-        }
         self.shared.report_later(outcomes);
         self.shared.wake.notify_all();
     }

@@ -49,14 +49,13 @@ pub(super) fn offer_name(path: &RelPath) -> String {
 pub(super) fn take(shared: &Shared, peer: DeviceId, offered: Offered) {
     let mut guard = lock(&shared.state);
     let st = &mut *guard;
-    let dead = forget_dead(st);
+    forget_dead(shared, st);
     let known = (st.bigs.iter())
         .find(|(_, big)| {
             big.offer.as_ref().is_some_and(|o| o.from == peer) && big.file.id() == offered.id
         })
         .map(|(serial, _)| *serial);
     let serial = known.or_else(|| begin(st, peer, &offered));
-    let mut wrong = None;
     if let Some(serial) = serial
         && let Some(big) = st.bigs.get_mut(&serial)
     {
@@ -64,15 +63,20 @@ pub(super) fn take(shared: &Shared, peer: DeviceId, offered: Offered) {
             while st.schedule_walk(serial, &shared.config) {}
         } else {
             debug!(%peer, path = %offered.path, "an offer that makes no sense");
-            wrong = st.remove_big(serial);
+            end(shared, st, serial);
         }
     }
     drop(guard);
-    for big in dead.into_iter().chain(wrong) {
+    shared.wake.notify_all();
+}
+
+/// Ends an offer, before another one can take its place: nothing is written to its staged file any
+/// more, and that is gone.
+fn end(shared: &Shared, st: &mut State, serial: u64) {
+    if let Some(big) = st.remove_big(serial) {
         close(&big.file);
         shared.discard(&big.file.name());
     }
-    shared.wake.notify_all();
 }
 
 fn begin(st: &mut State, peer: DeviceId, offered: &Offered) -> Option<u64> {
@@ -97,21 +101,22 @@ fn begin(st: &mut State, peer: DeviceId, offered: &Offered) -> Option<u64> {
     Some(serial)
 }
 
-/// Takes offers out of the state of which nothing will come any more.
-fn forget_dead(st: &mut State) -> Vec<Big> {
+/// Ends offers of which nothing will come any more.
+fn forget_dead(shared: &Shared, st: &mut State) {
     let dead: Vec<u64> = (st.bigs.iter())
         .filter(|(_, b)| b.offer.as_ref().is_some_and(|o| o.touched.elapsed() > IDLE))
         .map(|(serial, _)| *serial)
         .collect();
-    (dead.into_iter())
-        .filter_map(|serial| st.remove_big(serial))
-        .collect()
+    for serial in dead {
+        end(shared, st, serial);
+    }
 }
 
 /// Ends what is offered for a path: its content is got in another way.
-pub(super) fn forget(st: &mut State, path: &RelPath) -> Option<Big> {
-    let serial = find(st, path)?;
-    st.remove_big(serial)
+pub(super) fn forget(shared: &Shared, st: &mut State, path: &RelPath) {
+    if let Some(serial) = find(st, path) {
+        end(shared, st, serial);
+    }
 }
 
 fn find(st: &State, path: &RelPath) -> Option<u64> {
@@ -144,9 +149,10 @@ pub(super) fn settle(shared: &Shared, file: &Arc<BigFile>, list: Vec<SegmentRef>
         return;
     };
     if !big.settle(list.clone()) {
-        restart(st, file);
-        drop(guard);
+        // The new attempt works on the same staged file: first the old one must have ended.
         close(file);
+        restart(shared, st, file);
+        drop(guard);
         shared.wake.notify_all();
         return;
     }
@@ -172,7 +178,7 @@ pub(super) fn settle(shared: &Shared, file: &Arc<BigFile>, list: Vec<SegmentRef>
 }
 
 /// What was offered was something else: the content is fetched as if there had been no offer.
-fn restart(st: &mut State, file: &BigFile) {
+fn restart(shared: &Shared, st: &mut State, file: &BigFile) {
     let Some(old) = st.remove_big(file.serial) else {
         return;
     };
@@ -181,12 +187,16 @@ fn restart(st: &mut State, file: &BigFile) {
         st.items.insert(*id, super::state::Whereabouts::Big(serial));
     }
     let content = file.id();
+    let Some(first) = old.waiters.first() else {
+        return;
+    };
+    let name = shared.final_name(st, &content, *first);
     let anew = BigFile::new(
         serial,
         content,
         file.path.clone(),
         file.size,
-        content.to_string(),
+        name,
         file.base.clone(),
     );
     st.add_big(Big::new(Arc::new(anew), old.waiters, &old.peers));
