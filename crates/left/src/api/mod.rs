@@ -1,135 +1,32 @@
 //! HTTP over the control socket (`$LEFT_HOME/control.sock`, mode 0600): how everything outside of
 //! the process, the command line included, talks to a running left.
 //!
-//! | request | body | answer |
-//! | --- | --- | --- |
-//! | `GET /v1/status` | | [`Status`](crate::daemon::handle::Status) |
-//! | `GET /v1/events` | | [`DaemonEvent`](crate::daemon::handle::DaemonEvent)s, one JSON object a line, until left stops |
-//! | `POST /v1/share` | [`DirRequest`] | [`ShareInfo`](crate::daemon::handle::ShareInfo) |
-//! | `POST /v1/join` | [`JoinRequest`] | [`ShareInfo`](crate::daemon::handle::ShareInfo) |
-//! | `POST /v1/ticket` | [`TicketRequest`] | [`TicketInfo`](crate::daemon::handle::TicketInfo) |
-//! | `POST /v1/sync` | [`SyncRequest`] | [`SyncInfo`](crate::daemon::handle::SyncInfo) |
-//! | `POST /v1/up` | | list of [`ShareInfo`](crate::daemon::handle::ShareInfo) |
-//! | `POST /v1/wait` | [`WaitRequest`] | [`WaitResult`](crate::daemon::handle::WaitResult) |
-//! | `POST /v1/verify` | [`VerifyRequest`] | [`VerifyReport`](crate::daemon::handle::VerifyReport) |
-//! | `POST /v1/pause`, `/v1/leave` | [`DirRequest`] | `{}` |
-//! | `POST /v1/resume` | [`ResumeRequest`] | `{}` |
-//! | `POST /v1/revert` | [`RevertRequest`] | [`Reverted`](crate::daemon::handle::Reverted) |
-//! | `POST /v1/remove-peer` | [`RemovePeerRequest`] | [`Removed`](crate::daemon::handle::Removed) |
-//! | `POST /v1/stop` | | `{}`, when everything is written |
+//! Requests and answers are JSON. What they are is described beside each route (`routes/`), and in
+//! the OpenAPI document that is made from them: [`document`], `GET /v1/openapi.json`,
+//! `docs/openapi.json`. `docs/api.md` explains it.
 //!
 //! An error is a [`UserError`](crate::home::UserError) as JSON with status 400 (the request makes
-//! no sense), 404 (no such request), 422 (it could not be done), 503 (too many requests at once)
-//! or 500 (a bug).
+//! no sense), 404 or 405 (no such request), 422 (it could not be done), 503 (too many requests at
+//! once) or 500 (a bug).
 
+mod call;
 mod client;
+mod routes;
 mod server;
 mod socket;
+mod stream;
 
-use std::path::PathBuf;
-
-use left_core::message::Role;
 use serde::{Deserialize, Serialize};
-
-use crate::home::text;
+use utoipa::ToSchema;
 
 pub use client::{Client, Events};
+pub use routes::browse::{FileRequest, ListRequest};
+pub use routes::document;
+pub use routes::members::{RemovePeerRequest, SyncRequest, TicketRequest};
+pub use routes::shares::{DirRequest, JoinRequest, ResumeRequest, RevertRequest};
+pub use routes::state::{VerifyRequest, WaitRequest};
 pub use server::{Server, serve};
 
-/// Names a share by its folder.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct DirRequest {
-    /// The folder, absolute.
-    #[serde(with = "text")]
-    pub dir: PathBuf,
-}
-
-/// See [`Daemon::join`](crate::daemon::handle::Daemon::join).
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct JoinRequest {
-    /// The ticket.
-    pub ticket: String,
-    /// The folder, absolute.
-    #[serde(with = "text")]
-    pub dir: PathBuf,
-}
-
-/// See [`Daemon::ticket`](crate::daemon::handle::Daemon::ticket).
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct TicketRequest {
-    /// The folder, absolute.
-    #[serde(with = "text")]
-    pub dir: PathBuf,
-    /// What who uses it may do.
-    #[serde(with = "text")]
-    pub role: Role,
-    /// For how many seconds it is valid.
-    pub expires_in: u64,
-}
-
-/// See [`Daemon::sync`](crate::daemon::handle::Daemon::sync).
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SyncRequest {
-    /// The folder, absolute.
-    #[serde(with = "text")]
-    pub dir: PathBuf,
-    /// The other machine, `host` or `host:port`.
-    pub peer: String,
-    /// The code, if there is one already.
-    #[serde(default)]
-    pub code: Option<String>,
-}
-
-/// See [`Daemon::wait`](crate::daemon::handle::Daemon::wait).
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct WaitRequest {
-    /// The folder, absolute; none: all shares.
-    #[serde(with = "text::option", default)]
-    pub dir: Option<PathBuf>,
-    /// For how long at most, in milliseconds.
-    pub timeout_ms: u64,
-}
-
-/// See [`Daemon::verify`](crate::daemon::handle::Daemon::verify).
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct VerifyRequest {
-    /// The folder, absolute; none: all shares.
-    #[serde(with = "text::option", default)]
-    pub dir: Option<PathBuf>,
-}
-
-/// See [`Daemon::resume`](crate::daemon::handle::Daemon::resume).
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ResumeRequest {
-    /// The folder, absolute.
-    #[serde(with = "text")]
-    pub dir: PathBuf,
-    /// The deletions that raised the alarm are meant.
-    #[serde(default)]
-    pub accept_deletions: bool,
-}
-
-/// See [`Daemon::revert`](crate::daemon::handle::Daemon::revert).
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RevertRequest {
-    /// The folder, absolute.
-    #[serde(with = "text")]
-    pub dir: PathBuf,
-    /// What in it, relative; none: everything.
-    #[serde(with = "text::option", default)]
-    pub path: Option<PathBuf>,
-}
-
-/// See [`Daemon::remove_peer`](crate::daemon::handle::Daemon::remove_peer).
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RemovePeerRequest {
-    /// The folder, absolute.
-    #[serde(with = "text")]
-    pub dir: PathBuf,
-    /// The device's name, id or the start of it.
-    pub who: String,
-}
-
 /// Done; there is nothing more to say.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Done {}

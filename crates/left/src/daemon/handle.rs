@@ -11,7 +11,9 @@ use left_core::message::{Role, ShareId};
 use left_core::version::DeviceId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
+use utoipa::ToSchema;
 
+pub use super::browse::{EntryKind, Folder, FolderEntry, OpenFile};
 use crate::home::text;
 pub use crate::home::{Exit, UserError};
 
@@ -92,6 +94,13 @@ pub trait Daemon: Send + Sync {
     /// Leaves the share: its folder stays with all files of the user, only `.left` goes.
     fn leave(&self, dir: &Path) -> Result<(), UserError>;
 
+    /// What stands in the folder `path` of the share `dir` (empty: its root), as this device knows
+    /// it; some hundred entries that follow the path `after`. All paths relative to the share.
+    fn list(&self, dir: &Path, path: &Path, after: Option<&Path>) -> Result<Folder, UserError>;
+
+    /// Opens a file of the share `dir` for reading. No link is followed.
+    fn open(&self, dir: &Path, path: &Path) -> Result<OpenFile, UserError>;
+
     /// What happens from now on. A reader that is too slow misses the oldest events.
     fn events(&self) -> broadcast::Receiver<DaemonEvent>;
 
@@ -100,23 +109,26 @@ pub trait Daemon: Send + Sync {
 }
 
 /// A share of this device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShareInfo {
     /// Which share.
     #[serde(with = "text")]
+    #[schema(value_type = String)]
     pub id: ShareId,
     /// Its folder here.
     #[serde(with = "text")]
+    #[schema(value_type = String)]
     pub path: PathBuf,
     /// What this device may do.
     #[serde(with = "text")]
+    #[schema(value_type = String)]
     pub role: Role,
     /// It did not exist on this device before.
     pub new: bool,
 }
 
 /// A ticket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TicketInfo {
     /// The ticket, `left1...`.
     pub ticket: String,
@@ -124,19 +136,22 @@ pub struct TicketInfo {
     pub join_line: String,
     /// Of which folder.
     #[serde(with = "text")]
+    #[schema(value_type = String)]
     pub share: PathBuf,
     /// What who uses it may do.
     #[serde(with = "text")]
+    #[schema(value_type = String)]
     pub role: Role,
     /// Unix seconds after which it is void.
     pub expires: u64,
 }
 
 /// A pairing by code.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SyncInfo {
     /// Of which folder.
     #[serde(with = "text")]
+    #[schema(value_type = String)]
     pub share: PathBuf,
     /// The code, if it was made by this call.
     pub code: Option<String>,
@@ -145,7 +160,7 @@ pub struct SyncInfo {
 }
 
 /// A running left and its shares.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Version of left.
     pub version: String,
@@ -153,6 +168,7 @@ pub struct Status {
     pub pid: Option<u32>,
     /// This device (`None` when it has no key yet).
     #[serde(with = "text::option", default)]
+    #[schema(value_type = Option<String>)]
     pub device: Option<DeviceId>,
     /// Its name.
     pub name: String,
@@ -163,7 +179,7 @@ pub struct Status {
 }
 
 /// In short, how a share is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Identical with every connected peer.
@@ -179,6 +195,15 @@ pub enum State {
 }
 
 impl State {
+    /// All states.
+    pub const ALL: [State; 5] = [
+        State::Synced,
+        State::Syncing,
+        State::Offline,
+        State::Paused,
+        State::Alarm,
+    ];
+
     /// The state's name, as in JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -192,16 +217,19 @@ impl State {
 }
 
 /// A share as it is now. Lists are cut to some hundred entries.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ShareStatus {
     /// Which share.
     #[serde(with = "text")]
+    #[schema(value_type = String)]
     pub id: ShareId,
     /// Its folder here.
     #[serde(with = "text")]
+    #[schema(value_type = String)]
     pub path: PathBuf,
     /// What this device may do.
     #[serde(with = "text")]
+    #[schema(value_type = String)]
     pub role: Role,
     /// In short, how it is.
     pub state: State,
@@ -236,10 +264,11 @@ pub struct ShareStatus {
 }
 
 /// Another member of a share.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PeerStatus {
     /// Its id.
     #[serde(with = "text")]
+    #[schema(value_type = String)]
     pub device: DeviceId,
     /// Its name.
     pub name: String,
@@ -249,9 +278,11 @@ pub struct PeerStatus {
     pub connected: bool,
     /// What it may do.
     #[serde(with = "text")]
+    #[schema(value_type = String)]
     pub role: Role,
     /// Who let it in; none for the share's founder.
     #[serde(with = "text::option", default)]
+    #[schema(value_type = Option<String>)]
     pub admitted_by: Option<DeviceId>,
     /// Bytes a second from it.
     pub rate_in: u64,
@@ -270,7 +301,7 @@ pub struct PeerStatus {
 }
 
 /// A path with something wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Which, relative to the share.
     pub path: String,
@@ -279,7 +310,7 @@ pub struct Problem {
 }
 
 /// See [`State::Alarm`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Alarm {
     /// What was seen.
     pub reason: String,
@@ -288,7 +319,7 @@ pub struct Alarm {
 }
 
 /// A long transfer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Transfer {
     /// Of which file, relative to the share.
     pub path: String,
@@ -299,7 +330,7 @@ pub struct Transfer {
 }
 
 /// The answer of [`Daemon::wait`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WaitResult {
     /// Everything asked for is identical with every connected peer, and there is one.
     pub in_sync: bool,
@@ -308,10 +339,11 @@ pub struct WaitResult {
 }
 
 /// A share that is not in sync.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Missing {
     /// Its folder here.
     #[serde(with = "text")]
+    #[schema(value_type = String)]
     pub share: PathBuf,
     /// In short, how it is.
     pub state: State,
@@ -324,7 +356,7 @@ pub struct Missing {
 }
 
 /// The answer of [`Daemon::verify`].
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 pub struct VerifyReport {
     /// Files read.
     pub files: u64,
@@ -339,10 +371,11 @@ pub struct VerifyReport {
 }
 
 /// The answer of [`Daemon::remove_peer`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Removed {
     /// Who is out.
     #[serde(with = "text")]
+    #[schema(value_type = String)]
     pub device: DeviceId,
     /// Its name.
     pub name: String,
@@ -351,14 +384,14 @@ pub struct Removed {
 }
 
 /// The answer of [`Daemon::revert`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reverted {
     /// Paths that are taken back.
     pub edits: u64,
 }
 
 /// What happens. In JSON an object with the field `event`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum DaemonEvent {
     /// A ticket was made (told by the command that made it).
@@ -371,9 +404,11 @@ pub enum DaemonEvent {
     PeerConnected {
         /// Folder of the share.
         #[serde(with = "text")]
+        #[schema(value_type = String)]
         share: PathBuf,
         /// Who.
         #[serde(with = "text")]
+        #[schema(value_type = String)]
         device: DeviceId,
         /// Its name.
         name: String,
@@ -384,9 +419,11 @@ pub enum DaemonEvent {
     PeerLost {
         /// Folder of the share.
         #[serde(with = "text")]
+        #[schema(value_type = String)]
         share: PathBuf,
         /// Who.
         #[serde(with = "text")]
+        #[schema(value_type = String)]
         device: DeviceId,
         /// Its name.
         name: String,
@@ -397,6 +434,7 @@ pub enum DaemonEvent {
     FileReceived {
         /// Folder of the share.
         #[serde(with = "text")]
+        #[schema(value_type = String)]
         share: PathBuf,
         /// Which file.
         path: String,
@@ -407,6 +445,7 @@ pub enum DaemonEvent {
     FileDeleted {
         /// Folder of the share.
         #[serde(with = "text")]
+        #[schema(value_type = String)]
         share: PathBuf,
         /// Which path.
         path: String,
@@ -415,6 +454,7 @@ pub enum DaemonEvent {
     Conflict {
         /// Folder of the share.
         #[serde(with = "text")]
+        #[schema(value_type = String)]
         share: PathBuf,
         /// Which file.
         path: String,
@@ -425,6 +465,7 @@ pub enum DaemonEvent {
     Problem {
         /// Folder of the share.
         #[serde(with = "text")]
+        #[schema(value_type = String)]
         share: PathBuf,
         /// Which.
         path: String,
@@ -435,6 +476,7 @@ pub enum DaemonEvent {
     Solved {
         /// Folder of the share.
         #[serde(with = "text")]
+        #[schema(value_type = String)]
         share: PathBuf,
         /// Which.
         path: String,
@@ -443,6 +485,7 @@ pub enum DaemonEvent {
     Alarm {
         /// Folder of the share.
         #[serde(with = "text")]
+        #[schema(value_type = String)]
         share: PathBuf,
         /// What was seen.
         reason: String,
@@ -453,12 +496,14 @@ pub enum DaemonEvent {
     AlarmOver {
         /// Folder of the share.
         #[serde(with = "text")]
+        #[schema(value_type = String)]
         share: PathBuf,
     },
     /// The state changed.
     State {
         /// Folder of the share.
         #[serde(with = "text")]
+        #[schema(value_type = String)]
         share: PathBuf,
         /// The new state.
         state: State,
@@ -471,6 +516,7 @@ pub enum DaemonEvent {
     Progress {
         /// Folder of the share.
         #[serde(with = "text")]
+        #[schema(value_type = String)]
         share: PathBuf,
         /// Bytes done of the current work.
         done: u64,
@@ -485,6 +531,7 @@ pub enum DaemonEvent {
         address: String,
         /// Its key, if it showed one.
         #[serde(with = "text::option", default)]
+        #[schema(value_type = Option<String>)]
         device: Option<DeviceId>,
         /// Why.
         why: String,

@@ -6,6 +6,7 @@
 mod adapt;
 mod ask;
 mod book;
+mod browse;
 mod device;
 mod gate;
 pub mod handle;

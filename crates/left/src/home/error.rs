@@ -25,7 +25,7 @@ pub enum Exit {
 }
 
 /// One clear line for a person, and an exit code for a program.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct UserError {
     /// What could not be done, and to what.
     pub what: String,

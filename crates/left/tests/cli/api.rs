@@ -181,9 +181,89 @@ fn bad_requests_get_a_clear_error_as_json() {
         answer.starts_with("HTTP/1.1 422") && answer.contains("does not exist"),
         "{answer}"
     );
+    let long = "x".repeat(100_000);
+    let answer = post("/v1/pause", &format!("{{\"dir\":\"{long}\"}}"));
+    assert!(
+        answer.starts_with("HTTP/1.1 400") && answer.contains("longer than"),
+        "{answer}"
+    );
+    let answer = get("/v1/pause");
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
     let answer = get("/v1/status");
     assert!(
         answer.starts_with("HTTP/1.1 200") && answer.contains("\"shares\":[]"),
         "{answer}"
     );
+}
+
+/// The description as it is kept for readers.
+const KEPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+
+#[test]
+fn the_kept_description_is_the_one_that_is_served() {
+    let document = api::document();
+    if std::env::var_os("LEFT_WRITE_OPENAPI").is_some() {
+        std::fs::write(KEPT, &document).unwrap();
+    }
+    let w = world();
+    let _server = api::serve(&w.home, w.daemon.clone(), || {}).unwrap();
+    let answer = raw(
+        &w.home,
+        "GET /v1/openapi.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    );
+    assert!(answer.ends_with(&document), "{answer}");
+    assert!(
+        std::fs::read_to_string(KEPT).unwrap() == document,
+        "docs/openapi.json is old; make it anew with \
+         `LEFT_WRITE_OPENAPI=1 cargo test -p left --test cli description`"
+    );
+}
+
+#[test]
+fn every_route_is_described_answers_and_stands_in_the_docs() {
+    let w = world();
+    let _server = api::serve(&w.home, w.daemon.clone(), || {}).unwrap();
+    let document: serde_json::Value = serde_json::from_str(&api::document()).unwrap();
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/api.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    assert!(paths.len() > 15);
+    for (path, methods) in paths {
+        assert!(
+            page.contains(&format!("{path}`")),
+            "{path} is not in docs/api.md"
+        );
+        for (method, about) in methods.as_object().unwrap() {
+            assert!(about["summary"].is_string(), "{path} is not described");
+            if path == "/v1/events" || path == "/v1/stop" {
+                continue;
+            }
+            let method = method.to_uppercase();
+            let body = "Content-Length: 4\r\nConnection: close\r\n\r\nnull";
+            let answer = raw(
+                &w.home,
+                &format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{body}"),
+            );
+            let status: u16 = answer[9..12].parse().unwrap();
+            assert!([200, 400].contains(&status), "{method} {path}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn numbers_for_prometheus() {
+    let w = world();
+    let _server = api::serve(&w.home, w.daemon.clone(), || {}).unwrap();
+    let client = Client::connect(&w.home).unwrap().unwrap();
+    let share = client.share(&w.dir.path().join("a")).unwrap();
+    let get = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answer = raw(&w.home, get);
+    let dir = share.path.to_str().unwrap();
+    for line in [
+        format!("left_share_files{{share=\"{dir}\"}} "),
+        format!("left_share_state{{share=\"{dir}\",state=\"offline\"}} 1"),
+        "# EOF".to_string(),
+    ] {
+        assert!(answer.contains(&line), "no {line} in {answer}");
+    }
 }

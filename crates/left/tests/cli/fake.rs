@@ -9,8 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use left::daemon::handle::{
-    Daemon, DaemonEvent, Missing, Options, PeerStatus, Problem, Removed, Reverted, ShareInfo,
-    ShareStatus, State, Status, SyncInfo, TicketInfo, UserError, VerifyReport, WaitResult,
+    Daemon, DaemonEvent, EntryKind, Folder, FolderEntry, Missing, OpenFile, Options, PeerStatus,
+    Problem, Removed, Reverted, ShareInfo, ShareStatus, State, Status, SyncInfo, TicketInfo,
+    UserError, VerifyReport, WaitResult,
 };
 use left::home::text::Text;
 use left::home::{Exit, Home, Lock, ShareRecord, init_share, lock_share, read_share};
@@ -335,6 +336,36 @@ impl Daemon for Fake {
             .retain(|(s, _)| s.path != dir);
         fs::remove_dir_all(dir.join(".left")).unwrap();
         self.home.forget_share(id)
+    }
+
+    fn list(&self, dir: &Path, path: &Path, _: Option<&Path>) -> Result<Folder, UserError> {
+        let dir = self.known(dir)?.path.join(path);
+        let names = fs::read_dir(dir).map_err(|e| UserError::new("cannot look", e, ""))?;
+        let mut entries: Vec<_> = names
+            .flatten()
+            .map(|e| FolderEntry {
+                name: e.file_name().to_string_lossy().into_owned(),
+                path: path.join(e.file_name()),
+                kind: EntryKind::File,
+                bytes: 0,
+                files: 0,
+                at_least: false,
+                modified: None,
+                target: None,
+            })
+            .collect();
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Folder {
+            entries,
+            more: false,
+        })
+    }
+
+    fn open(&self, dir: &Path, path: &Path) -> Result<OpenFile, UserError> {
+        let path = self.known(dir)?.path.join(path);
+        let file = fs::File::open(&path).map_err(|e| UserError::io("cannot read", &path, &e))?;
+        let bytes = file.metadata().unwrap().len();
+        Ok(OpenFile { file, bytes })
     }
 
     fn events(&self) -> broadcast::Receiver<DaemonEvent> {

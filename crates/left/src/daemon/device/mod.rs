@@ -22,10 +22,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::broadcast;
 
 use super::ask::Msg;
+use super::browse;
 use super::gate::Door;
 use super::handle::{
-    Daemon, DaemonEvent, Options, Removed, Reverted, ShareInfo, ShareStatus, Status, SyncInfo,
-    TicketInfo, UserError, VerifyReport, WaitResult,
+    Daemon, DaemonEvent, Folder, OpenFile, Options, Removed, Reverted, ShareInfo, ShareStatus,
+    Status, SyncInfo, TicketInfo, UserError, VerifyReport, WaitResult,
 };
 use super::members::Members;
 use super::pairing::Pairings;
@@ -452,6 +453,14 @@ impl Daemon for Device {
         }
         drop(share_lock);
         Ok(())
+    }
+
+    fn list(&self, dir: &Path, path: &Path, after: Option<&Path>) -> Result<Folder, UserError> {
+        browse::list(&self.record_of(dir)?.record().path, path, after)
+    }
+
+    fn open(&self, dir: &Path, path: &Path) -> Result<OpenFile, UserError> {
+        browse::open(&self.record_of(dir)?.record().path, path)
     }
 
     fn events(&self) -> broadcast::Receiver<DaemonEvent> {
