@@ -1,6 +1,6 @@
 //! What all routes are made of: the state they share, how a request is read, how the daemon is asked.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Json;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request, State};
@@ -12,8 +12,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, watch};
 use utoipa::IntoResponses;
 
+use super::activity::Log;
+use super::web::Page;
 use crate::daemon::handle::Daemon;
-use crate::home::{Exit, UserError};
+use crate::home::{Exit, Home, UserError};
 
 /// Longest body of a request, in bytes. The longest that makes sense is a path with a ticket.
 pub(super) const MAX_BODY: usize = 64 << 10;
@@ -26,6 +28,11 @@ pub(super) struct Api {
     pub(super) permits: Arc<Semaphore>,
     /// Files that may be sent at once.
     pub(super) sendings: Arc<Semaphore>,
+    /// What happened lately.
+    pub(super) activity: Log,
+    /// The page, when it is served.
+    pub(super) page: OnceLock<Page>,
+    pub(super) home: Home,
     pub(super) closed: watch::Receiver<bool>,
 }
 

@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
 use super::{
-    DirRequest, Done, JoinRequest, RemovePeerRequest, ResumeRequest, RevertRequest, SyncRequest,
-    TicketRequest, VerifyRequest, WaitRequest, socket,
+    DirRequest, Done, JoinRequest, PageLink, RemovePeerRequest, ResumeRequest, RevertRequest,
+    SyncRequest, TicketRequest, VerifyRequest, WaitRequest, socket,
 };
 use crate::daemon::handle::{
     DaemonEvent, Removed, Reverted, ShareInfo, Status, SyncInfo, TicketInfo, VerifyReport,
@@ -164,6 +164,11 @@ impl Client {
     pub fn leave(&self, dir: &Path) -> Result<(), UserError> {
         self.post("/v1/leave", &DirRequest { dir: dir.into() })
             .map(|Done {}| ())
+    }
+
+    /// A link that opens the running left's page in a browser, once.
+    pub fn page_link(&self) -> Result<String, UserError> {
+        self.post("/v1/web", &Done {}).map(|PageLink { url }| url)
     }
 
     /// Stops the running left; returns when it has written everything.

@@ -1,13 +1,15 @@
-//! The server's side: the routes on the control socket.
+//! The server's side: the routes on the control socket, and for the page.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
 use super::call::{Api, until};
-use super::{routes, socket};
+use super::web::{self, Page};
+use super::{activity, routes, socket};
 use crate::daemon::handle::Daemon;
 use crate::home::{Home, UserError};
 
@@ -21,7 +23,8 @@ const GRACE: Duration = Duration::from_secs(2);
 /// A running server; stops when dropped.
 pub struct Server {
     runtime: Option<tokio::runtime::Runtime>,
-    task: Option<tokio::task::JoinHandle<()>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    api: Arc<Api>,
     closing: watch::Sender<bool>,
     path: PathBuf,
 }
@@ -50,26 +53,66 @@ pub fn serve(
         on_stop: Box::new(on_stop),
         permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
         sendings: Arc::new(Semaphore::new(MAX_SENDINGS)),
+        activity: activity::Log::default(),
+        page: OnceLock::new(),
+        home: home.clone(),
         closed: closed.clone(),
     });
     let listener = {
         let _context = runtime.enter();
         tokio::net::UnixListener::from_std(listener).map_err(error)?
     };
+    runtime.spawn({
+        let (api, events) = (api.clone(), api.daemon.events());
+        async move { api.activity.follow(events).await }
+    });
+    let routes = routes::router().with_state(api.clone());
     let task = runtime.spawn(async move {
-        let stop = until(closed);
-        let served =
-            axum::serve(listener, routes::router().with_state(api)).with_graceful_shutdown(stop);
+        let served = axum::serve(listener, routes).with_graceful_shutdown(until(closed));
         if let Err(e) = served.await {
             tracing::error!("the control socket failed: {e}");
         }
     });
     Ok(Server {
         runtime: Some(runtime),
-        task: Some(task),
+        tasks: vec![task],
+        api,
         closing,
         path,
     })
+}
+
+impl Server {
+    /// Serves the page too, on loopback; with port 0 on a free one. Who wants to open it asks
+    /// `POST /v1/web` for a link. A second call does nothing.
+    pub fn open_page(&mut self, port: u16) -> Result<(), UserError> {
+        let error = |e: std::io::Error| {
+            let what = format!("cannot open the page on port {port} of this machine");
+            UserError::new(what, e, "set another `web_port` in config.toml")
+        };
+        let Some(runtime) = self
+            .runtime
+            .as_ref()
+            .filter(|_| self.api.page.get().is_none())
+        else {
+            return Ok(());
+        };
+        let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(error)?;
+        let port = socket.local_addr().map_err(error)?.port();
+        let listener = {
+            let _context = runtime.enter();
+            web::listener(socket).map_err(error)?
+        };
+        let _ = self.api.page.set(Page::new(port));
+        let (routes, closed) = (web::router(self.api.clone()), self.api.closed.clone());
+        self.tasks.push(runtime.spawn(async move {
+            let served = axum::serve(listener, routes).with_graceful_shutdown(until(closed));
+            if let Err(e) = served.await {
+                tracing::error!("the page failed: {e}");
+            }
+        }));
+        Ok(())
+    }
 }
 
 impl Drop for Server {
@@ -77,8 +120,14 @@ impl Drop for Server {
         // First no new clients, then a last moment for those that wait for an answer.
         let _ = std::fs::remove_file(&self.path);
         let _ = self.closing.send(true);
-        if let (Some(runtime), Some(task)) = (self.runtime.take(), self.task.take()) {
-            let _ = runtime.block_on(async { tokio::time::timeout(GRACE, task).await });
+        let tasks = std::mem::take(&mut self.tasks);
+        if let Some(runtime) = self.runtime.take() {
+            let all = async {
+                for task in tasks {
+                    let _ = task.await;
+                }
+            };
+            let _ = runtime.block_on(async { tokio::time::timeout(GRACE, all).await });
             runtime.shutdown_background();
         }
     }

@@ -64,6 +64,10 @@ pub(super) struct RunArgs {
     /// This device's name as peers see it [default: the host name].
     #[arg(long)]
     pub(super) name: Option<String>,
+
+    /// Serve no page for the browser of this machine.
+    #[arg(long)]
+    pub(super) no_web: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -207,6 +211,15 @@ pub(super) enum RawQuestion {
     Leave {
         /// The share's folder.
         dir: PathBuf,
+    },
+    /// Open the page of the running left in a browser: everything at a glance, and what to do.
+    ///
+    /// The link works once, for ten minutes; the browser may stay for 30 days, or until left is
+    /// started anew.
+    Web {
+        /// Only print the link.
+        #[arg(long)]
+        print: bool,
     },
     /// Print this device's id.
     Id,

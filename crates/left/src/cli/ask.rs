@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::output::Output;
 use super::run::{running, ticket_lines};
 use super::settings::{self, Question, RunSettings};
-use super::{Start, format, status_text};
+use super::{Start, format, status_text, web};
 use crate::api::{self, Client, Server};
 use crate::daemon::handle::{
     Daemon, Exit, Removed, ShareStatus, State, Status, UserError, VerifyReport, WaitResult,
@@ -105,6 +105,10 @@ pub(super) fn ask(question: Question, out: Output, start: Start) -> Result<Exit,
                 }),
                 false => out.line(&id.to_string()),
             }
+        }
+        Question::Web { print } => {
+            let left = running(&home)?.ok_or_else(|| not_running("cannot open the page"))?;
+            web::open(&left.page_link()?, print, out);
         }
         Question::Stop => {
             running(&home)?

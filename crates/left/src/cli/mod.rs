@@ -23,6 +23,7 @@ mod settings;
 mod signals;
 mod status_text;
 mod ui;
+mod web;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -54,7 +54,9 @@ pub(super) fn run(
     if let Some(client) = running(&home)? {
         return through_other(&client, &job, how, out);
     }
-    let options = settings::options(how, &home.config()?)?;
+    let config = home.config()?;
+    let options = settings::options(how, &config)?;
+    let page = (!how.no_web).then_some(config.web_port.unwrap_or(0));
     // Whatever can not be read is said before anybody can connect to this left.
     home.shares()?;
     let (wakes, inbox) = sync_channel(1024);
@@ -71,7 +73,7 @@ pub(super) fn run(
         },
     };
     let mut ui = Ui::new(out);
-    let result = serve(&home, &daemon, job, &mut ui, &wakes, &inbox);
+    let result = serve(&home, &daemon, page, job, &mut ui, (&wakes, &inbox));
     ui.close();
     daemon.stop();
     if result.is_ok() {
@@ -88,7 +90,7 @@ fn through_other(
     out: Output,
 ) -> Result<Exit, UserError> {
     if *how != RunSettings::default() {
-        out.note("left runs already with its own --listen, --advertise and --name; these here do not count");
+        out.note("left runs already with its own --listen, --advertise, --name and page; these here do not count");
     }
     let reply = do_job(client, job)?;
     Ui::new(out).reply_of_other(&reply);
@@ -129,19 +131,24 @@ fn do_job(client: &Client, job: &Job) -> Result<Reply, UserError> {
     })
 }
 
-/// Serves the API, does the job through it, and shows what happens until the stop.
+/// Serves the API and the page (on this port, if any), does the job through it, and shows what happens until the stop.
 fn serve(
     home: &Home,
     daemon: &Arc<dyn Daemon>,
+    page: Option<u16>,
     job: Job,
     ui: &mut Ui,
-    wakes: &SyncSender<Wake>,
-    inbox: &Receiver<Wake>,
+    (wakes, inbox): (&SyncSender<Wake>, &Receiver<Wake>),
 ) -> Result<(), UserError> {
     forward_events(daemon, wakes.clone());
     let stopped = wakes.clone();
     let on_stop = move || drop(stopped.try_send(Wake::Stopped));
-    let _server = api::serve(home, daemon.clone(), on_stop)?;
+    let mut server = api::serve(home, daemon.clone(), on_stop)?;
+    // Without a page everything else goes on.
+    if let Some(Err(e)) = page.map(|port| server.open_page(port)) {
+        let text = e.to_string();
+        ui.event(&DaemonEvent::Notice { text });
+    }
     let client = Client::connect(home)?.ok_or_else(|| {
         UserError::new(
             "cannot start",

@@ -90,6 +90,9 @@ pub(super) enum Question {
     Leave {
         dir: PathBuf,
     },
+    Web {
+        print: bool,
+    },
     Id,
     Stop,
 }
@@ -100,6 +103,7 @@ pub(super) struct RunSettings {
     pub(super) listen: Option<Listen>,
     pub(super) advertise: Vec<String>,
     pub(super) name: Option<String>,
+    pub(super) no_web: bool,
 }
 
 /// Why there is no [`Settings`].
@@ -134,7 +138,7 @@ pub(super) fn read(
         }
         (None, Some(ip)) => sync(Path::new("share"), &ip, raw.code.or(code), &raw.run)?,
         (Some(_), None) if is_set(&raw.run) => {
-            let why = "--listen, --advertise and --name stand before it";
+            let why = "--listen, --advertise, --name and --no-web stand before it";
             let todo = "write them after the command that they belong to";
             return Err(UserError::usage("cannot read the command", why, todo).into());
         }
@@ -296,6 +300,7 @@ fn question_of(raw: RawQuestion) -> Result<Question, UserError> {
         RawQuestion::Leave { dir } => Ok(Question::Leave {
             dir: absolute(&dir)?,
         }),
+        RawQuestion::Web { print } => Ok(Question::Web { print }),
         RawQuestion::Id => Ok(Question::Id),
         RawQuestion::Stop => Ok(Question::Stop),
     }
@@ -320,11 +325,12 @@ fn run_settings(run: &RunArgs) -> Result<RunSettings, UserError> {
             .map(|a| parse::advertise(a))
             .collect::<Result<_, _>>()?,
         name: run.name.as_deref().map(checked_name).transpose()?,
+        no_web: run.no_web,
     })
 }
 
 pub(super) fn is_set(run: &RunArgs) -> bool {
-    run.listen.is_some() || run.name.is_some() || !run.advertise.is_empty()
+    run.listen.is_some() || run.name.is_some() || !run.advertise.is_empty() || run.no_web
 }
 
 /// The daemon may have another working folder.

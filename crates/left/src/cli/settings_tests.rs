@@ -159,6 +159,7 @@ fn the_command_line_goes_before_the_file() {
         }),
         advertise: vec!["b".into()],
         name: Some("cellar".into()),
+        ..RunSettings::default()
     };
     let o = options(&run, &config).unwrap();
     assert_eq!(

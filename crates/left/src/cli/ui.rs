@@ -40,8 +40,9 @@ impl Ui {
             if std::io::stdout().is_terminal() && std::io::stderr().is_terminal() {
                 self.live = Some(Live::new());
             }
-            self.out
-                .line("Ctrl-C stops; `left up` goes on with all shares.");
+            self.out.line(
+                "`left web` opens its page. Ctrl-C stops; `left up` goes on with all shares.",
+            );
         }
     }
 

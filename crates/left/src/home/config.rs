@@ -21,6 +21,8 @@ pub struct Config {
     /// Addresses under which peers reach this device, `HOST` or `HOST:PORT`; default the
     /// machine's own.
     pub advertise: Vec<String>,
+    /// The page's port on loopback; default any free one.
+    pub web_port: Option<u16>,
 }
 
 pub(super) fn load(path: &Path) -> Result<Config, UserError> {

@@ -6,8 +6,10 @@
 pub(super) mod browse;
 pub(super) mod device;
 pub(super) mod events;
+pub(super) mod live;
 pub(super) mod members;
 pub(super) mod metrics;
+pub(super) mod page;
 pub(super) mod shares;
 pub(super) mod state;
 
@@ -47,7 +49,9 @@ fn all() -> OpenApiRouter<Arc<Api>> {
         .merge(browse::routes())
         .merge(device::routes())
         .merge(events::routes())
+        .merge(live::routes())
         .merge(metrics::routes())
+        .merge(page::routes())
 }
 
 /// What dispatches requests.

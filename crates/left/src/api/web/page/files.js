@@ -1,0 +1,121 @@
+// What is in a folder: its tree, and one file looked at.
+
+import { dialog, h } from "/assets/dom.js";
+import { get, link, text } from "/assets/api.js";
+import { bytes, count, iso, name, number, shown, when } from "/assets/words.js";
+import { redraw, state } from "/assets/app.js";
+
+/// Longest beginning of a text that is shown, in bytes.
+const MAX_TEXT = 64 << 10;
+/// Folders that are remembered.
+const MAX_KEPT = 50;
+
+// By share and path: { entries, more, mark, error }.
+const known = new Map();
+
+const keyOf = (share, path) => `${share.id}/${path}`;
+// When this changes, what is known may be old.
+const markOf = (share) => [share.files, share.dirs, share.bytes, share.need_files].join();
+
+async function load(share, path, more = false) {
+  const key = keyOf(share, path);
+  const old = known.get(key);
+  if (old?.loading) return;
+  const entry = { entries: [], more: false, ...old, loading: true, mark: markOf(share) };
+  known.delete(key);
+  known.set(key, entry);
+  if (known.size > MAX_KEPT) known.delete(known.keys().next().value);
+  try {
+    const after = more ? entry.entries.at(-1)?.path : null;
+    const page = await get("/v1/list", { dir: share.path, path, after });
+    entry.entries = after ? entry.entries.concat(page.entries) : page.entries;
+    entry.more = page.more;
+    entry.error = null;
+  } catch (e) {
+    entry.error = e.message;
+  } finally {
+    entry.loading = false;
+    redraw();
+  }
+}
+
+const here = (share, path) => `#/folder/${share.id}/files${path ? `/${path.split("/").map(encodeURIComponent).join("/")}` : ""}`;
+
+/// A path may travel as a URL; the address bar and links hold it as it is.
+export function files(share, _, at) {
+  const path = at.rest;
+  const folder = known.get(keyOf(share, path));
+  if (!folder || (folder.mark !== markOf(share) && !folder.loading)) load(share, path);
+  return [
+    crumbs(share, path),
+    folder?.error ? h("p", { class: "banner bad", role: "alert" }, folder.error) : null,
+    !folder ? h("p", { class: "quiet" }, "Looking …") : table(share, path, folder),
+  ];
+}
+
+function crumbs(share, path) {
+  const parts = path.startsWith("file://") ? [shown(path)] : path.split("/").filter(Boolean);
+  return h("nav", { class: "crumbs", "aria-label": "Where you are" },
+    h("a", { href: here(share, ""), "aria-current": path ? null : "location" }, name(shown(share.path))),
+    parts.map((part, n) => [h("span", { "aria-hidden": "true" }, "/"),
+      h("a", { href: here(share, parts.slice(0, n + 1).join("/")), "aria-current": n + 1 === parts.length ? "location" : null }, part)]));
+}
+
+function table(share, path, folder) {
+  if (!folder.entries.length && !folder.loading && !folder.error) {
+    return h("div", { class: "empty" }, h("p", null, path ? "This folder is empty." : "Nothing is in it yet. Put files into it with whatever you like; they go to the other devices by themselves."));
+  }
+  return [
+    h("table", { class: "files" }, h("thead", null, h("tr", null, h("th", { scope: "col" }, "Name"), h("th", { scope: "col", class: "num" }, "Size"), h("th", { scope: "col", class: "num wide" }, "Changed"))),
+      h("tbody", null, folder.entries.map((e) => row(share, e)))),
+    folder.more ? h("button", { type: "button", "data-do": "more", "data-share": share.id, "data-path": path }, "Show more") : null,
+  ];
+}
+
+function row(share, e) {
+  const size = e.kind === "link" ? "" : `${e.at_least ? "more than " : ""}${bytes(e.bytes)}`;
+  const inside = e.kind === "folder" ? h("span", { class: "quiet" }, ` ${e.at_least ? "more than " : ""}${count(e.files, "file")}`) : e.target ? h("span", { class: "quiet" }, ` → ${e.target}`) : null;
+  const what = e.kind === "folder" ? h("a", { href: here(share, e.path), class: "cut" }, e.name)
+    : e.kind === "file" ? h("button", { type: "button", class: "plain link cut", "data-do": "look", "data-share": share.id, "data-path": e.path, "data-bytes": e.bytes, "data-modified": e.modified ?? "" }, e.name)
+    : h("span", { class: "cut" }, e.name);
+  return h("tr", { "data-key": e.path, class: e.kind },
+    h("th", { scope: "row" }, h("div", null, h("span", { class: `kind ${e.kind}`, role: "img", "aria-label": { folder: "Folder", file: "File", link: "Link" }[e.kind] }), what, inside)),
+    h("td", { class: "num" }, size),
+    h("td", { class: "num wide quiet" }, e.modified === null ? "" : h("time", { datetime: iso(e.modified) }, when(e.modified))));
+}
+
+/// What a file holds, as far as it can be shown: its text, its picture, or why not.
+export async function preview(address, values) {
+  const { text: content, kind } = await text(address, { ...values, preview: true, max: MAX_TEXT });
+  if (kind.startsWith("image/")) return h("img", { class: "preview", src: link(address, { ...values, preview: true }), alt: "The picture in this file" });
+  if (!kind.startsWith("text/")) return h("p", { class: "quiet" }, "This kind of file can not be shown here.");
+  return h("pre", { class: "preview", tabindex: 0 }, content || "(empty)");
+}
+
+function where(share) {
+  const same = share.peers.filter((p) => p.connected && p.in_sync).map((p) => p.name);
+  const rest = share.peers.filter((p) => !(p.connected && p.in_sync)).map((p) => p.name);
+  return [["This device", ...same].join(", "), rest.length ? ` (not known to be up to date: ${rest.join(", ")})` : ""].join("");
+}
+
+export const fileActions = {
+  more: (share, button) => load(share, button.dataset.path, true),
+  async look(share, button) {
+    const { path } = button.dataset;
+    const body = h("div", { class: "body" }, h("p", { class: "quiet" }, "Reading …"));
+    const size = Number(button.dataset.bytes);
+    const values = { dir: share.path, path };
+    const save = h("a", { class: "button", href: link("/v1/file", values), download: name(shown(path)) }, "Save a copy");
+    const facts = h("dl", { class: "facts" },
+      h("div", null, h("dt", null, "Size"), h("dd", null, `${bytes(size)}${size > 999 ? ` (${number(size)} bytes)` : ""}`)),
+      button.dataset.modified ? h("div", null, h("dt", null, "Changed"), h("dd", null, when(Number(button.dataset.modified)))) : null,
+      h("div", null, h("dt", null, "Is on"), h("dd", null, where(state.status.shares.find((s) => s.id === share.id) ?? share))));
+    dialog(shown(path), facts, body, h("footer", null, save));
+    try {
+      body.replaceChildren(await preview("/v1/file", values));
+      if (size > MAX_TEXT && body.querySelector("pre")) body.append(h("p", { class: "quiet" }, `The first ${bytes(MAX_TEXT)}.`));
+    } catch (e) {
+      body.replaceChildren(h("p", { class: "banner bad", role: "alert" }, e.message));
+    }
+  },
+};
