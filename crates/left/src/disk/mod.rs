@@ -2,13 +2,14 @@
 //! user's bytes.
 //!
 //! Floors, lowest first: `sys` (system calls) · [`root`] · [`hash`] · [`stage`] · [`history`] ·
-//! [`apply`] · `watch` · [`eye`].
+//! [`apply`] · [`restore`] · `watch` · [`eye`].
 
 pub mod apply;
 pub mod eye;
 pub mod hash;
 pub mod history;
 mod rescue;
+pub mod restore;
 pub mod root;
 pub mod stage;
 mod sys;
@@ -19,6 +20,7 @@ mod watch;
 pub use apply::apply;
 pub use eye::{DiskEye, EyeEvent, Hold, ManifestOut, ManifestSink, ScanIndex};
 pub use hash::{HashError, hash_file};
-pub use history::{History, Rescued};
+pub use history::{History, Kept, Limits, Rescued};
+pub use restore::{Put, Restorer};
 pub use root::{Found, Root, RootError, RootGone, init_share};
 pub use stage::Stage;
