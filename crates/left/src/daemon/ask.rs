@@ -71,6 +71,8 @@ pub(super) enum Msg {
     /// Take back what this read-only member edited itself, at and below a path or everywhere; how
     /// many paths that is, or why it can not be done now.
     Revert(Option<RelPath>, Sender<Result<u64, String>>),
+    /// What had changed in the folder is on the disk.
+    Synced,
     /// Bring these files again from peers.
     Damaged(Vec<RelPath>),
     /// Whoever read the index for another purpose found it damaged.

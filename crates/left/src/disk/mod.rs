@@ -1,10 +1,11 @@
 //! A share's folder on disk: looking at it, hashing, watching, and changing it without ever losing a
 //! user's bytes.
 //!
-//! Floors, lowest first: `sys` (system calls) · [`root`] · [`hash`] · [`stage`] · [`history`] ·
-//! [`apply`] · [`restore`] · `watch` · [`eye`].
+//! Floors, lowest first: `sys` (system calls) · [`root`] · [`durable`] · [`hash`] · [`stage`] ·
+//! [`history`] · [`apply`] · [`restore`] · `watch` · [`eye`].
 
 pub mod apply;
+pub mod durable;
 pub mod eye;
 pub mod hash;
 pub mod history;
@@ -18,6 +19,7 @@ mod tests;
 mod watch;
 
 pub use apply::apply;
+pub use durable::{Cut, Durable};
 pub use eye::{DiskEye, EyeEvent, Hold, ManifestOut, ManifestSink, ScanIndex};
 pub use hash::{HashError, hash_file};
 pub use history::{History, Kept, Limits, Rescued};

@@ -1,6 +1,7 @@
 //! One share's owner: the one thread that drives the engine and owns its index. Everything else
 //! sends it messages and takes its effects.
 
+mod durable;
 mod lanes;
 mod members;
 mod tell;
@@ -21,6 +22,8 @@ use left_core::plan::{FetchError, Op, OpId, StageName};
 use left_core::version::DeviceId;
 use tokio::sync::broadcast;
 
+use durable::Checkpoints;
+
 use super::adapt::{self, Source};
 use super::ask::Msg;
 use super::gate::Door;
@@ -30,7 +33,7 @@ use super::links::Links;
 use super::members::Members;
 use super::offers::Offers;
 use super::snapshot::{Board, Progressing};
-use crate::disk::{DiskEye, EyeEvent, History, Hold, Limits, Root, Stage};
+use crate::disk::{DiskEye, Durable, EyeEvent, History, Hold, Limits, Root, Stage};
 use crate::home::clean;
 use crate::net::Net;
 use crate::store::{IndexDb, Journal, Manifests};
@@ -92,6 +95,7 @@ pub(super) struct Owner {
     links: Links,
     /// What keeps the eye away from paths that are being changed: a batch's length and its hold.
     holds: VecDeque<(usize, Hold)>,
+    checkpoints: Checkpoints,
     waits: HashMap<u64, Sender<()>>,
     next_wait: u64,
     conflicts: Vec<RelPath>,
@@ -153,6 +157,7 @@ impl Owner {
         if !unheard {
             index.listen(scribe.listener());
         }
+        let (durable, cut) = Durable::open(&root).map_err(|e| folder("durable", &e))?;
         let reader = |()| index.reader().map_err(|e| text(&e));
         let mut notices = Vec::new();
         if root.is_weak() {
@@ -180,6 +185,7 @@ impl Owner {
                 manifests,
                 offers: offers.clone(),
             }),
+            cut,
             look_tx,
         )
         .map_err(|e| text(&e))?;
@@ -214,6 +220,7 @@ impl Owner {
             source,
             offers,
             holds: VecDeque::new(),
+            checkpoints: Checkpoints::new(durable, cut.is_some()),
             waits: HashMap::new(),
             next_wait: 1,
             conflicts: Vec::new(),
@@ -233,6 +240,9 @@ impl Owner {
     fn work(&mut self, rx: &Receiver<Msg>) -> Result<(), IndexError> {
         if self.setup.members.record().paused {
             self.handle(Event::Pause(true))?;
+        }
+        if self.root.is_empty() {
+            self.handle(Event::Emptied)?;
         }
         self.check_role();
         self.dial();
@@ -259,6 +269,8 @@ impl Owner {
             if self.next_dial.is_some_and(|at| at <= Instant::now()) {
                 self.dial();
             }
+            self.checkpoint();
+            self.watch_healing();
         }
         Ok(())
     }
@@ -277,7 +289,9 @@ impl Owner {
         } else {
             beat
         };
-        [tick, dial, beat].into_iter().flatten().min()
+        let sync = self.checkpoints.due();
+        let sync = sync.map(|at| at.saturating_duration_since(now));
+        [tick, dial, beat, sync].into_iter().flatten().min()
     }
 
     fn now(&self) -> Now {
@@ -367,6 +381,9 @@ impl Owner {
                 if !stale.is_empty() {
                     self.eye.rescan(stale.into_iter().map(|o| o.path).collect());
                 }
+                if !good.is_empty() {
+                    self.checkpoints.changed();
+                }
                 self.handle(Event::Observed(good))
             }
             EyeEvent::ScanDone => {
@@ -439,6 +456,7 @@ impl Owner {
             }
             Msg::Applied(results) => {
                 crash_point!("applied");
+                self.checkpoints.changed();
                 let mut done = results.len();
                 self.handle(Event::Applied(results))?;
                 // Batches are done in order, several at once or one by one.
@@ -497,7 +515,16 @@ impl Owner {
                 Ok(())
             }
             Msg::Pause(on) => self.handle(Event::Pause(on)),
-            Msg::Resume { accept_deletions } => self.handle(Event::Resume { accept_deletions }),
+            Msg::Resume { accept_deletions } => {
+                if accept_deletions {
+                    self.eye.accept_torn();
+                }
+                self.handle(Event::Resume { accept_deletions })
+            }
+            Msg::Synced => {
+                self.checkpoints.synced();
+                Ok(())
+            }
             Msg::IndexFailed(error) => Err(error),
             Msg::Revert(at, reply) => {
                 let done = self.revert(at)?;
