@@ -36,6 +36,9 @@ pub enum Seen {
         /// Where it points.
         target: Vec<u8>,
     },
+    /// What stands there (`None`: nothing) is older than our record, which a power cut took back: no
+    /// edit of anybody's.
+    Torn(Option<FileStat>),
     /// Something there can not be synchronised or not be read now: the share's entry stays as
     /// it is, nothing is deleted elsewhere, and the reason is shown.
     Unreadable {
@@ -93,7 +96,7 @@ pub struct Author {
 /// Compares a look at a path with our record of it.
 pub fn observe(record: Option<&Record>, seen: &Seen, author: &Author) -> Change {
     let (node, stat) = match seen {
-        Seen::Unreadable { .. } => return Change::None,
+        Seen::Unreadable { .. } | Seen::Torn(_) => return Change::None,
         Seen::Absent => (Node::Tombstone, None),
         Seen::Dir(stat) => (
             Node::Dir {

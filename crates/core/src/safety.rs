@@ -33,6 +33,11 @@ pub enum Verdict {
     },
 }
 
+/// Whether a share that had `files` files and shows nothing at all was not emptied on purpose.
+pub fn is_emptied(files: u64) -> bool {
+    files >= FEW && !mutant("no alarm at mass deletion")
+}
+
 /// Watches deletions of files and links (folders follow them and are not counted; renames are no
 /// deletions).
 #[derive(Debug, Default)]
@@ -49,12 +54,18 @@ impl DeletionGuard {
     /// Counts and keeps the deletion of a file in a share that has `files` live files now (this one
     /// included).
     pub fn deleted(&mut self, now_ms: u64, files: u64, path: RelPath) {
+        self.lost(now_ms, files);
+        self.held.insert(path);
+    }
+
+    /// Counts a file that is gone though nobody deleted it, and is to come back: it says something
+    /// about what vanished with it.
+    pub fn lost(&mut self, now_ms: u64, files: u64) {
         if self.count == 0 {
             self.before = files;
         }
         self.count += 1;
         self.last_ms = now_ms;
-        self.held.insert(path);
     }
 
     /// Keeps the deletion of a folder, uncounted: what stood in it may not have been seen yet.
@@ -137,6 +148,18 @@ mod tests {
         assert_eq!(burst(10, 10), alarm(10, 10));
         assert_eq!(burst(10_000, 7000), Verdict::Meant);
         assert_eq!(burst(10_000, 9000), alarm(9000, 10_000));
+    }
+
+    #[test]
+    fn what_is_lost_otherwise_counts() {
+        let mut g = DeletionGuard::default();
+        g.lost(5, 3);
+        for i in 0..2 {
+            g.deleted(5, 3, RelPath::new(format!("f{i}")).unwrap());
+        }
+        let (verdict, held) = g.settle(5 + QUIET_MS).unwrap();
+        assert_eq!(verdict, Verdict::Alarm { gone: 3, of: 3 });
+        assert_eq!(held.len(), 2);
     }
 
     #[test]

@@ -9,10 +9,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::Ordering;
 
-use disk_support::{MapIndex, Share, Sink, Watched, brief, p};
-use left::disk::{EyeEvent, RootGone};
+use disk_support::{MapIndex, Share, Sink, Watched, brief, file, p};
+use left::disk::{Cut, EyeEvent, RootGone};
 use left_core::chunker::content_id;
 use left_core::diff::Seen;
+use left_core::entry::Mtime;
 use left_core::path::RelPath;
 
 fn is_root() -> bool {
@@ -414,4 +415,74 @@ fn what_replaces_a_folder_is_told_with_what_was_in_it() {
         brief(&w.scan_done()),
         ["+x", "+z", "+z/in", "-x/y/f", "-x/y"]
     );
+}
+
+/// A share on which the power was cut after `old` had reached the disk, and its index.
+fn cut_share() -> (Share, MapIndex) {
+    let mut s = Share::new();
+    s.write("old", "old");
+    let later = |a: Mtime, b: Mtime| (a.secs, a.nanos) > (b.secs, b.nanos);
+    while !s.exists("torn") || !later(s.stat("torn").ctime, s.stat("old").ctime) {
+        s.write("torn", "torn");
+    }
+    for name in ["same", "edited", "vanished"] {
+        s.write(name, name);
+    }
+    let w = Watched::start(&s);
+    let index = w.index.clone();
+    drop(w);
+    let since = s.stat("torn").ctime;
+    let found = Mtime {
+        secs: since.secs + 1000,
+        ..since
+    };
+    s.cut = Some(Cut { since, found });
+    index.change("torn", |record| {
+        record.stat.as_mut().unwrap().size = 100;
+        record.entry.node = file(b"what was announced");
+    });
+    for looks_as_recorded in ["same", "old"] {
+        index.change(looks_as_recorded, |record| {
+            record.entry.node = file(b"what was announced");
+        });
+    }
+    fs::remove_file(s.at("vanished")).unwrap();
+    s.write("edited", "after the machine was back");
+    (s, index)
+}
+
+#[test]
+fn what_a_power_cut_took_back_is_no_edit() {
+    let (s, index) = cut_share();
+    let mut w = Watched::over(&s, index.clone(), Sink::default());
+    // What was on the disk before is not read again.
+    let seen = brief(&w.scan_done());
+    assert_eq!(seen, ["+edited", "!same", "!torn", "!vanished"]);
+    w.eye.scan_all();
+    assert_eq!(brief(&w.scan_done()), ["!torn"], "never taken for an edit");
+    s.write("torn", "written anew");
+    w.until_path("torn");
+    assert_eq!(index.content("torn"), Some(content_id(b"written anew")));
+}
+
+#[test]
+fn what_a_power_cut_took_back_can_be_taken_for_meant() {
+    let (s, index) = cut_share();
+    let mut w = Watched::over(&s, index, Sink::default());
+    w.scan_done();
+    w.eye.accept_torn();
+    w.eye.scan_all();
+    let seen = brief(&w.scan_done());
+    assert!(seen.contains(&"+torn".into()), "{seen:?}");
+    assert!(seen.contains(&"-vanished".into()), "{seen:?}");
+}
+
+#[test]
+fn without_a_power_cut_an_old_file_is_an_edit() {
+    let (mut s, index) = cut_share();
+    s.cut = None;
+    let mut w = Watched::over(&s, index, Sink::default());
+    let seen = brief(&w.scan_done());
+    assert!(seen.contains(&"+torn".into()), "{seen:?}");
+    assert!(seen.contains(&"-vanished".into()), "{seen:?}");
 }

@@ -108,13 +108,24 @@ pub type Tree = BTreeMap<RelPath, Object>;
 /// What was superseded or deleted by the engine, with the path it had.
 pub type History = Vec<(RelPath, Object)>;
 
+/// What is known of a power cut.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    /// What changed before was durable.
+    pub since: Mtime,
+    /// What changed later is no loss.
+    pub found: Mtime,
+    /// Paths that it took away as a whole.
+    pub vanished: BTreeSet<RelPath>,
+}
+
 /// States that a power failure may bring back; older ones were written back by then.
 const MAX_UNSYNCED: usize = 40;
 
 /// One device's share folder, with its history and stage.
 #[derive(Debug, Clone, Default)]
 pub struct FakeDisk {
-    tree: Tree,
+    pub(crate) tree: Tree,
     /// See [`History`].
     pub history: History,
     /// Whole, verified contents that wait to be applied.
@@ -132,6 +143,12 @@ pub struct FakeDisk {
     /// States since the last sync are kept, for [`FakeDisk::power_cut`].
     pub journaled: bool,
     unsynced: Vec<(Tree, History)>,
+    /// The last stamp before the last sync.
+    synced: Mtime,
+    /// The last stamp.
+    stamped: Mtime,
+    /// What a power cut took back and is not healed yet.
+    pub cut: Option<Cut>,
     free_inodes: Vec<u64>,
     last_inode: u64,
     last_stage: u64,
@@ -214,10 +231,11 @@ impl FakeDisk {
     /// the one before within the same millisecond.
     pub fn stamp(&mut self, wall_ms: u64) -> Mtime {
         self.ticks = (self.ticks + 1) % 1_000_000;
-        Mtime {
+        self.stamped = Mtime {
             secs: (wall_ms / 1000) as i64,
             nanos: (wall_ms % 1000) as u32 * 1_000_000 + self.ticks,
-        }
+        };
+        self.stamped
     }
 
     fn new_inode(&mut self) -> u64 {
@@ -347,6 +365,7 @@ impl FakeDisk {
     /// All that was done until now is durable.
     pub fn sync(&mut self) {
         self.unsynced.clear();
+        self.synced = self.stamped;
     }
 
     /// The power fails: the disk is as it was at some moment since the last sync. (A journaling
@@ -361,6 +380,12 @@ impl FakeDisk {
         }
         self.unsynced.clear();
         self.stage.clear();
+        let since = self.cut.take().map_or(self.synced, |c| c.since);
+        self.cut = Some(Cut {
+            since,
+            found: self.stamped,
+            vanished: BTreeSet::new(),
+        });
     }
 
     /// All vanishes.

@@ -18,6 +18,7 @@ impl World {
         self.note(&text);
         self.stats.events += 1;
         let before = self.conflicts_of(device, &event);
+        let is_tick = matches!(event, Event::Tick);
         let d = &mut self.devices[device];
         let Some(engine) = d.engine.as_mut() else {
             return;
@@ -30,6 +31,7 @@ impl World {
             Ok(effects) => {
                 self.check_winners(device, before);
                 self.effects(device, effects);
+                self.watch_healing(device, is_tick);
             }
             Err(error) => {
                 // What the daemon does: start again, with a new index if it is damaged.

@@ -99,6 +99,11 @@ impl Faults {
         faults
     }
 
+    /// Whether nothing is on.
+    pub fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
     /// Whether this kind is on.
     pub fn has(self, kind: Kind) -> bool {
         self.0 & (1 << kind as u32) != 0

@@ -107,6 +107,12 @@ impl World {
         let mut kept = Vec::new();
         self.tear(device, &seen);
         for mut observation in seen {
+            if let Seen::Torn(Some(_)) = observation.seen {
+                // Under a clock set back it may be an edit: it is kept in history.
+                let d = &self.devices[device];
+                let bytes = d.disk.get(&observation.path).and_then(|o| o.bytes());
+                self.written.superseded.extend(bytes);
+            }
             let d = &self.devices[device];
             let engine = d.engine.as_ref();
             let stale = !holds(&d.disk, &observation);
@@ -300,6 +306,11 @@ impl World {
         let d = &mut self.devices[device];
         d.ops.pop_front();
         let result = apply(&mut d.disk, &op, wall);
+        if result.is_ok() && !d.disk.tree().is_empty() {
+            // An emptied folder into which an operation that was under way still puts something is
+            // empty no more: nothing tells it from one in which most was deleted.
+            d.missed.clear();
+        }
         self.note(&format!("{device} did {op:?}: {result:?}"));
         self.count(&op, &result);
         if self.rng.percent(30) {

@@ -7,6 +7,7 @@ use left_core::version::Relation;
 use crate::disk::Bytes;
 use crate::index::FakeIndex;
 use crate::rng::Rng;
+use crate::scan::vanished;
 use crate::world::World;
 
 impl World {
@@ -22,6 +23,10 @@ impl World {
             device: d.id,
             role: d.role,
         };
+        let vanished = vanished(&d.disk, &d.index);
+        if let Some(cut) = &mut d.disk.cut {
+            cut.vanished.extend(vanished);
+        }
         // As the store does when it is opened.
         d.index.reopen(self.rng.next_u64() | 1);
         d.engine = Some(Engine::new(config, &d.index));
@@ -29,6 +34,9 @@ impl World {
         self.check_announced(device);
         if self.devices[device].paused {
             self.step(device, Event::Pause(true));
+        }
+        if self.devices[device].disk.tree().is_empty() {
+            self.step(device, Event::Emptied);
         }
         let after = self.delay(0, 50);
         self.full_scan(device, after);
@@ -103,6 +111,41 @@ impl World {
                 "{device} announced {path} as {told:?}, and its index has {known:?}"
             ));
         }
+    }
+
+    /// Notes when what a power cut took back is there again.
+    pub(crate) fn watch_healing(&mut self, device: usize, is_tick: bool) {
+        /// So often it is tried before the user gives up, when nothing else is wrong.
+        const PATIENCE: u32 = 30;
+        let calm = self.faults.is_none();
+        let d = &mut self.devices[device];
+        if let Some(cut) = &mut d.disk.cut {
+            // A deletion of it would be one.
+            let (tree, vanished) = (d.disk.tree.keys(), &mut cut.vanished);
+            for path in tree {
+                vanished.remove(path);
+            }
+        }
+        let healed = |e: &Engine| e.has_scanned() && !e.is_healing();
+        if d.engine.as_ref().is_some_and(healed) {
+            d.disk.cut = None;
+        } else if is_tick && calm && d.disk.cut.is_some() {
+            d.heal_waits += 1;
+            if d.heal_waits > PATIENCE {
+                d.heal_waits = 0;
+                self.accept_torn(device);
+            }
+        }
+    }
+
+    /// The user takes what stands there for meant, where nobody could heal it.
+    fn accept_torn(&mut self, device: usize) {
+        self.devices[device].disk.cut = None;
+        self.note(&format!("{device}: what was torn is meant"));
+        let meant = Event::Resume {
+            accept_deletions: true,
+        };
+        self.step(device, meant);
     }
 
     /// Whether a user can edit there.

@@ -135,6 +135,8 @@ pub struct Device {
     /// The device crashes when this becomes zero: it counts effects begun and done, and operations
     /// done.
     pub moments_left: Option<u32>,
+    /// Looks at what could not be healed yet.
+    pub heal_waits: u32,
     /// Then its power fails too.
     pub power_fails: bool,
     /// What was live in the index when all files vanished.
@@ -205,6 +207,7 @@ impl World {
                 announced: BTreeMap::new(),
                 saved: None,
                 moments_left: None,
+                heal_waits: 0,
                 power_fails: false,
                 missed: Vec::new(),
                 paused: false,

@@ -9,6 +9,7 @@ use left_core::path::RelPath;
 use left_sim::disk::{Bytes, Thing};
 use left_sim::mutants::Mutant;
 use left_sim::rest::REST;
+use left_sim::rng::Rng;
 use left_sim::scenario::{Scenario, bytes, path};
 
 /// What one user does to the file `p`.
@@ -445,6 +446,49 @@ fn the_copy_s_name_was_taken() {
     let kept = s.world.devices[1].disk.get(&taken);
     assert_eq!(kept.and_then(|o| o.bytes()), Some(bytes(1)));
     assert_eq!(s.tree().len(), 2);
+}
+
+/// A user's edit that others have heard of is taken back by a power cut: it comes back from them.
+#[test]
+fn a_power_cut_takes_back_an_announced_edit() {
+    for seed in 0..40 {
+        let mut s = Scenario::new(2);
+        s.world.devices[0].disk.journaled = true;
+        s.mkdir(0, "d");
+        s.write(0, "d/over", 1);
+        s.settle();
+        s.world.devices[0].disk.sync();
+        s.write(0, "d/over", 2);
+        s.mkdir(0, "new");
+        s.write(0, "new/file", 3);
+        s.settle();
+        let before = s.tree();
+        s.world.power_cut(0, &mut Rng::new(seed));
+        s.world.start(0);
+        s.settle();
+        assert_eq!(s.tree(), before, "{seed}");
+        assert!(s.world.devices[0].disk.cut.is_none());
+    }
+}
+
+/// The same where nobody has it any more: the user takes what is there, and all agree.
+#[test]
+fn what_nobody_can_give_back_is_given_up() {
+    for seed in 0..40 {
+        let mut s = Scenario::new(2);
+        s.world.devices[0].disk.journaled = true;
+        s.write(0, "over", 1);
+        s.settle();
+        s.world.devices[0].disk.sync();
+        s.apart();
+        s.write(0, "over", 2);
+        s.write(0, "new", 3);
+        s.world.run(REST, "apart");
+        s.world.power_cut(0, &mut Rng::new(seed));
+        s.world.start(0);
+        s.together();
+        assert!(s.world.devices[0].disk.cut.is_none());
+    }
 }
 
 /// Histories of faults that were found once notice when the fault comes back.

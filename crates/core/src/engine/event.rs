@@ -64,6 +64,8 @@ pub enum Event {
     Applied(Vec<(OpId, Result<OpDone, OpError>)>),
     /// The user wants the share held still, or to go on.
     Pause(bool),
+    /// At the start the share's root was found with nothing in it.
+    Emptied,
     /// The share's root is missing or is another folder now; why, and what to do.
     RootGone(String),
     /// The user wants the share's state back where this read-only member edited it: at and below

@@ -10,7 +10,7 @@ use crate::message::Role;
 use crate::path::RelPath;
 use crate::probe::{cover, mutant};
 use crate::reconcile::Decision;
-use crate::safety::Verdict;
+use crate::safety::{Verdict, is_emptied};
 
 /// Paths below a folder that went away which are looked at once more.
 const MAX_BELOW: usize = 1000;
@@ -43,7 +43,12 @@ impl Engine {
                 self.problem(&path, reason, out);
                 continue;
             }
+            if let Seen::Torn(stat) = seen {
+                self.torn(now, path, stat, files, index, out)?;
+                continue;
+            }
             let record = index.get(&path)?;
+            self.not_torn(&path);
             self.solved(&path, out);
             let was_dir = record
                 .as_ref()
@@ -191,20 +196,28 @@ impl Engine {
         Ok(entry)
     }
 
+    /// Nothing is left of the share. Said before anything is put there, which would hide it.
+    pub(super) fn emptied(
+        &mut self,
+        index: &dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        let totals = index.totals()?;
+        let files = totals.files + totals.links;
+        if is_emptied(files) {
+            cover("local: found empty at the start");
+            self.raise_alarm(vanished(files, files), out);
+        }
+        Ok(())
+    }
+
     /// Ends a burst of deletions, by announcing it or by raising the alarm.
     pub(super) fn settle_deletions(&mut self, now: Now, out: &mut Vec<Effect>) {
         let Some((verdict, held)) = self.guard.settle(now.mono_ms) else {
             return;
         };
         match verdict {
-            Verdict::Alarm { gone, of } => self.raise_alarm(
-                format!(
-                    "{gone} of {of} files vanished at once; no deletion was sent to others. Put \
-                     the files back and run `left resume DIR`, or confirm the deletions with \
-                     `left resume DIR --accept-deletions`"
-                ),
-                out,
-            ),
+            Verdict::Alarm { gone, of } => self.raise_alarm(vanished(gone, of), out),
             // Looked at once more: something may stand there again, and a folder that looks as our
             // record says is not told of by itself.
             Verdict::Meant => {
@@ -221,6 +234,9 @@ impl Engine {
             out.push(Effect::Report(Report::AlarmOver));
         }
         self.accepting = accept_deletions;
+        if accept_deletions {
+            self.accept_torn();
+        }
         self.paused = false;
         self.scanned = false;
         out.push(Effect::RescanAll);
@@ -272,4 +288,12 @@ fn latest(seen: Vec<Observation>) -> Vec<Observation> {
         }
     }
     out
+}
+
+fn vanished(gone: u64, of: u64) -> String {
+    format!(
+        "{gone} of {of} files vanished at once; no deletion was sent to others. Put the files back \
+         and run `left resume DIR`, or confirm the deletions with `left resume DIR \
+         --accept-deletions`"
+    )
 }

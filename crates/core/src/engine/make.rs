@@ -2,7 +2,7 @@
 //! after the folder it belongs in.
 
 use super::work::{Batch, Job, MAX_BIG, MAX_COPIES, PAGE, Retry, Which, big, expect};
-use super::{Effect, Engine, Now};
+use super::{Engine, Now};
 use crate::content::ContentId;
 use crate::diff::edit;
 use crate::entry::{Entry, Kind, Node, Record};
@@ -46,7 +46,7 @@ impl Engine {
         let path = job.path.clone();
         let node = job.target.node.clone();
         let expect = job.expect();
-        let same = ours_live.is_some_and(|r| r.entry.node.same_bytes(&node));
+        let same = !job.torn && ours_live.is_some_and(|r| r.entry.node.same_bytes(&node));
         match (kind, same) {
             (Kind::Dir | Kind::File, true) => {
                 cover("plan: set metadata");
@@ -238,67 +238,6 @@ impl Engine {
         }
     }
 
-    /// Takes note of damaged files, to be replaced by what connected peers have.
-    pub(super) fn damaged(
-        &mut self,
-        paths: Vec<RelPath>,
-        index: &dyn Index,
-    ) -> Result<(), IndexError> {
-        for path in paths {
-            let record = index.get(&path)?;
-            if let Some(content) = record.and_then(|r| r.entry.node.content()) {
-                self.damaged.insert(path, content);
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings damaged files again. Nothing is announced: the entry stays. What is under way already,
-    /// for another path too, is waited for.
-    pub(super) fn heal(
-        &mut self,
-        index: &dyn Index,
-        out: &mut Vec<Effect>,
-    ) -> Result<(), IndexError> {
-        let mut fetch = Vec::new();
-        for (path, content) in std::mem::take(&mut self.damaged) {
-            let record = index.get(&path)?;
-            let Some(record) = record.filter(|r| r.entry.node.content() == Some(content)) else {
-                continue;
-            };
-            if self.busy.contains_key(&path) || self.contents.contains(&content) {
-                cover("plan: a damaged file waits");
-                self.damaged.insert(path, content);
-                continue;
-            }
-            cover("plan: heal a damaged file");
-            let fetching = big(&record.entry.node);
-            let size = record.entry.node.size();
-            let id = self.claim(Job {
-                path: path.clone(),
-                target: record.entry.clone(),
-                ours: Some(record),
-                loser: None,
-                moved: None,
-                fetching,
-                copies: Vec::new(),
-            });
-            fetch.push(FetchItem {
-                id,
-                path,
-                content,
-                size,
-                copies: Vec::new(),
-                base: None,
-                peers: self.sessions.keys().copied().collect(),
-            });
-        }
-        if !fetch.is_empty() {
-            out.push(Effect::Fetch(fetch));
-        }
-        Ok(())
-    }
-
     /// Whether the folder that `path` belongs in is there, or will be by an operation that comes
     /// before; makes it where the child's existence demands it.
     fn parent_ready(
@@ -393,6 +332,8 @@ impl Engine {
             moved: None,
             fetching: None,
             copies: Vec::new(),
+            torn: false,
+            heals: None,
         };
         self.begin(job, op, batch);
         Ok(())

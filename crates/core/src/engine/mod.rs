@@ -1,9 +1,10 @@
 //! One share's engine: `step(now, event, index) -> effects`. It only dispatches; what an event
 //! means stands in the files beside this one: [`local`](self) (the disk was looked at), `peers`
-//! (messages), `work` (what to do next), `make` (how), `results` (what came of it), `wait` (is all
+//! (messages), `work` (what to do next), `make` (how), `results` (what came of it), `heal` (damage), `wait` (is all
 //! equal?).
 
 mod event;
+mod heal;
 mod local;
 mod make;
 mod own;
@@ -25,6 +26,7 @@ use crate::session::Session;
 use crate::version::DeviceId;
 
 pub use event::{Effect, Event, Now, PeerState, Report, State};
+use heal::Damage;
 pub use own::Edits;
 use own::OwnEdits;
 use wait::Waits;
@@ -57,8 +59,13 @@ pub struct Engine {
     next_op: u64,
     walker: Walker,
     retries: BTreeMap<RelPath, Retry>,
-    /// Files whose bytes are not what the index says, to be brought again.
-    damaged: BTreeMap<RelPath, crate::content::ContentId>,
+    /// What is not as the index says, to be brought again.
+    damaged: BTreeMap<RelPath, Damage>,
+    /// Of it what a power cut took back and no connected peer could give.
+    torn: BTreeMap<RelPath, Damage>,
+    /// When it is tried again, and how often it was in vain.
+    heal_at: Option<u64>,
+    heal_tries: u32,
     /// New files whose bytes we have elsewhere, waiting to be told that they were renamed.
     hopes: BTreeMap<crate::content::ContentId, Vec<RelPath>>,
     /// Paths that just became needed.
@@ -99,6 +106,9 @@ impl Engine {
             walker: Walker::from_start(),
             retries: BTreeMap::new(),
             damaged: BTreeMap::new(),
+            torn: BTreeMap::new(),
+            heal_at: None,
+            heal_tries: 0,
             hopes: BTreeMap::new(),
             fresh: Vec::new(),
             accepting: false,
@@ -154,6 +164,7 @@ impl Engine {
                 self.paused = on;
                 self.walker.again();
             }
+            Event::Emptied => self.emptied(index, &mut out)?,
             Event::RootGone(reason) => self.raise_alarm(reason, &mut out),
             Event::Revert(at) => {
                 self.revert(at.as_ref(), index, &mut out)?;
@@ -163,8 +174,9 @@ impl Engine {
         self.settle_deletions(now, &mut out);
         self.release_barriers(index);
         self.expire_retries(now, &mut out);
+        self.expire_healing(now);
         self.pump(now, index, &mut out)?;
-        self.heal(index, &mut out)?;
+        self.heal(now, index, &mut out)?;
         self.tell_peers(now, index, &mut out)?;
         self.answer_waits(index, &mut out)?;
         Ok(out)
@@ -181,6 +193,7 @@ impl Engine {
             self.guard.due(),
             self.full_until,
             self.rewalk_at,
+            self.heal_at,
         ]
         .into_iter()
         .flatten()
@@ -264,7 +277,12 @@ impl Engine {
     }
 
     fn is_busy(&self, need_files: u64) -> bool {
-        !self.scanned || !self.jobs.is_empty() || need_files > 0 || self.is_deleting()
+        !self.scanned
+            || !self.jobs.is_empty()
+            || need_files > 0
+            || self.is_deleting()
+            || !self.damaged.is_empty()
+            || !self.torn.is_empty()
     }
 
     /// Sends what each peer has not been told yet.

@@ -31,6 +31,7 @@ impl Engine {
     ) -> Result<(), IndexError> {
         let (session, message) = Session::open(peer, role, self.announced_head(index), index)?;
         self.sessions.insert(peer, session);
+        self.heal_again();
         out.push(Effect::Send { peer, message });
         Ok(())
     }

@@ -72,6 +72,7 @@ impl Engine {
         let Some(job) = self.release(id, out) else {
             return Ok(());
         };
+        self.not_healed(now, &job);
         match error {
             FetchError::Full => {
                 cover("fetch: disk full");
@@ -184,6 +185,7 @@ impl Engine {
                 path: job.path.clone(),
             }
         }));
+        self.not_torn(&job.path);
         self.solved(&job.path, out);
         self.retries.remove(&job.path);
         if !entry.node.is_live()
@@ -237,6 +239,9 @@ impl Engine {
         out: &mut Vec<Effect>,
     ) -> Result<(), IndexError> {
         let path = &job.path;
+        if error != OpError::Unexpected {
+            self.not_healed(now, job);
+        }
         match error {
             OpError::Unexpected => {
                 cover("failed: something else stood there");

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use super::heal::Stands;
 use super::{Effect, Engine, Now};
 use crate::conflict::{copy_entry, copy_path};
 use crate::content::{ContentId, WHOLE_MAX};
@@ -18,7 +19,7 @@ use crate::reconcile::{Decision, best};
 use crate::version::Relation;
 
 /// Operations and fetches under way at most.
-const MAX_JOBS: usize = 4096;
+pub(super) const MAX_JOBS: usize = 4096;
 /// Big files (longer than [`WHOLE_MAX`]) fetched at once.
 pub(super) const MAX_BIG: usize = 8;
 /// Needs read at a time.
@@ -43,6 +44,10 @@ pub(super) struct Job {
     pub fetching: Option<ContentId>,
     /// Files of ours that the fetch reads.
     pub copies: Vec<RelPath>,
+    /// A power cut took back what our record says of the path.
+    pub torn: bool,
+    /// The entry is ours already and only the disk lacks it.
+    pub heals: Option<Stands>,
 }
 
 impl Job {
@@ -362,7 +367,7 @@ impl Engine {
         let Some(theirs) = best(&need.theirs) else {
             return Ok(());
         };
-        let ours = batch.record(path, index)?;
+        let mut ours = batch.record(path, index)?;
         let (target, conflict) = match self.decide(ours.as_ref().map(|r| &r.entry), theirs) {
             Decision::Take { target, conflict } => (target, conflict),
             decision => {
@@ -383,8 +388,10 @@ impl Engine {
         if which != wanted && !any {
             return Ok(());
         }
+        // What a power cut took away is not there to be kept.
+        let torn = self.as_it_stands(path, &mut ours);
         let loser = match (&ours, conflict) {
-            (Some(ours), true) => self.loser_path(path, &ours.entry, index)?,
+            (Some(ours), true) if !torn => self.loser_path(path, &ours.entry, index)?,
             _ => None,
         };
         if loser
@@ -403,6 +410,8 @@ impl Engine {
             moved: None,
             fetching: None,
             copies: Vec::new(),
+            torn,
+            heals: None,
         };
         if !job.target.node.is_live() {
             if self.sources.contains_key(path) {

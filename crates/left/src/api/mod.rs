@@ -26,6 +26,10 @@ pub use activity::Activity;
 pub use client::{Client, Events};
 pub use routes::browse::{FileRequest, ListRequest};
 pub use routes::document;
+pub use routes::history::{
+    ConflictsRequest, ContentRequest, DiffRequest, LogRequest, MAX_CONTENT, ResolveRequest,
+    RestoreRequest, VersionsRequest,
+};
 pub use routes::members::{RemovePeerRequest, SyncRequest, TicketRequest};
 pub use routes::page::PageLink;
 pub use routes::shares::{DirRequest, JoinRequest, ResumeRequest, RevertRequest};

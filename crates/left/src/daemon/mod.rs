@@ -10,6 +10,7 @@ mod browse;
 mod device;
 mod gate;
 pub mod handle;
+pub mod history;
 mod links;
 mod members;
 mod offers;

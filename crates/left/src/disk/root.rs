@@ -237,13 +237,75 @@ impl Root {
         }
     }
 
+    /// Everything at and below `at` (`None`: the whole share, but what is LEFT's own), folders before
+    /// what is in them. A folder that can not be read is passed over.
+    pub fn each_below(
+        &self,
+        at: Option<&RelPath>,
+        each: &mut dyn FnMut(RelPath, Found),
+    ) -> io::Result<()> {
+        let Some(path) = at else {
+            return self.each_in(None, each);
+        };
+        match self.look(path)? {
+            Some(found @ Found::Dir(_)) => {
+                each(path.clone(), found);
+                self.each_in(at, each)
+            }
+            Some(found) => {
+                each(path.clone(), found);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn each_in(
+        &self,
+        at: Option<&RelPath>,
+        each: &mut dyn FnMut(RelPath, Found),
+    ) -> io::Result<()> {
+        let mut folders = vec![at.cloned()];
+        while let Some(folder) = folders.pop() {
+            let dir = match self.open_dir(folder.as_ref()) {
+                Ok(dir) => dir,
+                Err(e) if folder.as_ref() == at => return Err(e.into()),
+                Err(_) => continue,
+            };
+            let Ok(names) = sys::list(&dir) else { continue };
+            for name in names {
+                // What is no path of a share is LEFT's own.
+                let Ok(path) = left_core::path::join(folder.as_ref(), &name) else {
+                    continue;
+                };
+                let Ok(Some(found)) = look_at(&dir, &name) else {
+                    continue;
+                };
+                if matches!(found, Found::Dir(_)) {
+                    folders.push(Some(path.clone()));
+                }
+                each(path, found);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing stands in it but what is LEFT's own. A folder that can not be listed is none.
+    pub fn is_empty(&self) -> bool {
+        fs::openat(&self.dir, c".", DIR_READ, Mode::empty())
+            .map_err(io::Error::from)
+            .and_then(sys::list)
+            .is_ok_and(|names| names.iter().all(|n| **n == *INNER))
+    }
+
     /// Whether an observation is still true, judged without reading. Where it can not be judged, it is
     /// not.
     pub fn still_holds(&self, seen: &Observation) -> bool {
         let found = self.look(&seen.path);
         match (&seen.seen, found) {
             (Seen::Unreadable { .. }, _) => true,
-            (Seen::Absent, Ok(None)) => true,
+            (Seen::Absent | Seen::Torn(None), Ok(None)) => true,
+            (Seen::Torn(Some(stat)), Ok(Some(Found::File(b, _)))) => *stat == b,
             (Seen::Dir(a), Ok(Some(Found::Dir(b)))) => a.mode == b.mode,
             (Seen::File { stat, .. }, Ok(Some(Found::File(b, _)))) => *stat == b,
             (Seen::Symlink { stat, target }, Ok(Some(Found::Symlink(b, t)))) => {
@@ -318,12 +380,17 @@ impl Root {
 
     /// The handle of `.left/<name>`, made (0700) when missing.
     pub(crate) fn inner_dir(&self, name: &[u8]) -> io::Result<OwnedFd> {
-        let inner = fs::openat(&self.dir, INNER, DIR_HANDLE, Mode::empty())?;
+        let inner = self.inner()?;
         match fs::mkdirat(&inner, name, Mode::from_raw_mode(0o700)) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(e) => return Err(e.into()),
         }
         Ok(fs::openat(&inner, name, DIR_HANDLE, Mode::empty())?)
+    }
+
+    /// The folder of LEFT's own files.
+    pub(crate) fn inner(&self) -> io::Result<OwnedFd> {
+        Ok(fs::openat(&self.dir, INNER, DIR_HANDLE, Mode::empty())?)
     }
 
     /// [`parent_of`](Self::parent_of) beneath any handle, as strictly as beneath the root.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use left::disk::{
-    DiskEye, EyeEvent, Found, History, ManifestOut, ManifestSink, Root, ScanIndex, Stage,
+    Cut, DiskEye, EyeEvent, Found, History, ManifestOut, ManifestSink, Root, ScanIndex, Stage,
     init_share,
 };
 use left_core::chunker::content_id;
@@ -26,6 +26,8 @@ pub struct Share {
     pub root: Arc<Root>,
     pub stage: Stage,
     pub history: History,
+    /// What the eye is to believe of the power.
+    pub cut: Option<Cut>,
 }
 
 pub fn p(path: &str) -> RelPath {
@@ -51,6 +53,7 @@ impl Share {
             root: Arc::new(root),
             stage,
             history,
+            cut: None,
         }
     }
 
@@ -176,7 +179,7 @@ impl MapIndex {
                     map.remove(&o.path);
                     continue;
                 }
-                Seen::Unreadable { .. } => continue,
+                Seen::Unreadable { .. } | Seen::Torn(_) => continue,
                 Seen::Dir(s) => (Node::Dir { mode: s.mode }, *s),
                 Seen::File { stat, content } => {
                     let node = Node::File {
@@ -211,6 +214,10 @@ impl MapIndex {
                 },
             );
         }
+    }
+
+    pub fn change(&self, path: &str, change: impl FnOnce(&mut Record)) {
+        change(self.map.lock().unwrap().get_mut(&p(path)).unwrap());
     }
 
     pub fn paths(&self) -> Vec<String> {
@@ -332,6 +339,7 @@ impl Watched {
             Arc::clone(&share.root),
             Box::new(index.clone()),
             Arc::new(sink.clone()),
+            share.cut,
             out,
         )
         .unwrap();
@@ -390,12 +398,14 @@ impl Watched {
     }
 }
 
-/// `+path` for what is there, `-path` for what is gone, `?path` for what can not be read.
+/// `+path` for what is there, `-path` for what is gone, `?path` for what can not be read, `!path` for what a
+/// power cut took back.
 pub fn brief(seen: &[Observation]) -> Vec<String> {
     seen.iter()
         .map(|o| match o.seen {
             Seen::Absent => format!("-{}", o.path),
             Seen::Unreadable { .. } => format!("?{}", o.path),
+            Seen::Torn(_) => format!("!{}", o.path),
             _ => format!("+{}", o.path),
         })
         .collect()

@@ -15,7 +15,7 @@ use left::store::IndexDb;
 use left_core::index::{Cursor, Index};
 use left_core::version::DeviceId;
 
-use crate::common::{Device, Image, World, bytes, settle, until, write};
+use crate::common::{Device, Image, World, assert_tree, bytes, settle, snapshot, until, write};
 
 /// Where the power is cut while the process stands still; else at a random moment.
 const AT: &[&str] = &[
@@ -273,6 +273,46 @@ fn rounds(count: u32) {
         let at = (round % 2 == 0).then(|| AT[round as usize / 2 % AT.len()]);
         println!("round {round}, at {}", at.unwrap_or("a random moment"));
         bed.round(round, at);
+    }
+}
+
+/// What users of `a` write is not made durable by anybody, is announced, and taken back by the cut: it
+/// comes back from `b`, which never hears of the torn state.
+#[test]
+fn announced_edits_come_back() {
+    let Some(mut bed) = Bed::new(8) else {
+        return;
+    };
+    let dir = bed.a.share.join("own");
+    for round in 0..4 {
+        let mut put = |name: &str, size: usize| {
+            let content = bed.log.content(&format!("{name} {round}"), size, true);
+            let path = dir.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            (path, content)
+        };
+        // Written over in place, moved over, new in a new folder, and one that is cut into segments.
+        let (path, content) = put("over", 100_000 + 1000 * round);
+        fs::write(path, content).unwrap();
+        let (path, content) = put("moved over", 3000 + round);
+        let aside = bed.image.path().join("aside");
+        fs::write(&aside, content).unwrap();
+        fs::rename(aside, path).unwrap();
+        let (path, content) = put(&format!("new {round}/file"), 30_000);
+        fs::write(path, content).unwrap();
+        let (path, content) = put("big", 5_000_000 + 10_000 * round);
+        fs::write(path, content).unwrap();
+        settle(&[&bed.a, &bed.b]);
+        let before = snapshot(&bed.b.share);
+        let pid = bed.a.pid();
+        bed.image.cut(|| kill(pid));
+        bed.a.kill9();
+        bed.image.restart(["ordered", "writeback"][round % 2]);
+        bed.a.restart();
+        settle(&[&bed.a, &bed.b]);
+        assert_tree(&before, &bed.b.share);
+        bed.is_whole(&bed.b.share.join(".left/history"), "the history of b");
+        bed.is_all_there();
     }
 }
 

@@ -16,6 +16,7 @@ use utoipa_axum::routes;
 
 use super::super::call::{Api, Asked, Refused, Shared, ask, busy, call, refuse};
 use super::super::stream::Chunks;
+use super::history;
 use crate::daemon::handle::{Folder, OpenFile};
 use crate::home::text;
 
@@ -66,6 +67,9 @@ pub struct FileRequest {
     #[param(value_type = String)]
     #[schema(value_type = String)]
     pub path: PathBuf,
+    /// A kept version of it instead, as `/v1/versions` names them; the file itself may be gone.
+    #[serde(default)]
+    pub version: Option<String>,
     /// At most so many bytes from its start.
     #[serde(default)]
     pub max: Option<u64>,
@@ -94,7 +98,10 @@ async fn file(State(api): Shared, Asked(r): Asked<FileRequest>) -> Response {
         return refuse(status, error);
     };
     let opened = ask(&api, move |d| {
-        let mut opened = d.open(&r.dir, &r.path)?;
+        let mut opened = match &r.version {
+            Some(version) => history::open(d, &r.dir.join(&r.path), version)?,
+            None => d.open(&r.dir, &r.path)?,
+        };
         let head = head(&mut opened);
         Ok((opened, head))
     });

@@ -6,6 +6,7 @@
 pub(super) mod browse;
 pub(super) mod device;
 pub(super) mod events;
+pub(super) mod history;
 pub(super) mod live;
 pub(super) mod members;
 pub(super) mod metrics;
@@ -36,6 +37,7 @@ use crate::home::UserError;
         (name = "shares", description = "Folders of this device"),
         (name = "members", description = "Who shares a folder"),
         (name = "files", description = "What is in a share"),
+        (name = "history", description = "Old versions, and conflicts"),
         (name = "device", description = "This device and its left"),
     )
 )]
@@ -49,6 +51,7 @@ fn all() -> OpenApiRouter<Arc<Api>> {
         .merge(browse::routes())
         .merge(device::routes())
         .merge(events::routes())
+        .merge(history::routes())
         .merge(live::routes())
         .merge(metrics::routes())
         .merge(page::routes())

@@ -145,6 +145,7 @@ impl Eye {
 
     pub(super) fn judge_dir(&mut self, path: &RelPath, record: Option<&Record>, stat: &Stat) {
         let mode = stat.file.mode;
+        self.is_there(path);
         let known = matches!(record, Some(r) if r.entry.node == Node::Dir { mode });
         if !known || self.trouble.remove(path) {
             self.emit(path.clone(), Seen::Dir(stat.file));
@@ -158,6 +159,7 @@ impl Eye {
         stat: FileStat,
         target: Vec<u8>,
     ) {
+        self.is_there(path);
         let known = matches!(record, Some(Record { entry, stat: Some(old) })
             if *old == stat && matches!(&entry.node, Node::Symlink { target: t, .. } if *t == target));
         if !known || self.trouble.remove(path) {
@@ -166,7 +168,11 @@ impl Eye {
     }
 
     fn judge_file(&mut self, path: &RelPath, record: Option<&Record>, stat: &Stat) {
+        self.is_there(path);
         if look_at_file(record, &stat.file) == Look::Same {
+            if self.is_unsure(&stat.file) {
+                return self.read_file(path, stat);
+            }
             let content = record.and_then(|r| r.entry.node.content());
             if self.trouble.remove(path)
                 && let Some(content) = content
@@ -182,7 +188,8 @@ impl Eye {
             self.emit_file(path.clone(), stat.file, content);
             return;
         }
-        if let Some(content) = self.renamed_from(path, stat) {
+        let renamed = self.trusts_stats().then(|| self.renamed_from(path, stat));
+        if let Some(content) = renamed.flatten() {
             self.emit_file(path.clone(), stat.file, content);
         } else {
             self.read_file(path, stat);
@@ -256,6 +263,7 @@ impl Eye {
 
     fn hashed(&mut self, path: RelPath, stat: FileStat, result: Result<ContentId, HashError>) {
         match result {
+            Ok(content) if self.is_torn(&path, &stat, content) => self.tell_torn(path, stat),
             Ok(content) => self.emit_file(path, stat, content),
             // Being written: when it is left alone. Gone: whoever moved it was hinted too, but a sweep
             // has no hint.

@@ -10,6 +10,7 @@ mod pool;
 mod run;
 mod sweep;
 mod tell;
+mod torn;
 
 use std::collections::HashMap;
 use std::io;
@@ -26,6 +27,7 @@ use left_core::index::IndexError;
 use left_core::path::RelPath;
 use rustix::event::EventfdFlags;
 
+use super::durable::Cut;
 use super::root::{Root, RootGone};
 
 /// What the eye asks of the index: our own records as they are committed now.
@@ -104,6 +106,8 @@ pub(crate) enum Command {
     Rescan(Vec<RelPath>),
     ScanAll,
     Barrier(u64),
+    /// What stands on the disk counts, whatever a power cut took back.
+    AcceptTorn,
     /// A hold ended.
     Released,
 }
@@ -138,11 +142,13 @@ pub struct DiskEye {
 }
 
 impl DiskEye {
-    /// Starts watching, and looks at the whole tree once.
+    /// Starts watching, and looks at the whole tree once. After a power cut, what it took back is
+    /// told as [`Seen::Torn`](left_core::diff::Seen::Torn).
     pub fn start(
         root: Arc<Root>,
         index: Box<dyn ScanIndex + Send>,
         manifests: Arc<dyn ManifestSink>,
+        cut: Option<Cut>,
         out: Sender<EyeEvent>,
     ) -> io::Result<DiskEye> {
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
@@ -155,6 +161,7 @@ impl DiskEye {
             root,
             index,
             manifests,
+            cut,
             out,
             inbox,
             wake: Arc::clone(&wake),
@@ -181,6 +188,11 @@ impl DiskEye {
     /// Looks at the whole tree, then says [`EyeEvent::ScanDone`].
     pub fn scan_all(&self) {
         self.bell.send(Command::ScanAll);
+    }
+
+    /// Takes what stands on the disk for meant from now on, though a power cut may have made it so.
+    pub fn accept_torn(&self) {
+        self.bell.send(Command::AcceptTorn);
     }
 
     /// Observes all that changed until now, also files that are still being written, then says

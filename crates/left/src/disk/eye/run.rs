@@ -18,7 +18,9 @@ use rustix::io::Errno;
 use super::hints::Hints;
 use super::pool::HashPool;
 use super::sweep::Sweep;
+use super::torn::Torn;
 use super::{Command, EyeEvent, Holds, ManifestSink, ScanIndex, lock};
+use crate::disk::durable::Cut;
 use crate::disk::root::{Root, RootGone};
 use crate::disk::watch::{Signal, Watcher, When};
 
@@ -37,6 +39,7 @@ pub(super) struct Parts {
     pub(super) root: Arc<Root>,
     pub(super) index: Box<dyn ScanIndex + Send>,
     pub(super) manifests: Arc<dyn ManifestSink>,
+    pub(super) cut: Option<Cut>,
     pub(super) out: Sender<EyeEvent>,
     pub(super) inbox: Receiver<Command>,
     pub(super) wake: Arc<OwnedFd>,
@@ -90,6 +93,7 @@ pub(super) struct Eye {
     pub(super) trouble: BTreeSet<RelPath>,
     pub(super) bad_names: HashSet<String>,
     pub(super) recent: HashMap<RelPath, Recent>,
+    pub(super) torn: Option<Torn>,
     /// The root is gone; when to look for it again.
     pub(super) gone: Option<Instant>,
     pub(super) index_broken: bool,
@@ -124,6 +128,7 @@ impl Eye {
             trouble: BTreeSet::new(),
             bad_names: HashSet::new(),
             recent: HashMap::new(),
+            torn: parts.cut.map(Torn::new),
             gone: None,
             index_broken: false,
             looked: 0,
@@ -177,6 +182,7 @@ impl Eye {
                     }
                 }
                 Command::ScanAll => self.scan_all(EyeEvent::ScanDone),
+                Command::AcceptTorn => self.torn = None,
                 Command::Released => {
                     let holds = Arc::clone(&self.holds);
                     self.hints.release(|p| lock(&holds).contains_key(p));
@@ -351,6 +357,7 @@ impl Eye {
             for event in kept {
                 let is_done = matches!(event, EyeEvent::ScanDone);
                 if !(is_done && said_done) {
+                    self.scan_is_done(&event);
                     self.send(event);
                 }
                 said_done |= is_done;

@@ -265,9 +265,10 @@ impl Eye {
             return;
         }
         let troubled = self.forget_trouble(path);
-        let known = record.is_some_and(|r| !self.is_ignored(path, is_dir_record(&r)));
+        let known = record.as_ref();
+        let known = known.is_some_and(|r| !self.is_ignored(path, is_dir_record(r)));
         if known || troubled {
-            self.tell_absent(path.clone());
+            self.tell_missing(path.clone(), record.as_ref());
         }
     }
 
@@ -288,11 +289,11 @@ impl Eye {
             if is_dir {
                 self.tell_below(&path);
             }
-            self.tell_absent(path);
+            self.tell_missing(path, Some(&record));
         }
     }
 
-    fn tell_absent(&mut self, path: RelPath) {
+    pub(super) fn tell_absent(&mut self, path: RelPath) {
         self.recent.remove(&path);
         if self.ignores_file_at(&path) {
             self.reload_ignore();

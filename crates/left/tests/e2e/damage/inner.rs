@@ -95,6 +95,28 @@ fn index_log() {
     }
 }
 
+/// The note of what is on the disk: without it more is looked at, and nothing is torn or told anew.
+#[test]
+fn durable() {
+    let mut bed = Bed::new();
+    for damage in ALL {
+        bed.a.stop();
+        let path = bed.inner("durable");
+        damage.to(&path, None);
+        assert_eq!(bed.up(), None);
+        if matches!(damage, Folder | NoRights) {
+            bed.alarm(&["durable"]);
+            match damage {
+                Folder => fs::remove_dir_all(&path).unwrap(),
+                _ => restore_rights(&path),
+            }
+        }
+        settle(&[&bed.a, &bed.b]);
+        assert_same(&bed.a.share, &bed.b.share);
+        bed.goes_on(&format!("durable {damage:?}"));
+    }
+}
+
 /// Only a cache.
 #[test]
 fn manifests() {

@@ -89,6 +89,12 @@ fn silent() {
     }
     settle(&[&a, &b]);
     let before = snapshot(&b.share);
+    // What was not on the disk yet would be looked at after the mount, as after a cut of the power.
+    let written = std::time::SystemTime::now();
+    until("a has synced its disk since", || {
+        let note = fs::metadata(a.share.join(".left/durable")).unwrap();
+        note.modified().unwrap() > written + std::time::Duration::from_secs(3)
+    });
     a.stop();
     b.stop();
     image.below(|disk| {
