@@ -12,6 +12,7 @@ mod damage;
 mod kills;
 mod kinds;
 mod limits;
+mod load;
 mod many;
 mod pairing;
 mod plan;
