@@ -86,6 +86,61 @@ pub fn is_copy(path: &RelPath) -> bool {
     rest.len() >= 26 && digits(&rest[..8]) && rest[8] == b'-' && digits(&rest[9..18])
 }
 
+/// What the name of a conflict copy tells.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CopyOf {
+    /// The file that it was made beside (where the name was not shortened).
+    pub path: RelPath,
+    /// The start of the id of the device whose edit it is; `None` for bytes that a program wrote after
+    /// its file had been replaced.
+    pub device: Option<String>,
+}
+
+/// Reads the name of a conflict copy: one that [`copy_path`] gives, or one of bytes that were written
+/// late (`name.conflict-20260131T235959-late.ext`), numbered (`-2` before the extension) or not.
+/// `None` for any other name.
+pub fn copy_of(path: &RelPath) -> Option<CopyOf> {
+    const TAG: &[u8] = b".conflict-";
+    let name = path.name();
+    let at = name.windows(TAG.len()).rposition(|w| w == TAG)?;
+    let rest = &name[at + TAG.len()..];
+    let digits = |range: std::ops::Range<usize>| {
+        rest.get(range)
+            .is_some_and(|s| s.iter().all(u8::is_ascii_digit))
+    };
+    let late = digits(0..8) && rest.get(8) == Some(&b'T') && digits(9..15);
+    let (device, end) = if late && rest[15..].starts_with(b"-late") {
+        (None, 20)
+    } else if digits(0..8)
+        && rest.get(8) == Some(&b'-')
+        && digits(9..18)
+        && rest.get(18) == Some(&b'-')
+    {
+        let short = rest.get(19..26)?;
+        let base32 = |b: &u8| b.is_ascii_uppercase() || (b'2'..=b'7').contains(b);
+        let short = short.iter().all(base32).then_some(short)?;
+        (Some(String::from_utf8(short.to_vec()).ok()?), 26)
+    } else {
+        return None;
+    };
+    let ext = match rest[end..].split_first() {
+        Some((b'-', more)) => {
+            let number = more.iter().take_while(|b| b.is_ascii_digit()).count();
+            if number == 0 {
+                return None;
+            }
+            &more[number..]
+        }
+        _ => &rest[end..],
+    };
+    if !(ext.is_empty() || ext[0] == b'.') {
+        return None;
+    }
+    let original = [&name[..at], ext].concat();
+    let path = path.with_name(&original).ok()?;
+    Some(CopyOf { path, device })
+}
+
 /// `("photo", ".jpg")`; a leading dot starts no extension, and one longer than 16 bytes is none.
 fn split_extension(name: &[u8]) -> (&[u8], &[u8]) {
     match name.iter().rposition(|b| *b == b'.') {
@@ -158,6 +213,41 @@ mod tests {
             let got = copy_path(&RelPath::new(name).unwrap(), stamp).unwrap();
             assert_eq!(got.to_string(), want);
             assert!(is_copy(&got) && !is_copy(&RelPath::new(name).unwrap()));
+        }
+        for name in ["a/b.txt", "b", ".hidden", "a.conflict-x.c"] {
+            let path = RelPath::new(name).unwrap();
+            let copy = copy_path(&path, stamp).unwrap();
+            let of = copy_of(&copy).unwrap();
+            assert_eq!(
+                (of.path, of.device.as_deref()),
+                (path.clone(), Some("A4DQOBY"))
+            );
+            assert_eq!(copy_of(&path), None);
+        }
+        for (name, original, device) in [
+            (
+                "b.conflict-20261122-165552123-A4DQOBY-12.txt",
+                "b.txt",
+                Some("A4DQOBY"),
+            ),
+            ("b.conflict-20260131T235959-late.txt", "b.txt", None),
+            ("b.conflict-20260131T235959-late-2", "b", None),
+        ] {
+            let of = copy_of(&RelPath::new(name).unwrap()).unwrap();
+            assert_eq!(
+                (of.path.to_string().as_str(), of.device.as_deref()),
+                (original, device)
+            );
+        }
+        for name in [
+            "b.conflict-20261122-165552123-A4DQOB.txt",
+            "b.conflict-20261122-165552123-a4dqoby.txt",
+            "b.conflict-20261122-165552123",
+            "b.conflict-20260131T235959-later",
+            "b.conflict-20261122-165552123-A4DQOBY-.txt",
+            "b.conflict-",
+        ] {
+            assert_eq!(copy_of(&RelPath::new(name).unwrap()), None, "{name}");
         }
         let long = "ü".repeat(127);
         let got = copy_path(&RelPath::new(long.as_str()).unwrap(), stamp).unwrap();

@@ -6,6 +6,7 @@ mod disk_support;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use disk_support::{Share, file, link, mtime, p};
+use left::disk::Limits;
 use left_core::entry::Node;
 use left_core::path::RelPath;
 use left_core::plan::{Expect, Op, OpError};
@@ -482,8 +483,11 @@ fn history_expires() {
         expect: s.expect("d/f"),
     };
     s.apply_one(op).unwrap();
-    let day = std::time::Duration::from_secs(86_400);
-    assert_eq!(s.history.prune(&s.root, day).unwrap().0, 0);
+    let thin = || {
+        let done = s.history.thin(&s.root, &Limits::default(), &|| false);
+        done.unwrap().versions
+    };
+    assert_eq!(thin(), 0);
     assert_eq!(s.all_bytes(".left/history").len(), 1);
     let batch = std::fs::read_dir(s.at(".left/history"))
         .unwrap()
@@ -492,6 +496,6 @@ fn history_expires() {
         .unwrap();
     let old = s.at(".left/history/20200101T000000.000Z-000000");
     std::fs::rename(batch.path(), &old).unwrap();
-    assert_eq!(s.history.prune(&s.root, day).unwrap().0, 1);
+    assert_eq!(thin(), 1);
     assert!(!old.exists());
 }

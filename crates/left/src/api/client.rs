@@ -14,12 +14,16 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
 use super::{
-    DirRequest, Done, JoinRequest, RemovePeerRequest, ResumeRequest, RevertRequest, SyncRequest,
-    TicketRequest, VerifyRequest, WaitRequest, socket,
+    ConflictsRequest, DiffRequest, DirRequest, Done, JoinRequest, LogRequest, RemovePeerRequest,
+    ResolveRequest, RestoreRequest, ResumeRequest, RevertRequest, SyncRequest, TicketRequest,
+    VerifyRequest, VersionsRequest, WaitRequest, socket,
 };
 use crate::daemon::handle::{
     DaemonEvent, Removed, Reverted, ShareInfo, Status, SyncInfo, TicketInfo, VerifyReport,
     WaitResult,
+};
+use crate::daemon::history::{
+    ConflictInfo, DiffReport, LogEntry, Resolved, RestoreReport, VersionInfo,
 };
 use crate::home::{Home, UserError};
 
@@ -158,6 +162,36 @@ impl Client {
             who: who.to_string(),
         };
         self.post("/v1/remove-peer", &request)
+    }
+
+    /// What changed, the latest first.
+    pub fn log(&self, request: &LogRequest) -> Result<Vec<LogEntry>, UserError> {
+        self.post("/v1/log", request)
+    }
+
+    /// Which versions of a path are kept, the latest first.
+    pub fn versions(&self, request: &VersionsRequest) -> Result<Vec<VersionInfo>, UserError> {
+        self.post("/v1/versions", request)
+    }
+
+    /// Brings versions back.
+    pub fn restore(&self, request: &RestoreRequest) -> Result<RestoreReport, UserError> {
+        self.post("/v1/restore", request)
+    }
+
+    /// Compares versions.
+    pub fn diff(&self, request: &DiffRequest) -> Result<DiffReport, UserError> {
+        self.post("/v1/diff", request)
+    }
+
+    /// The conflict copies at and below a path.
+    pub fn conflicts(&self, request: &ConflictsRequest) -> Result<Vec<ConflictInfo>, UserError> {
+        self.post("/v1/conflicts", request)
+    }
+
+    /// Ends a conflict.
+    pub fn resolve(&self, request: &ResolveRequest) -> Result<Resolved, UserError> {
+        self.post("/v1/resolve", request)
     }
 
     /// See [`Daemon::leave`](crate::daemon::handle::Daemon::leave).

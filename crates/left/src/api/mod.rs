@@ -16,6 +16,13 @@
 //! | `POST /v1/resume` | [`ResumeRequest`] | `{}` |
 //! | `POST /v1/revert` | [`RevertRequest`] | [`Reverted`](crate::daemon::handle::Reverted) |
 //! | `POST /v1/remove-peer` | [`RemovePeerRequest`] | [`Removed`](crate::daemon::handle::Removed) |
+//! | `POST /v1/log` | [`LogRequest`] | list of [`LogEntry`](crate::daemon::history::LogEntry) |
+//! | `POST /v1/versions` | [`VersionsRequest`] | list of [`VersionInfo`](crate::daemon::history::VersionInfo) |
+//! | `POST /v1/restore` | [`RestoreRequest`] | [`RestoreReport`](crate::daemon::history::RestoreReport) |
+//! | `POST /v1/diff` | [`DiffRequest`] | [`DiffReport`](crate::daemon::history::DiffReport) |
+//! | `POST /v1/content` | [`ContentRequest`] | the bytes |
+//! | `POST /v1/conflicts` | [`ConflictsRequest`] | list of [`ConflictInfo`](crate::daemon::history::ConflictInfo) |
+//! | `POST /v1/resolve` | [`ResolveRequest`] | [`Resolved`](crate::daemon::history::Resolved) |
 //! | `POST /v1/stop` | | `{}`, when everything is written |
 //!
 //! An error is a [`UserError`](crate::home::UserError) as JSON with status 400 (the request makes
@@ -23,6 +30,7 @@
 //! or 500 (a bug).
 
 mod client;
+mod history;
 mod server;
 mod socket;
 
@@ -34,6 +42,10 @@ use serde::{Deserialize, Serialize};
 use crate::home::text;
 
 pub use client::{Client, Events};
+pub use history::{
+    ConflictsRequest, ContentRequest, DiffRequest, LogRequest, MAX_CONTENT, ResolveRequest,
+    RestoreRequest, VersionsRequest,
+};
 pub use server::{Server, serve};
 
 /// Names a share by its folder.

@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{
     DirRequest, Done, JoinRequest, RemovePeerRequest, ResumeRequest, RevertRequest, SyncRequest,
-    TicketRequest, VerifyRequest, WaitRequest, socket,
+    TicketRequest, VerifyRequest, WaitRequest, history, socket,
 };
 use crate::daemon::handle::{Daemon, DaemonEvent, WaitResult};
 use crate::home::{Exit, Home, UserError};
@@ -99,14 +99,14 @@ impl Drop for Server {
     }
 }
 
-struct Api {
+pub(super) struct Api {
     daemon: Arc<dyn Daemon>,
     on_stop: Box<dyn Fn() + Send + Sync>,
     permits: Arc<Semaphore>,
     closed: watch::Receiver<bool>,
 }
 
-type Shared = State<Arc<Api>>;
+pub(super) type Shared = State<Arc<Api>>;
 
 fn routes(api: Arc<Api>) -> Router {
     Router::new()
@@ -125,6 +125,7 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/v1/remove-peer", post(remove_peer))
         .route("/v1/leave", post(leave))
         .route("/v1/stop", post(stop))
+        .merge(history::routes())
         .fallback(|| async { answer::<Done>(Err(no_such_request()), StatusCode::NOT_FOUND) })
         .with_state(api)
 }
@@ -297,7 +298,10 @@ async fn until(mut closed: watch::Receiver<bool>) {
 }
 
 /// Decodes the request's body, or says what is wrong with it.
-async fn with<R: DeserializeOwned>(body: &[u8], run: impl AsyncFnOnce(R) -> Response) -> Response {
+pub(super) async fn with<R: DeserializeOwned>(
+    body: &[u8],
+    run: impl AsyncFnOnce(R) -> Response,
+) -> Response {
     match serde_json::from_slice(body) {
         Ok(request) => run(request).await,
         Err(e) => {
@@ -308,7 +312,7 @@ async fn with<R: DeserializeOwned>(body: &[u8], run: impl AsyncFnOnce(R) -> Resp
 }
 
 /// Runs a blocking call of the daemon and answers with its result.
-async fn call<T: Serialize + Send + 'static>(
+pub(super) async fn call<T: Serialize + Send + 'static>(
     api: &Arc<Api>,
     run: impl FnOnce(&dyn Daemon) -> Result<T, UserError> + Send + 'static,
 ) -> Response {
@@ -316,7 +320,7 @@ async fn call<T: Serialize + Send + 'static>(
 }
 
 /// The daemon's result, or the response when it could not be asked.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     api: &Arc<Api>,
     run: impl FnOnce(&dyn Daemon) -> Result<T, UserError> + Send + 'static,
 ) -> Result<Result<T, UserError>, (UserError, StatusCode)> {
@@ -336,7 +340,9 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
-fn finish<T: Serialize>(result: Result<Result<T, UserError>, (UserError, StatusCode)>) -> Response {
+pub(super) fn finish<T: Serialize>(
+    result: Result<Result<T, UserError>, (UserError, StatusCode)>,
+) -> Response {
     match result {
         Ok(Err(e)) if e.exit_code == Exit::Usage as u8 => {
             answer::<T>(Err(e), StatusCode::BAD_REQUEST)

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::past_args::RawPast;
+
 const EXAMPLES: &str = "\
 Examples:
   left share ~/photos             make a folder a share, print a ticket, keep it synchronised
@@ -12,6 +14,7 @@ Examples:
   left --ip 10.0.0.2              the same with the folder ./share
   left status                     how the shares are, and what needs you
   left wait docs && backup docs   go on when everything is identical everywhere
+  left restore ~/photos --deleted-since 10m   take a deletion back
   left demo                       see it work, with two processes on this machine
 
 Exit codes:
@@ -203,6 +206,8 @@ pub(super) enum RawQuestion {
         /// The device's name or the first characters of its id, as `left status` shows them.
         who: String,
     },
+    #[command(flatten)]
+    Past(RawPast),
     /// Leave a share: the folder stays as it is, it is only no longer synchronised.
     Leave {
         /// The share's folder.

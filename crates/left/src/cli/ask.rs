@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::output::Output;
 use super::run::{running, ticket_lines};
 use super::settings::{self, Question, RunSettings};
-use super::{Start, format, status_text};
+use super::{Start, format, past, status_text};
 use crate::api::{self, Client, Server};
 use crate::daemon::handle::{
     Daemon, Exit, Removed, ShareStatus, State, Status, UserError, VerifyReport, WaitResult,
@@ -76,6 +76,7 @@ pub(super) fn ask(question: Question, out: Output, start: Start) -> Result<Exit,
                 }),
             }
         }
+        Question::Past(question) => return past::ask(&home, question, out, start),
         Question::Leave { dir } => {
             Reached::reach(&home, start, true)?.client.leave(&dir)?;
             done(
@@ -131,13 +132,13 @@ fn removed_lines(removed: &Removed) -> Vec<String> {
 }
 
 /// A left to ask: the running one, or one started in this process for one question.
-struct Reached {
-    client: Client,
+pub(super) struct Reached {
+    pub(super) client: Client,
     temporary: Option<(Server, Arc<dyn Daemon>)>,
 }
 
 impl Reached {
-    fn reach(home: &Home, start: Start, offline: bool) -> Result<Self, UserError> {
+    pub(super) fn reach(home: &Home, start: Start, offline: bool) -> Result<Self, UserError> {
         if let Some(client) = running(home)? {
             return Ok(Self {
                 client,

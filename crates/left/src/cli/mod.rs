@@ -18,6 +18,8 @@ mod live;
 mod log;
 mod output;
 mod parse;
+mod past;
+mod past_args;
 mod run;
 mod settings;
 mod signals;

@@ -33,6 +33,14 @@ impl Output {
         let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
     }
 
+    /// A text on stdout that has its own line ends.
+    pub(super) fn text(self, text: &str) {
+        let mut stdout = std::io::stdout().lock();
+        let _ = stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush());
+    }
+
     /// A JSON line on stdout.
     pub(super) fn object(self, value: &impl Serialize) {
         match serde_json::to_string(value) {

@@ -8,6 +8,7 @@ use left_core::message::Role;
 
 use super::args::{RawArgs, RawCommand, RawQuestion, RunArgs};
 use super::parse;
+use super::past::{self, PastQuestion};
 use crate::daemon::handle::{DEFAULT_PORT, Listen, Options};
 use crate::home::{Config, UserError};
 
@@ -87,6 +88,8 @@ pub(super) enum Question {
         dir: PathBuf,
         who: String,
     },
+    /// About what was.
+    Past(PastQuestion),
     Leave {
         dir: PathBuf,
     },
@@ -293,6 +296,7 @@ fn question_of(raw: RawQuestion) -> Result<Question, UserError> {
             dir: absolute(&dir)?,
             who,
         }),
+        RawQuestion::Past(past) => Ok(Question::Past(past::question(past)?)),
         RawQuestion::Leave { dir } => Ok(Question::Leave {
             dir: absolute(&dir)?,
         }),
@@ -328,7 +332,7 @@ pub(super) fn is_set(run: &RunArgs) -> bool {
 }
 
 /// The daemon may have another working folder.
-fn absolute(dir: &Path) -> Result<PathBuf, UserError> {
+pub(super) fn absolute(dir: &Path) -> Result<PathBuf, UserError> {
     std::path::absolute(dir)
         .map_err(|e| UserError::usage("cannot read the folder", e, "give its full path"))
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
 use left_core::conflict::is_copy;
@@ -406,16 +406,12 @@ pub(super) type Ops = Vec<(OpId, Op)>;
 pub(super) fn spawn_applier(
     root: Arc<Root>,
     stage: Arc<Stage>,
-    history: History,
-    keep: Duration,
+    history: Arc<History>,
     tx: Sender<Msg>,
 ) -> io::Result<(Sender<Ops>, JoinHandle<()>)> {
     let (ops_tx, ops_rx) = unbounded::<Ops>();
     let thread = std::thread::Builder::new().name("left-apply".into());
     let spawned = thread.spawn(move || {
-        if let Err(error) = history.prune(&root, keep) {
-            tracing::warn!("old versions are not cleaned up: {error}");
-        }
         loop {
             let due = history.next_due();
             let next = match due {

@@ -6,6 +6,7 @@ use left_core::path::RelPath;
 use left_core::plan::{OpDone, OpError, OpId};
 use left_core::version::DeviceId;
 
+use super::history::Lent;
 use crate::net::{ControlLane, DataLane, DialError, LaneEvent};
 use left_core::message::{Nonce, Offer};
 
@@ -53,6 +54,10 @@ pub(super) enum Msg {
     Rescued(Vec<RelPath>),
     /// The index says something of these paths that can hardly be so.
     LookAt(Vec<RelPath>),
+    /// Lend what the share's past is worked with.
+    Lend(Sender<Lent>),
+    /// These paths were put back by another thread: look at them.
+    Restored(Vec<RelPath>),
     /// Conflict copies that were there at start.
     Conflicts(Vec<RelPath>),
     /// Tell when this share and all connected peers have the same.

@@ -12,6 +12,7 @@ use left_core::version::DeviceId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use super::history::Past;
 use crate::home::text;
 pub use crate::home::{Exit, UserError};
 
@@ -88,6 +89,11 @@ pub trait Daemon: Send + Sync {
     /// Removes a member from the share `dir`, by its name, its id or the first characters of that.
     /// Every other member refuses it from when it hears of it.
     fn remove_peer(&self, dir: &Path, who: &str) -> Result<Removed, UserError>;
+
+    /// The past of the share that `path` lies in: what changed, which versions are kept, how to bring
+    /// them back. Also the path as [`Past::place`] takes it. `PATH@VERSION` will do, and so will what
+    /// is gone. The share need not run.
+    fn past(&self, path: &Path) -> Result<(Past, PathBuf), UserError>;
 
     /// Leaves the share: its folder stays with all files of the user, only `.left` goes.
     fn leave(&self, dir: &Path) -> Result<(), UserError>;

@@ -9,6 +9,7 @@ mod book;
 mod device;
 mod gate;
 pub mod handle;
+pub mod history;
 mod links;
 mod members;
 mod offers;

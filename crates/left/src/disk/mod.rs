@@ -1,8 +1,8 @@
 //! A share's folder on disk: looking at it, hashing, watching, and changing it without ever losing a
 //! user's bytes.
 //!
-//! Floors, lowest first: `sys` (system calls) · [`root`] · [`durable`] · [`hash`] · [`stage`] · [`history`] ·
-//! [`apply`] · `watch` · [`eye`].
+//! Floors, lowest first: `sys` (system calls) · [`root`] · [`durable`] · [`hash`] · [`stage`] ·
+//! [`history`] · [`apply`] · [`restore`] · `watch` · [`eye`].
 
 pub mod apply;
 pub mod durable;
@@ -10,6 +10,7 @@ pub mod eye;
 pub mod hash;
 pub mod history;
 mod rescue;
+pub mod restore;
 pub mod root;
 pub mod stage;
 mod sys;
@@ -21,6 +22,7 @@ pub use apply::apply;
 pub use durable::{Cut, Durable};
 pub use eye::{DiskEye, EyeEvent, Hold, ManifestOut, ManifestSink, ScanIndex};
 pub use hash::{HashError, hash_file};
-pub use history::{History, Rescued};
+pub use history::{History, Kept, Limits, Rescued};
+pub use restore::{Put, Restorer};
 pub use root::{Found, Root, RootError, RootGone, init_share};
 pub use stage::Stage;

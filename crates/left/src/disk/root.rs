@@ -237,6 +237,59 @@ impl Root {
         }
     }
 
+    /// Everything at and below `at` (`None`: the whole share, but what is LEFT's own), folders before
+    /// what is in them. A folder that can not be read is passed over.
+    pub fn each_below(
+        &self,
+        at: Option<&RelPath>,
+        each: &mut dyn FnMut(RelPath, Found),
+    ) -> io::Result<()> {
+        let Some(path) = at else {
+            return self.each_in(None, each);
+        };
+        match self.look(path)? {
+            Some(found @ Found::Dir(_)) => {
+                each(path.clone(), found);
+                self.each_in(at, each)
+            }
+            Some(found) => {
+                each(path.clone(), found);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn each_in(
+        &self,
+        at: Option<&RelPath>,
+        each: &mut dyn FnMut(RelPath, Found),
+    ) -> io::Result<()> {
+        let mut folders = vec![at.cloned()];
+        while let Some(folder) = folders.pop() {
+            let dir = match self.open_dir(folder.as_ref()) {
+                Ok(dir) => dir,
+                Err(e) if folder.as_ref() == at => return Err(e.into()),
+                Err(_) => continue,
+            };
+            let Ok(names) = sys::list(&dir) else { continue };
+            for name in names {
+                // What is no path of a share is LEFT's own.
+                let Ok(path) = left_core::path::join(folder.as_ref(), &name) else {
+                    continue;
+                };
+                let Ok(Some(found)) = look_at(&dir, &name) else {
+                    continue;
+                };
+                if matches!(found, Found::Dir(_)) {
+                    folders.push(Some(path.clone()));
+                }
+                each(path, found);
+            }
+        }
+        Ok(())
+    }
+
     /// Whether nothing stands in it but what is LEFT's own. A folder that can not be listed is none.
     pub fn is_empty(&self) -> bool {
         fs::openat(&self.dir, c".", DIR_READ, Mode::empty())

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::error::UserError;
 use super::files;
+use super::folder::clean;
 use super::record::bad_toml;
 
 /// `config.toml`: written by the user, only read by left (so comments survive). The command line
@@ -21,6 +22,44 @@ pub struct Config {
     /// Addresses under which peers reach this device, `HOST` or `HOST:PORT`; default the
     /// machine's own.
     pub advertise: Vec<String>,
+    /// Which old versions are kept.
+    pub history: HistoryConfig,
+}
+
+/// `[history]`: which versions of replaced and deleted files are kept. They thin out with age all the
+/// same: all of the last day, one an hour of the last week, then one a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct HistoryConfig {
+    /// For how many days; 1 to 36500, default 30.
+    pub days: u32,
+    /// Percent of the disk's size that they may take; 1 to 90, default 10. What was replaced or
+    /// deleted during the last day is kept beyond that as long as the disk has room.
+    pub max_percent: u32,
+    /// Most versions of one file; default 0: no limit.
+    pub keep: u32,
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        Self {
+            days: 30,
+            max_percent: 10,
+            keep: 0,
+        }
+    }
+}
+
+impl HistoryConfig {
+    fn check(self) -> Result<(), &'static str> {
+        if !(1..=36_500).contains(&self.days) {
+            return Err("`days` of [history] is 1 to 36500");
+        }
+        if !(1..=90).contains(&self.max_percent) {
+            return Err("`max_percent` of [history] is 1 to 90");
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn load(path: &Path) -> Result<Config, UserError> {
@@ -30,8 +69,12 @@ pub(super) fn load(path: &Path) -> Result<Config, UserError> {
         return Ok(Config::default());
     };
     let text = String::from_utf8_lossy(&bytes);
-    toml::from_str(&text)
-        .map_err(|e| bad_toml(what, path, &text, &e, "correct it, or move the file away"))
+    let todo = "correct it, or move the file away";
+    let config: Config =
+        toml::from_str(&text).map_err(|e| bad_toml(what, path, &text, &e, todo))?;
+    let wrong = |why| UserError::new(format!("{what} {}", clean(path)), why, todo);
+    config.history.check().map_err(wrong)?;
+    Ok(config)
 }
 
 #[cfg(test)]
@@ -45,6 +88,29 @@ mod tests {
         assert_eq!(load(&path).unwrap(), Config::default());
         std::fs::write(&path, "# mine\nname = \"attic\"\nfuture = 1\n").unwrap();
         assert_eq!(load(&path).unwrap().name.as_deref(), Some("attic"));
+    }
+
+    #[test]
+    fn history_has_bounds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "[history]\ndays = 7\n").unwrap();
+        let history = load(&path).unwrap().history;
+        assert_eq!(
+            (history.days, history.max_percent, history.keep),
+            (7, 10, 0)
+        );
+        for bad in [
+            "days = 0",
+            "max_percent = 0",
+            "max_percent = 91",
+            "days = -1",
+            "keep = \"x\"",
+        ] {
+            std::fs::write(&path, format!("[history]\n{bad}\n")).unwrap();
+            let e = load(&path).unwrap_err().to_string();
+            assert!(e.contains("config.toml"), "{bad}: {e}");
+        }
     }
 
     #[test]

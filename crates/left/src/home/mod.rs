@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 
-pub use config::Config;
+pub use config::{Config, HistoryConfig};
 pub use error::{Exit, UserError};
 pub use files::write_atomic;
 pub use folder::{MARKER_DIR, Marker, clean, enclosing_share, init_share, read_share};

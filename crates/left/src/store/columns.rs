@@ -33,6 +33,7 @@ pub(super) mod table {
     pub(in crate::store) const THEIRS: u8 = 5;
     pub(in crate::store) const FORMER: u8 = 6;
     pub(in crate::store) const HEAD: u8 = 7;
+    pub(in crate::store) const CHANGE: u8 = 8;
 }
 
 /// Sorts above every key: no name has more than 255 bytes.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use left_core::entry::{Entry, FileStat, Record};
+use left_core::entry::{Entry, FileStat, Kind, Record};
 use left_core::index::{Cursor, Txn};
 use left_core::path::RelPath;
 use left_core::version::DeviceId;
@@ -10,13 +10,19 @@ use rusqlite::{Transaction, TransactionBehavior, params};
 
 use super::StoreError;
 use super::codec::encode;
-use super::columns::{Known, broken, cursor_sum, device_sum, seal, table};
+use super::columns::{Known, broken, c4, cursor_sum, device_sum, seal, table};
+use super::journal::{Note, What};
 use super::rows::{FoundBy, Rows, Stored};
 use super::state::{State, need_size};
 
-/// Does all of `txn` or nothing, durably; returns the state after it. On an error the caller must
-/// drop what `rows` knows of devices.
-pub(super) fn commit(rows: &Rows, before: &State, txn: &Txn) -> Result<State, StoreError> {
+/// Does all of `txn` or nothing, durably; returns the state after it, and what it changed where
+/// somebody wants to know. On an error the caller must drop what `rows` knows of devices.
+pub(super) fn commit(
+    rows: &Rows,
+    before: &State,
+    txn: &Txn,
+    noting: bool,
+) -> Result<(State, Vec<Note>), StoreError> {
     let sql = Transaction::new_unchecked(&rows.conn, TransactionBehavior::Immediate)?;
     if rows.state()? != *before {
         // Numbers are given out from memory: two writers would give out the same ones.
@@ -28,6 +34,7 @@ pub(super) fn commit(rows: &Rows, before: &State, txn: &Txn) -> Result<State, St
         rows,
         state: *before,
         tops: HashMap::new(),
+        notes: noting.then(Vec::new),
     };
     work.forget(&txn.forget)?;
     for (peer, path) in &txn.theirs_del {
@@ -51,7 +58,7 @@ pub(super) fn commit(rows: &Rows, before: &State, txn: &Txn) -> Result<State, St
     crash_point!("index-written");
     sql.commit()?;
     crash_point!("index-committed");
-    Ok(work.state)
+    Ok((work.state, work.notes.unwrap_or_default()))
 }
 
 struct Work<'a> {
@@ -59,6 +66,8 @@ struct Work<'a> {
     state: State,
     /// Largest counter met in this transaction, of each device met.
     tops: HashMap<DeviceId, (Known, u64)>,
+    /// What is changed, for the log; `None` when nobody keeps one.
+    notes: Option<Vec<Note>>,
 }
 
 impl Work<'_> {
@@ -193,6 +202,9 @@ impl Work<'_> {
             self.state.count(old.kind, old.size, false);
         }
         self.state.count(node.kind(), node.size(), true);
+        if self.notes.is_some() {
+            self.note(path, record, old.as_ref())?;
+        }
         self.state.head += 1;
         let seq = self.state.head;
         let found_by = FoundBy::of(node, record.stat);
@@ -215,6 +227,45 @@ impl Work<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Notes what a new record changes; nothing where the bytes stay as they are.
+    fn note(
+        &mut self,
+        path: &RelPath,
+        record: &Record,
+        old: Option<&Stored>,
+    ) -> Result<(), StoreError> {
+        let entry = &record.entry;
+        let (node, was) = (&entry.node, old.map_or(Kind::Tombstone, |old| old.kind));
+        let tag = node.content().map(|c| c4(&c));
+        let old_tag = old.and_then(|old| old.found_by.c4);
+        let note = |what, kind, size, tag| Note {
+            path: path.clone(),
+            what,
+            kind,
+            size,
+            tag,
+            device: entry.stamp.device,
+            edited_ms: entry.stamp.counter,
+        };
+        let old_size = old.map_or(0, |old| old.size);
+        let new = match (was, node.kind()) {
+            (Kind::Tombstone, Kind::Tombstone) | (Kind::Dir, Kind::Dir) => return Ok(()),
+            (Kind::Tombstone, kind) => note(What::Created, kind, node.size(), tag),
+            (kind, Kind::Tombstone) => note(What::Deleted, kind, old_size, old_tag),
+            (Kind::File, Kind::File) if tag == old_tag && node.size() == old_size => return Ok(()),
+            (Kind::Symlink, Kind::Symlink) => {
+                let before = self.rows.get(&path.key())?;
+                if before.is_some_and(|(_, r)| r.entry.node.same_bytes(node)) {
+                    return Ok(());
+                }
+                note(What::Changed, Kind::Symlink, 0, None)
+            }
+            (_, kind) => note(What::Changed, kind, node.size(), tag),
+        };
+        self.notes.get_or_insert_default().push(new);
+        Ok(())
     }
 
     /// Writes over a record. Names only columns that change: SQLite writes the index of each column

@@ -12,6 +12,7 @@ use super::StoreError;
 use super::columns::broken;
 use super::commit::commit;
 use super::head::Head;
+use super::journal::Note;
 use super::open::{Opened, mark_corrupt, open, open_reader};
 use super::reader::IndexReader;
 use super::rows::Rows;
@@ -27,7 +28,12 @@ pub struct IndexDb {
     state: State,
     former: Vec<Cursor>,
     head: Head,
+    /// Who is told what each commit changed.
+    listener: Option<Listener>,
 }
+
+/// Takes what a commit changed, after it.
+pub type Listener = Box<dyn FnMut(Vec<Note>) + Send>;
 
 impl IndexDb {
     /// Opens the index of `device` at `path`, making it where there is none. One that can not be used
@@ -44,6 +50,7 @@ impl IndexDb {
             rows,
             state,
             former,
+            listener: None,
         };
         Ok((db, opened))
     }
@@ -85,6 +92,12 @@ impl IndexDb {
     /// Marks the file for being set aside at the next open, for a fault that only the caller can see.
     pub fn condemn(&self, why: &str) {
         mark_corrupt(&self.path, why);
+    }
+
+    /// Has `listener` told from now on what each commit changed, after it is durable. It must not block
+    /// for long: the writer waits.
+    pub fn listen(&mut self, listener: Listener) {
+        self.listener = Some(listener);
     }
 
     fn lift<T>(&self, result: Result<T, StoreError>) -> Result<T, IndexError> {
@@ -254,10 +267,13 @@ impl Index for IndexDb {
         }
         let held = !self.rows.conn.is_autocommit();
         self.release()?;
-        match commit(&self.rows, &self.state, &txn) {
-            Ok(state) => {
+        match commit(&self.rows, &self.state, &txn, self.listener.is_some()) {
+            Ok((state, notes)) => {
                 self.state = state;
                 self.head.note(&self.state);
+                if let Some(listener) = self.listener.as_mut().filter(|_| !notes.is_empty()) {
+                    listener(notes);
+                }
             }
             Err(e) => {
                 self.rows.forget_devices();

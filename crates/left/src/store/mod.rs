@@ -4,6 +4,7 @@
 //!   reads the same file from another thread.
 //! - [`Manifests`]: chunk lists of large files (`.left/manifests.db`), a cache that can be computed
 //!   again from the files.
+//! - [`Journal`]: what changed, when, on which device (`.left/journal.db`), for people.
 //!
 //! Whatever a database file holds, nothing here panics: every row carries a checksum and every
 //! decoded value is validated, so that a flipped bit is an error and never a wrong entry.
@@ -13,6 +14,7 @@ mod columns;
 mod commit;
 mod head;
 mod index_db;
+mod journal;
 mod manifest_writer;
 mod manifests;
 mod open;
@@ -39,7 +41,8 @@ use std::path::{Path, PathBuf};
 
 use left_core::index::IndexError;
 
-pub use index_db::IndexDb;
+pub use index_db::{IndexDb, Listener};
+pub use journal::{Change, Filter, Journal, MAX_CHANGES, Note, What};
 pub use manifest_writer::ManifestWriter;
 pub use manifests::{ManifestInfo, Manifests};
 pub use open::Opened;

@@ -12,6 +12,7 @@ use left::daemon::handle::{
     Daemon, DaemonEvent, Missing, Options, PeerStatus, Problem, Removed, Reverted, ShareInfo,
     ShareStatus, State, Status, SyncInfo, TicketInfo, UserError, VerifyReport, WaitResult,
 };
+use left::daemon::history::Past;
 use left::home::text::Text;
 use left::home::{Exit, Home, Lock, ShareRecord, init_share, lock_share, read_share};
 use left_core::message::{Role, ShareId};
@@ -324,6 +325,11 @@ impl Daemon for Fake {
         Ok(Reverted {
             edits: if path.is_some() { 1 } else { 3 },
         })
+    }
+
+    fn past(&self, path: &Path) -> Result<(Past, PathBuf), UserError> {
+        let what = format!("cannot find {}", path.display());
+        Err(UserError::new(what, "the toy has no history", ""))
     }
 
     fn leave(&self, dir: &Path) -> Result<(), UserError> {

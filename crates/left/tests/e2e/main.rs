@@ -8,6 +8,7 @@ mod common;
 mod conflicts;
 mod daily;
 mod damage;
+mod history;
 #[cfg(debug_assertions)]
 mod kills;
 mod kinds;

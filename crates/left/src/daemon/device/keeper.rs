@@ -17,6 +17,7 @@ use super::super::members::Members;
 use super::super::owner::{self, Ended, Setup};
 use super::super::pairing::Pending;
 use super::super::snapshot::{Board, split_todo};
+use crate::disk::Limits;
 use crate::home::{Lock, MARKER_DIR, ShareRecord, clean, lock_share, read_share};
 use crate::net::Net;
 
@@ -32,6 +33,7 @@ pub(super) struct Keeper {
     pub(super) net: Option<Arc<Net>>,
     pub(super) events: broadcast::Sender<DaemonEvent>,
     pub(super) board: Arc<Board>,
+    pub(super) limits: Limits,
     pub(super) joined: Option<Sender<Result<(), String>>>,
     pub(super) share_lock: Option<Lock>,
 }
@@ -94,6 +96,7 @@ impl Keeper {
             net: self.net.clone(),
             events: self.events.clone(),
             board: self.board.clone(),
+            limits: self.limits,
             joined: self.joined.take(),
         };
         owner::run(setup, tx.clone(), rx)

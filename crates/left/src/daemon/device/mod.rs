@@ -5,6 +5,7 @@ mod enter;
 mod fellow;
 mod keeper;
 mod pair;
+mod past;
 mod wait;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use super::handle::{
     Daemon, DaemonEvent, Options, Removed, Reverted, ShareInfo, ShareStatus, Status, SyncInfo,
     TicketInfo, UserError, VerifyReport, WaitResult,
 };
+use super::history::Past;
 use super::members::Members;
 use super::pairing::Pairings;
 use super::snapshot::{Board, split_todo};
@@ -238,6 +240,7 @@ impl Device {
             net: self.net.clone(),
             events: self.events.clone(),
             board: board.clone(),
+            limits: self.limits()?,
             joined,
             share_lock,
         };
@@ -433,6 +436,10 @@ impl Daemon for Device {
 
     fn remove_peer(&self, dir: &Path, who: &str) -> Result<Removed, UserError> {
         self.remove_fellow(dir, who)
+    }
+
+    fn past(&self, path: &Path) -> Result<(Past, PathBuf), UserError> {
+        self.past_of(path)
     }
 
     fn leave(&self, dir: &Path) -> Result<(), UserError> {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, Sender, TrySendError, after, bounded, never, select, unbounded};
 use left_core::diff::Observation;
 use left_core::engine::{Config, Effect, Engine, Event, Now};
-use left_core::index::IndexError;
+use left_core::index::{Index, IndexError};
 use left_core::message::{Control, Role};
 use left_core::path::RelPath;
 use left_core::plan::{FetchError, Op, OpId, StageName};
@@ -28,22 +28,21 @@ use super::adapt::{self, Source};
 use super::ask::Msg;
 use super::gate::Door;
 use super::handle::DaemonEvent;
+use super::history::{Scribe, Thinner};
 use super::links::Links;
 use super::members::Members;
 use super::offers::Offers;
 use super::snapshot::{Board, Progressing};
-use crate::disk::{DiskEye, Durable, EyeEvent, History, Hold, Root, Stage};
+use crate::disk::{DiskEye, Durable, EyeEvent, History, Hold, Limits, Root, Stage};
 use crate::home::clean;
 use crate::net::Net;
-use crate::store::{IndexDb, Manifests};
+use crate::store::{IndexDb, Journal, Manifests};
 use crate::transfer::Fetcher;
 
 /// Disk events that may wait for the owner.
 const EYE_QUEUE: usize = 64;
 /// Looking at rates and progress while there is work.
 const BEAT: Duration = Duration::from_millis(500);
-/// Versions in history are kept for so long.
-const HISTORY_AGE: Duration = Duration::from_secs(30 * 86_400);
 
 /// What one run of a share is made of.
 pub(super) struct Setup {
@@ -54,6 +53,8 @@ pub(super) struct Setup {
     pub(super) net: Option<Arc<Net>>,
     pub(super) events: broadcast::Sender<DaemonEvent>,
     pub(super) board: Arc<Board>,
+    /// Which versions are kept.
+    pub(super) limits: Limits,
     /// Told once how the first dial with a ticket went.
     pub(super) joined: Option<Sender<Result<(), String>>>,
 }
@@ -76,6 +77,12 @@ pub(super) struct Owner {
     engine: Engine,
     index: IndexDb,
     root: Arc<Root>,
+    stage: Arc<Stage>,
+    history: Arc<History>,
+    scribe: Scribe,
+    /// The index was empty at start: what the first look finds is no change.
+    unheard: bool,
+    thinner: Option<Thinner>,
     eye: DiskEye,
     fetcher: Fetcher,
     fetched: Receiver<FetchResults>,
@@ -134,7 +141,7 @@ impl Owner {
         let root = Arc::new(Root::open(&setup.path).map_err(|e| text(&e))?);
         root.check().map_err(|e| text(&e))?;
         let own = setup.path.join(crate::home::MARKER_DIR);
-        let (index, opened) =
+        let (mut index, opened) =
             members::open_index(&setup, &own.join("index.db")).map_err(|e| text(&e))?;
         crash_point!("index-opened");
         let manifests = Manifests::open(&own.join("manifests.db")).map_err(|e| text(&e))?;
@@ -143,7 +150,13 @@ impl Owner {
             format!("{path} cannot be used: {e}. Move away what stands there; left makes it anew")
         };
         let stage = Arc::new(Stage::open(&root).map_err(|e| folder("stage", &e))?);
-        let history = History::open(&root).map_err(|e| folder("history", &e))?;
+        let history = Arc::new(History::open(&root).map_err(|e| folder("history", &e))?);
+        let journal = Journal::open(&own.join("journal.db")).map_err(|e| text(&e))?;
+        let scribe = Scribe::start(journal).map_err(|e| text(&e))?;
+        let unheard = index.head() == 0;
+        if !unheard {
+            index.listen(scribe.listener());
+        }
         let (durable, cut) = Durable::open(&root).map_err(|e| folder("durable", &e))?;
         let reader = |()| index.reader().map_err(|e| text(&e));
         let mut notices = Vec::new();
@@ -177,8 +190,9 @@ impl Owner {
         )
         .map_err(|e| text(&e))?;
         let (apply, applier) =
-            adapt::spawn_applier(root.clone(), stage, history, HISTORY_AGE, tx.clone())
+            adapt::spawn_applier(root.clone(), stage.clone(), history.clone(), tx.clone())
                 .map_err(|e| text(&e))?;
+        let thinner = Thinner::start(root.clone(), history.clone(), setup.limits, tx.clone());
         adapt::spawn_index_search(reader(())?, tx.clone());
         let config = Config {
             device: setup.device,
@@ -192,6 +206,11 @@ impl Owner {
             tx,
             index,
             root,
+            stage,
+            history,
+            scribe,
+            unheard,
+            thinner: Some(thinner.map_err(|e| text(&e))?),
             eye,
             fetcher,
             fetched,
@@ -367,7 +386,12 @@ impl Owner {
                 }
                 self.handle(Event::Observed(good))
             }
-            EyeEvent::ScanDone => self.handle(Event::ScanDone),
+            EyeEvent::ScanDone => {
+                if std::mem::take(&mut self.unheard) {
+                    self.index.listen(self.scribe.listener());
+                }
+                self.handle(Event::ScanDone)
+            }
             EyeEvent::Barrier(token) => self.handle(Event::BarrierDone(token)),
             EyeEvent::Problem { what, reason } => {
                 self.problem(what, reason);
@@ -459,6 +483,19 @@ impl Owner {
                 self.eye.rescan(paths);
                 Ok(())
             }
+            Msg::Lend(reply) => {
+                // Who asked may have given up.
+                let _ = reply.send(self.lend());
+                Ok(())
+            }
+            Msg::Restored(paths) => {
+                // Wakes the applier too: what went to history is looked at once more.
+                if let Some(apply) = &self.apply {
+                    let _ = apply.send(Vec::new());
+                }
+                self.eye.rescan(paths);
+                Ok(())
+            }
             Msg::Conflicts(paths) => {
                 self.conflicts.extend(paths);
                 Ok(())
@@ -513,6 +550,8 @@ impl Owner {
         // What was begun is finished; nobody else may work on the folder before. Dropping the
         // owner ends the fetcher and the eye.
         self.apply = None;
+        self.thinner = None;
+        self.scribe.flush();
         if self.applier.take().is_some_and(|t| t.join().is_err()) {
             tracing::error!("the thread that changes the disk ended in a panic");
         }

@@ -8,6 +8,7 @@ use left_core::message::Role;
 use left_core::path::RelPath;
 
 use super::super::handle::{DaemonEvent, Transfer};
+use super::super::history::Lent;
 use super::super::snapshot::{self, Parts};
 use super::Owner;
 
@@ -97,6 +98,9 @@ impl Owner {
             }
             Report::AlarmOver => DaemonEvent::AlarmOver { share },
             Report::Full(true) => {
+                if let Some(thinner) = &self.thinner {
+                    thinner.hurry();
+                }
                 self.notice("no room on the disk: transfers pause until there is".into());
                 return;
             }
@@ -150,6 +154,16 @@ impl Owner {
         self.progress.tell(&status, events);
         self.setup.board.publish(status);
         Ok(())
+    }
+
+    /// What the share's past is worked with, for another thread.
+    pub(super) fn lend(&self) -> Lent {
+        Lent {
+            root: self.root.clone(),
+            stage: self.stage.clone(),
+            history: self.history.clone(),
+            scribe: self.scribe.clone(),
+        }
     }
 
     /// Takes own edits back; how many, or why not.

@@ -355,7 +355,7 @@ fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Does `work`; where it is refused for lack of permission, makes the folders of ours among `dirs`
 /// writable for the moment and tries once more.
-fn with_access<T>(
+pub(super) fn with_access<T>(
     dirs: &[BorrowedFd<'_>],
     mut work: impl FnMut() -> Result<T, Errno>,
 ) -> Result<T, Errno> {
@@ -395,7 +395,7 @@ fn io_op_error(path: &RelPath, e: &io::Error) -> OpError {
     }
 }
 
-fn op_error(path: &RelPath, e: Errno) -> OpError {
+pub(super) fn op_error(path: &RelPath, e: Errno) -> OpError {
     match e {
         Errno::NOSPC | Errno::DQUOT => OpError::Full,
         Errno::ROFS => OpError::Io(format!(

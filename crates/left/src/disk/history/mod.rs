@@ -23,6 +23,12 @@ use super::rescue;
 use super::root::Root;
 use super::sys::{self, DIR_HANDLE};
 
+mod kept;
+mod thin;
+
+pub use kept::{Kept, until_ms};
+pub use thin::{Limits, THIN_EVERY, Thinned};
+
 /// How long after a move into history a file is looked at once more.
 pub const GRACE: Duration = Duration::from_secs(10);
 /// What one batch remembers exactly; the rest is judged by its times.
@@ -122,32 +128,6 @@ impl History {
             }
         }
         rescued
-    }
-
-    /// Removes batches older than `age`. Returns how many. Late writes are rescued first.
-    pub fn prune(&self, root: &Root, age: Duration) -> io::Result<(usize, Vec<Rescued>)> {
-        let limit = Timestamp::now() - age;
-        let limit = stamp(limit);
-        let mut removed = 0;
-        let mut rescued = Vec::new();
-        for name in batches(&self.dir)? {
-            if name.as_str() >= limit.as_str() {
-                break;
-            }
-            let pending = Pending {
-                batch: name.clone(),
-                due: Instant::now(),
-                items: Vec::new(),
-                complete: false,
-            };
-            if name > read_examined(&self.dir)? {
-                self.examine(root, &pending, &mut rescued);
-            }
-            self.lock().retain(|p| p.batch != name);
-            remove_tree(self.dir.as_fd(), name.as_bytes())?;
-            removed += 1;
-        }
-        Ok((removed, rescued))
     }
 
     /// A new batch folder, named by the time.
@@ -288,17 +268,12 @@ pub(crate) fn stamp(t: Timestamp) -> String {
 
 /// The instant a batch folder's name says; the beginning of time for a name that says none.
 fn batch_time(name: &str) -> Mtime {
-    let parsed = name
-        .get(..STAMP_LEN)
-        .and_then(|s| jiff::fmt::strtime::parse("%Y%m%dT%H%M%S%.3fZ", s).ok())
-        .and_then(|t| t.to_datetime().ok())
-        .and_then(|t| t.to_zoned(TimeZone::UTC).ok());
-    match parsed {
-        Some(t) => Mtime {
-            secs: t.timestamp().as_second(),
-            nanos: t.timestamp().subsec_nanosecond().unsigned_abs(),
-        },
-        None => Mtime::default(),
+    let Some(ms) = until_ms(name) else {
+        return Mtime::default();
+    };
+    Mtime {
+        secs: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
+        nanos: (ms % 1000) as u32 * 1_000_000,
     }
 }
 
