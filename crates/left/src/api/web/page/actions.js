@@ -6,6 +6,8 @@ import { bytes, count, name, shown } from "/assets/words.js";
 import { redraw, state } from "/assets/app.js";
 import { add, invite } from "/assets/dialogs.js";
 import { fileActions } from "/assets/files.js";
+import { historyActions } from "/assets/history.js";
+import { conflictActions } from "/assets/conflicts.js";
 
 const shareOf = (button) => state.status.shares.find((s) => s.id === button.dataset.share);
 
@@ -58,6 +60,8 @@ const ACTIONS = {
     await post("/v1/stop");
   },
   ...fileActions,
+  ...historyActions,
+  ...conflictActions,
 };
 
 /// Does what a button says; it can not be pressed again meanwhile.

@@ -4,6 +4,7 @@ import { dialog, h } from "/assets/dom.js";
 import { get, link, text } from "/assets/api.js";
 import { bytes, count, iso, name, number, shown, when } from "/assets/words.js";
 import { redraw, state } from "/assets/app.js";
+import { versionsButton } from "/assets/history.js";
 
 /// Longest beginning of a text that is shown, in bytes.
 const MAX_TEXT = 64 << 10;
@@ -110,7 +111,7 @@ export const fileActions = {
       h("div", null, h("dt", null, "Size"), h("dd", null, `${bytes(size)}${size > 999 ? ` (${number(size)} bytes)` : ""}`)),
       button.dataset.modified ? h("div", null, h("dt", null, "Changed"), h("dd", null, when(Number(button.dataset.modified)))) : null,
       h("div", null, h("dt", null, "Is on"), h("dd", null, where(state.status.shares.find((s) => s.id === share.id) ?? share))));
-    dialog(shown(path), facts, body, h("footer", null, save));
+    dialog(shown(path), facts, body, h("footer", null, versionsButton(share, path), save));
     try {
       body.replaceChildren(await preview("/v1/file", values));
       if (size > MAX_TEXT && body.querySelector("pre")) body.append(h("p", { class: "quiet" }, `The first ${bytes(MAX_TEXT)}.`));

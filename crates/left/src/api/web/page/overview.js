@@ -2,7 +2,7 @@
 
 import { h } from "/assets/dom.js";
 import { graph, moved, speed } from "/assets/graph.js";
-import { STATES, bytes, count, name, rate, sentence, shown, span } from "/assets/words.js";
+import { STATES, bytes, count, name, number, rate, sentence, shown, span } from "/assets/words.js";
 
 export function overview(state) {
   const { shares } = state.status;
@@ -43,7 +43,7 @@ function card(share) {
     syncing || moved(share.id) ? graph(share.id) : null,
     share.conflicts.length ? h("p", { class: "warn" }, h("a", { href: `#/folder/${share.id}/conflicts` }, `${count(share.conflicts.length, "conflict copy", "conflict copies")} to look at`)) : null,
     h("dl", { class: "facts" },
-      fact("Files", count(share.files, "file")), fact("Size", bytes(share.bytes)),
+      fact("Files", number(share.files)), fact("Size", bytes(share.bytes)),
       fact("Devices", h("span", { class: "peers" }, share.peers.length ? share.peers.map(peer) : "only this one"))));
 }
 

@@ -4,11 +4,13 @@ import { h } from "/assets/dom.js";
 import { graph, speed } from "/assets/graph.js";
 import { pill, progress } from "/assets/overview.js";
 import { files } from "/assets/files.js";
+import { conflicts } from "/assets/conflicts.js";
+import { history } from "/assets/history.js";
 import { line } from "/assets/activity.js";
 import { bytes, count, name, rate, role, sentence, shown, span } from "/assets/words.js";
 
-const TABS = [["overview", "Overview"], ["files", "Files"], ["settings", "Settings"]];
-const BODIES = { overview: body, files, settings };
+const TABS = [["overview", "Overview"], ["files", "Files"], ["conflicts", "Conflicts"], ["history", "History"], ["settings", "Settings"]];
+const BODIES = { overview: body, files, conflicts, history, settings };
 
 export function share(state, at) {
   const share = state.status.shares.find((s) => s.id === at.id);
@@ -22,7 +24,7 @@ export function share(state, at) {
         button("invite", share, "Invite a device", "main"),
         paused ? button("resume", share, "Let it go on") : share.state === "alarm" ? null : button("pause", share, "Pause"))),
     h("nav", { class: "tabs", "aria-label": "Of this folder" }, TABS.map(([id, text]) =>
-      h("a", { href: `#/folder/${share.id}${id === "overview" ? "" : `/${id}`}`, "aria-current": id === tab ? "page" : null, "data-key": id }, text))),
+      h("a", { href: `#/folder/${share.id}${id === "overview" ? "" : `/${id}`}`, "aria-current": id === tab ? "page" : null, "data-key": id }, text, id === "conflicts" && share.conflicts.length ? h("span", { class: "badge" }, share.conflicts.length) : null))),
     share.alarm ? alarm(share) : null,
     h("div", { class: "tab", "data-key": tab }, BODIES[tab](share, state, at)),
   ];
