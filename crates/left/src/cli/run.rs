@@ -145,9 +145,13 @@ fn serve(
     let on_stop = move || drop(stopped.try_send(Wake::Stopped));
     let mut server = api::serve(home, daemon.clone(), on_stop)?;
     // Without a page everything else goes on.
-    if let Some(Err(e)) = page.map(|port| server.open_page(port)) {
-        let text = e.to_string();
-        ui.event(&DaemonEvent::Notice { text });
+    match page.map(|port| server.open_page(port)) {
+        Some(Ok(())) => ui.page = true,
+        Some(Err(e)) => {
+            let text = e.to_string();
+            ui.event(&DaemonEvent::Notice { text });
+        }
+        None => {}
     }
     let client = Client::connect(home)?.ok_or_else(|| {
         UserError::new(

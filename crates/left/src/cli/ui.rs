@@ -19,6 +19,8 @@ pub(super) struct Ui {
     shares: BTreeMap<PathBuf, (u64, u64)>,
     /// Started shares that were told with the reply, before the daemon's own event came.
     ahead: BTreeSet<PathBuf>,
+    /// There is a page to open.
+    pub(super) page: bool,
 }
 
 impl Ui {
@@ -28,6 +30,7 @@ impl Ui {
             live: None,
             shares: BTreeMap::new(),
             ahead: BTreeSet::new(),
+            page: false,
         }
     }
 
@@ -40,9 +43,11 @@ impl Ui {
             if std::io::stdout().is_terminal() && std::io::stderr().is_terminal() {
                 self.live = Some(Live::new());
             }
-            self.out.line(
-                "`left web` opens its page. Ctrl-C stops; `left up` goes on with all shares.",
-            );
+            if self.page {
+                self.out.line("`left web` opens its page.");
+            }
+            self.out
+                .line("Ctrl-C stops; `left up` goes on with all shares.");
         }
     }
 

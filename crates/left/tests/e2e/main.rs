@@ -15,6 +15,7 @@ mod kinds;
 mod limits;
 mod load;
 mod many;
+mod page;
 mod pairing;
 mod plan;
 #[cfg(debug_assertions)]

@@ -1,5 +1,6 @@
 //! What all of these tests are made of: devices, trees, and bytes that are the same every time.
 
+mod browser;
 mod device;
 mod files;
 mod image;
@@ -7,6 +8,7 @@ mod net;
 mod small;
 mod tree;
 
+pub use browser::Browser;
 pub use device::{Device, LEFT, World, left, until};
 pub use files::{bytes, fill, overwrite, write};
 pub use image::Image;

@@ -64,16 +64,21 @@ const ACTIONS = {
   ...conflictActions,
 };
 
+const running = new Set();
+
 /// Does what a button says; it can not be pressed again meanwhile.
 export async function act(button) {
   const action = ACTIONS[button.dataset.do];
-  if (!action || button.getAttribute("aria-disabled") === "true") return;
+  const which = JSON.stringify(button.dataset);
+  if (!action || running.has(which)) return;
+  running.add(which);
   button.setAttribute("aria-busy", "true");
   try {
     await action(shareOf(button), button);
   } catch (e) {
     toast(e.message, true);
   } finally {
+    running.delete(which);
     button.removeAttribute("aria-busy");
     redraw();
   }
