@@ -24,7 +24,7 @@ pub struct Activity {
     /// How many files, when several were received one after the other; the event is the last of them.
     pub count: u64,
     /// Bytes of all these.
-    pub bytes: u64,
+    pub bytes_in_all: u64,
     /// What.
     #[serde(flatten)]
     pub event: DaemonEvent,
@@ -75,7 +75,7 @@ impl Log {
         {
             last.time = time;
             last.count += 1;
-            last.bytes = last.bytes.saturating_add(bytes);
+            last.bytes_in_all = last.bytes_in_all.saturating_add(bytes);
             last.event = event;
             return;
         }
@@ -85,7 +85,7 @@ impl Log {
         kept.push_back(Activity {
             time,
             count: 1,
-            bytes,
+            bytes_in_all: bytes,
             event,
         });
     }
@@ -121,7 +121,13 @@ mod tests {
             log.add(received(&n.to_string()), 100 + n / 100);
         }
         let kept = log.read();
-        assert_eq!((kept.len(), kept[0].count, kept[0].bytes), (1, 1000, 5000));
+        assert_eq!((kept.len(), kept[0].count), (1, 1000));
+        // The event's own fields stand beside it in JSON.
+        let json = serde_json::to_value(&kept[0]).unwrap();
+        assert_eq!(
+            (&json["bytes_in_all"], &json["bytes"], &json["path"]),
+            (&5000.into(), &5.into(), &"999".into())
+        );
         log.add(received("later"), 1000);
         assert_eq!(log.read().len(), 2);
         for n in 0..MAX_KEPT {

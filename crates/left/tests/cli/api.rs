@@ -235,7 +235,8 @@ fn every_route_is_described_answers_and_stands_in_the_docs() {
         );
         for (method, about) in methods.as_object().unwrap() {
             assert!(about["summary"].is_string(), "{path} is not described");
-            if path == "/v1/events" || path == "/v1/stop" {
+            // Streams do not end, and nobody answers after the stop.
+            if ["/v1/events", "/v1/live", "/v1/stop"].contains(&path.as_str()) {
                 continue;
             }
             let method = method.to_uppercase();
@@ -245,7 +246,9 @@ fn every_route_is_described_answers_and_stands_in_the_docs() {
                 &format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{body}"),
             );
             let status: u16 = answer[9..12].parse().unwrap();
-            assert!([200, 400].contains(&status), "{method} {path}: {answer}");
+            // There is no page here to have a link to.
+            let fine = if path == "/v1/web" { 422 } else { 200 };
+            assert!([fine, 400].contains(&status), "{method} {path}: {answer}");
         }
     }
 }

@@ -26,7 +26,7 @@ function words(a) {
     case "share_started": return ["", `${name(shown(a.path))} is watched and kept identical.`];
     case "peer_connected": return ["good", `${a.name} is connected (${a.address}).`];
     case "peer_lost": return ["", `${a.name} is gone: ${a.why}.`];
-    case "file_received": return ["good", a.count > 1 ? [`${count(a.count, "file")} arrived (${bytes(a.bytes)}), the last: `, path(a.path)] : [path(a.path), ` arrived (${bytes(a.bytes)}).`]];
+    case "file_received": return ["good", a.count > 1 ? [`${count(a.count, "file")} arrived (${bytes(a.bytes_in_all)}), the last: `, path(a.path)] : [path(a.path), ` arrived (${bytes(a.bytes)}).`]];
     case "file_deleted": return ["", [path(a.path), " was deleted elsewhere, and here; its last version is kept for a while."]];
     case "conflict": return ["warn", [path(a.path), " was changed in two places; the other version is ", path(a.copy), "."]];
     case "problem": return ["warn", [path(a.path), ` can not be synchronised: ${a.reason}`]];
