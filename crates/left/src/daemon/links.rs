@@ -26,6 +26,10 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 const NEAR_WAIT: Duration = Duration::from_secs(3);
 /// Longest waiting for a peer not seen for long.
 const FAR_WAIT: Duration = Duration::from_secs(60);
+/// Where more peers than these are missing, each is tried less often, so that all of them together cost
+/// no more: who comes back dials too.
+const NEAR_MANY: usize = 30;
+const FAR_MANY: usize = 250;
 /// Failures after which a peer counts as not seen for long.
 const FAR_AFTER: u32 = 40;
 /// A data lane that ended is dialed again after this.
@@ -193,24 +197,28 @@ impl Links {
         next
     }
 
-    /// A dial failed: try again later.
-    pub(super) fn dial_failed(&mut self, peer: DeviceId, why: String) {
+    /// A dial failed: try again later. Returns when.
+    pub(super) fn dial_failed(&mut self, peer: DeviceId, why: String) -> Instant {
+        let missing = self.dials.len().saturating_sub(self.up.len());
+        let share = |many: usize| u32::try_from(missing / many).unwrap_or(u32::MAX).max(1);
         let dial = self.dials.entry(peer).or_default();
         dial.under_way = false;
         let cap = if dial.failures < FAR_AFTER {
-            NEAR_WAIT
+            NEAR_WAIT.saturating_mul(share(NEAR_MANY))
         } else {
-            FAR_WAIT
+            FAR_WAIT.saturating_mul(share(FAR_MANY))
         };
         let wait = FIRST_WAIT
-            .saturating_mul(1 << dial.failures.min(10))
+            .saturating_mul(1 << dial.failures.min(20))
             .min(cap);
         dial.failures += 1;
-        dial.not_before = Some(Instant::now() + wait);
+        let at = Instant::now() + wait;
+        dial.not_before = Some(at);
         if dial.last_error.as_deref() != Some(why.as_str()) {
             tracing::info!(peer = %peer.short(), "not reached: {why}");
             dial.last_error = Some(why);
         }
+        at
     }
 
     /// A control lane was opened, by either end.

@@ -13,6 +13,7 @@ mod history;
 mod kills;
 mod kinds;
 mod limits;
+mod load;
 mod many;
 mod pairing;
 mod plan;

@@ -49,7 +49,7 @@ impl Owner {
                 Ok(())
             }
             Err(error) => {
-                self.links.dial_failed(peer, error.to_string());
+                let again = self.links.dial_failed(peer, error.to_string());
                 match error {
                     DialError::Refused(_)
                     | DialError::WrongKey { .. }
@@ -60,7 +60,7 @@ impl Owner {
                     }
                     // Not there (yet), or not asked: tried again.
                     _ => {
-                        self.dial();
+                        self.next_dial = Some(self.next_dial.map_or(again, |at| at.min(again)));
                         return Ok(());
                     }
                 }
