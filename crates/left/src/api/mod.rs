@@ -16,6 +16,7 @@
 //! | `POST /v1/resume` | [`ResumeRequest`] | `{}` |
 //! | `POST /v1/revert` | [`RevertRequest`] | [`Reverted`](crate::daemon::handle::Reverted) |
 //! | `POST /v1/remove-peer` | [`RemovePeerRequest`] | [`Removed`](crate::daemon::handle::Removed) |
+//! | `POST /v1/limit` | [`LimitRequest`] | [`Rate`](crate::home::Rate) |
 //! | `POST /v1/log` | [`LogRequest`] | list of [`LogEntry`](crate::daemon::history::LogEntry) |
 //! | `POST /v1/versions` | [`VersionsRequest`] | list of [`VersionInfo`](crate::daemon::history::VersionInfo) |
 //! | `POST /v1/restore` | [`RestoreRequest`] | [`RestoreReport`](crate::daemon::history::RestoreReport) |
@@ -140,6 +141,20 @@ pub struct RemovePeerRequest {
     pub dir: PathBuf,
     /// The device's name, id or the start of it.
     pub who: String,
+}
+
+/// See [`Daemon::limit`](crate::daemon::handle::Daemon::limit).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LimitRequest {
+    /// The folder, absolute.
+    #[serde(with = "text")]
+    pub dir: PathBuf,
+    /// Sent a second: `5MB`, `unlimited`; none: as it is.
+    #[serde(default)]
+    pub up: Option<String>,
+    /// Received a second.
+    #[serde(default)]
+    pub down: Option<String>,
 }
 
 /// Done; there is nothing more to say.

@@ -19,11 +19,11 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{
-    DirRequest, Done, JoinRequest, RemovePeerRequest, ResumeRequest, RevertRequest, SyncRequest,
-    TicketRequest, VerifyRequest, WaitRequest, history, socket,
+    DirRequest, Done, JoinRequest, LimitRequest, RemovePeerRequest, ResumeRequest, RevertRequest,
+    SyncRequest, TicketRequest, VerifyRequest, WaitRequest, history, socket,
 };
 use crate::daemon::handle::{Daemon, DaemonEvent, WaitResult};
-use crate::home::{Exit, Home, UserError};
+use crate::home::{Exit, Home, UserError, parse_rate};
 
 /// Most requests answered at once; each may hold a thread.
 const MAX_REQUESTS: usize = 64;
@@ -123,6 +123,7 @@ fn routes(api: Arc<Api>) -> Router {
         .route("/v1/resume", post(resume))
         .route("/v1/revert", post(revert))
         .route("/v1/remove-peer", post(remove_peer))
+        .route("/v1/limit", post(limit))
         .route("/v1/leave", post(leave))
         .route("/v1/stop", post(stop))
         .merge(history::routes())
@@ -205,6 +206,20 @@ async fn revert(State(api): Shared, body: Bytes) -> Response {
 async fn remove_peer(State(api): Shared, body: Bytes) -> Response {
     with(&body, async |r: RemovePeerRequest| {
         call(&api, move |d| d.remove_peer(&r.dir, &r.who)).await
+    })
+    .await
+}
+
+async fn limit(State(api): Shared, body: Bytes) -> Response {
+    with(&body, async |r: LimitRequest| {
+        call(&api, move |d| {
+            let rate = |text: Option<String>| {
+                let rate = text.map(|t| parse_rate(&t)).transpose();
+                rate.map_err(|e| UserError::usage("cannot set the limit", e, ""))
+            };
+            d.limit(&r.dir, rate(r.up)?, rate(r.down)?)
+        })
+        .await
     })
     .await
 }
