@@ -14,9 +14,9 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
 use super::{
-    ConflictsRequest, DiffRequest, DirRequest, Done, JoinRequest, LogRequest, PageLink,
-    RemovePeerRequest, ResolveRequest, RestoreRequest, ResumeRequest, RevertRequest, SyncRequest,
-    TicketRequest, VerifyRequest, VersionsRequest, WaitRequest, socket,
+    ConflictsRequest, DiffRequest, DirRequest, Done, JoinRequest, LimitRequest, LogRequest,
+    PageLink, RemovePeerRequest, ResolveRequest, RestoreRequest, ResumeRequest, RevertRequest,
+    SyncRequest, TicketRequest, VerifyRequest, VersionsRequest, WaitRequest, socket,
 };
 use crate::daemon::handle::{
     DaemonEvent, Removed, Reverted, ShareInfo, Status, SyncInfo, TicketInfo, VerifyReport,
@@ -25,7 +25,7 @@ use crate::daemon::handle::{
 use crate::daemon::history::{
     ConflictInfo, DiffReport, LogEntry, Resolved, RestoreReport, VersionInfo,
 };
-use crate::home::{Home, UserError};
+use crate::home::{Home, Rate, UserError};
 
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 64 << 20;
@@ -162,6 +162,11 @@ impl Client {
             who: who.to_string(),
         };
         self.post("/v1/remove-peer", &request)
+    }
+
+    /// See [`Daemon::limit`](crate::daemon::handle::Daemon::limit).
+    pub fn limit(&self, request: &LimitRequest) -> Result<Rate, UserError> {
+        self.post("/v1/limit", request)
     }
 
     /// What changed, the latest first.

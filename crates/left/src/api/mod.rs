@@ -32,7 +32,7 @@ pub use routes::history::{
 };
 pub use routes::members::{RemovePeerRequest, SyncRequest, TicketRequest};
 pub use routes::page::PageLink;
-pub use routes::shares::{DirRequest, JoinRequest, ResumeRequest, RevertRequest};
+pub use routes::shares::{DirRequest, JoinRequest, LimitRequest, ResumeRequest, RevertRequest};
 pub use routes::state::{VerifyRequest, WaitRequest};
 pub use server::{Server, serve};
 

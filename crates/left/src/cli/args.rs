@@ -210,6 +210,21 @@ pub(super) enum RawQuestion {
         /// The device's name or the first characters of its id, as `left status` shows them.
         who: String,
     },
+    /// Limit how fast a share may be on this device, at once and for good; shows what holds.
+    ///
+    /// Limits for all shares together, and for hours of the day, stand in config.toml:
+    /// see docs/bandwidth.md.
+    #[command(after_help = "Example:\n  left limit ~/photos --up 2MB --down unlimited")]
+    Limit {
+        /// The share's folder.
+        dir: PathBuf,
+        /// Bytes sent a second: 800kB, 5MB, unlimited.
+        #[arg(long, value_name = "RATE")]
+        up: Option<String>,
+        /// Bytes received a second.
+        #[arg(long, value_name = "RATE")]
+        down: Option<String>,
+    },
     #[command(flatten)]
     Past(RawPast),
     /// Leave a share: the folder stays as it is, it is only no longer synchronised.

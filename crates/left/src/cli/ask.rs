@@ -76,6 +76,20 @@ pub(super) fn ask(question: Question, out: Output, start: Start) -> Result<Exit,
                 }),
             }
         }
+        Question::Limit { dir, up, down } => {
+            let left = Reached::reach(&home, start, true)?;
+            let rate = left.client.limit(&api::LimitRequest { dir, up, down })?;
+            match out.json() {
+                true => out.object(&rate),
+                false => {
+                    let text = |rate: Option<u64>| match rate {
+                        Some(n) => format!("{}/s", format::bytes(n)),
+                        None => "unlimited".to_string(),
+                    };
+                    out.line(&format!("up {}, down {}", text(rate.up), text(rate.down)));
+                }
+            }
+        }
         Question::Past(question) => return past::ask(&home, question, out, start),
         Question::Leave { dir } => {
             Reached::reach(&home, start, true)?.client.leave(&dir)?;

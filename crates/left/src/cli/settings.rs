@@ -10,7 +10,7 @@ use super::args::{RawArgs, RawCommand, RawQuestion, RunArgs};
 use super::parse;
 use super::past::{self, PastQuestion};
 use crate::daemon::handle::{DEFAULT_PORT, Listen, Options};
-use crate::home::{Config, UserError};
+use crate::home::{Config, UserError, parse_rate};
 
 /// How long the ticket that `left share` prints works.
 const SHARE_TICKET: Duration = Duration::from_secs(24 * 3600);
@@ -87,6 +87,11 @@ pub(super) enum Question {
     RemovePeer {
         dir: PathBuf,
         who: String,
+    },
+    Limit {
+        dir: PathBuf,
+        up: Option<String>,
+        down: Option<String>,
     },
     /// About what was.
     Past(PastQuestion),
@@ -300,6 +305,13 @@ fn question_of(raw: RawQuestion) -> Result<Question, UserError> {
             dir: absolute(&dir)?,
             who,
         }),
+        RawQuestion::Limit { dir, up, down } => {
+            for rate in [&up, &down].into_iter().flatten() {
+                parse_rate(rate).map_err(|e| UserError::usage("cannot set the limit", e, ""))?;
+            }
+            let dir = absolute(&dir)?;
+            Ok(Question::Limit { dir, up, down })
+        }
         RawQuestion::Past(past) => Ok(Question::Past(past::question(past)?)),
         RawQuestion::Leave { dir } => Ok(Question::Leave {
             dir: absolute(&dir)?,

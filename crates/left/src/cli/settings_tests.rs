@@ -141,6 +141,7 @@ fn the_command_line_goes_before_the_file() {
         name: Some("attic".into()),
         listen: Some("127.0.0.1:7".into()),
         advertise: vec!["a.example".into()],
+        ..Config::default()
     };
     let o = options(&RunSettings::default(), &config).unwrap();
     assert_eq!(o.name, "attic");

@@ -19,6 +19,7 @@ use left_core::path::RelPath;
 use left_core::plan::{Op, OpId, StageName};
 
 use super::ask::{LaneKind, Msg};
+use super::limits::{Limits, PIECE};
 use super::offers::{Offering, Offers};
 use super::owner::FetchResults;
 use crate::disk::{History, ManifestOut, ManifestSink, Root, ScanIndex, Stage, apply, hash_file};
@@ -323,22 +324,29 @@ impl LaneCloser for Closer {
 }
 
 /// Hands a lane on which the peer serves to the fetcher.
-pub(super) fn add_lane(fetcher: &Fetcher, lane: DataLane, tx: Sender<Msg>) {
+pub(super) fn add_lane(fetcher: &Fetcher, lane: DataLane, limits: Limits, tx: Sender<Msg>) {
     let closer = Arc::new(Closer(lane.stream.shutdown_handle()));
     let (peer, express) = (lane.peer, lane.express);
-    fetcher.add_lane(peer, Box::new(Watched::new(lane, tx)), closer, express);
+    fetcher.add_lane(
+        peer,
+        Box::new(Watched::new(lane, limits, tx)),
+        closer,
+        express,
+    );
 }
 
-/// A lane's stream that tells its owner when it is given up, so that it can be dialed again.
+/// A lane's stream that keeps to the limits, and tells its owner when it is given up, so that it can be
+/// dialed again.
 struct Watched {
     stream: crate::net::BlockingTls,
     lane: LaneKind,
     session: Nonce,
+    limits: Limits,
     tx: Sender<Msg>,
 }
 
 impl Watched {
-    fn new(lane: DataLane, tx: Sender<Msg>) -> Self {
+    fn new(lane: DataLane, limits: Limits, tx: Sender<Msg>) -> Self {
         Self {
             lane: LaneKind {
                 we_serve: lane.we_serve,
@@ -346,6 +354,7 @@ impl Watched {
             },
             session: lane.session,
             stream: lane.stream,
+            limits,
             tx,
         }
     }
@@ -363,13 +372,24 @@ impl Drop for Watched {
 
 impl io::Read for Watched {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(buf)
+        if !self.limits.any() {
+            return self.stream.read(buf);
+        }
+        let piece = buf.len().min(PIECE);
+        let n = self.stream.read(&mut buf[..piece])?;
+        self.limits.down(n);
+        Ok(n)
     }
 }
 
 impl io::Write for Watched {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.stream.write(buf)
+        if !self.limits.any() {
+            return self.stream.write(buf);
+        }
+        let piece = &buf[..buf.len().min(PIECE)];
+        self.limits.up(piece.len());
+        self.stream.write(piece)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -378,13 +398,13 @@ impl io::Write for Watched {
 }
 
 /// Serves a lane on a thread of its own until it ends.
-pub(super) fn spawn_server(lane: DataLane, source: Arc<Source>, tx: Sender<Msg>) {
+pub(super) fn spawn_server(lane: DataLane, source: Arc<Source>, limits: Limits, tx: Sender<Msg>) {
     let peer = lane.peer.short();
     let thread = std::thread::Builder::new().name("left-serve".into());
     let spawned = thread.spawn(move || {
         let stats = ServeStats::default();
         let end = serve(
-            Box::new(Watched::new(lane, tx)),
+            Box::new(Watched::new(lane, limits, tx)),
             source,
             ServeConfig::default(),
             &stats,

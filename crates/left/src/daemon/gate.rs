@@ -9,6 +9,7 @@ use left_core::version::DeviceId;
 use tokio::sync::broadcast;
 
 use super::handle::DaemonEvent;
+use super::limits::Limiter;
 use super::members::{Members, TicketUse};
 use super::pairing::{Pairings, Terms};
 use crate::net::handshake::{ControlRequest, PairRequest, not_admitted};
@@ -23,6 +24,8 @@ pub(super) struct Door {
     /// Control lanes that are up or just being opened: whose data lanes may come.
     pub(super) sessions: Mutex<HashMap<Nonce, (DeviceId, ShareId)>>,
     pub(super) pairings: Arc<Pairings>,
+    /// What all shares together may carry.
+    pub(super) limiter: Arc<Limiter>,
     pub(super) events: broadcast::Sender<DaemonEvent>,
     /// This left stops: nobody is let in any more, and that is nobody's fault.
     pub(super) closing: AtomicBool,

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 pub use super::browse::{EntryKind, Folder, FolderEntry, OpenFile};
 use super::history::Past;
 use crate::home::text;
-pub use crate::home::{Exit, UserError};
+pub use crate::home::{Exit, Rate, UserError};
 
 /// The port left listens on when none is set.
 pub const DEFAULT_PORT: u16 = 20201;
@@ -88,6 +88,10 @@ pub trait Daemon: Send + Sync {
     /// Returns when it has begun.
     fn revert(&self, dir: &Path, path: Option<&Path>) -> Result<Reverted, UserError>;
 
+    /// Sets how many bytes a second the share `dir` may send and receive, at once; returns what holds
+    /// then.
+    fn limit(&self, dir: &Path, up: Change, down: Change) -> Result<Rate, UserError>;
+
     /// Removes a member from the share `dir`, by its name, its id or the first characters of that.
     /// Every other member refuses it from when it hears of it.
     fn remove_peer(&self, dir: &Path, who: &str) -> Result<Removed, UserError>;
@@ -113,6 +117,9 @@ pub trait Daemon: Send + Sync {
     /// Stops cleanly; returns when everything is written and closed. A second call does nothing.
     fn stop(&self);
 }
+
+/// What becomes of a limit: `None` leaves it, `Some(None)` takes it away.
+pub type Change = Option<Option<u64>>;
 
 /// A share of this device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -11,6 +11,7 @@ mod device;
 mod gate;
 pub mod handle;
 pub mod history;
+mod limits;
 mod links;
 mod members;
 mod offers;

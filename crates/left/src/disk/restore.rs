@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 
 use left_core::content::ContentId;
-use left_core::entry::{Kind, MODE_MASK, Mtime, Node};
+use left_core::entry::{FileStat, Kind, MODE_MASK, Mtime, Node};
 use left_core::path::RelPath;
 use left_core::plan::{Expect, Op, OpError, OpId};
 
@@ -84,11 +84,23 @@ impl<'a> Restorer<'a> {
         self.done.push((path.clone(), made));
     }
 
-    /// Puts these bytes at a path.
-    pub fn place(&mut self, path: &RelPath, mut bytes: impl Read, mode: u32, mtime: Mtime) {
+    /// Puts these bytes at a path. With `over` only if that is what stands there: they were made of it.
+    pub fn place(
+        &mut self,
+        path: &RelPath,
+        mut bytes: impl Read,
+        (mode, mtime): (u32, Mtime),
+        over: Option<FileStat>,
+    ) {
         let staged = self
             .parents(path)
-            .and_then(|()| self.stage_bytes(path, &mut bytes, mode, mtime));
+            .and_then(|()| self.stage_bytes(path, &mut bytes, mode, mtime))
+            .map(|mut op| {
+                if let (Op::Place { expect, .. }, Some(stat)) = (&mut op, over) {
+                    *expect = Expect::Present(Kind::File, stat);
+                }
+                op
+            });
         match staged {
             Ok(op) => self.queue.push(op),
             Err(why) => self.done.push((path.clone(), Err(why))),

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::bandwidth::BandwidthConfig;
 use super::error::UserError;
 use super::files;
 use super::folder::clean;
@@ -26,6 +27,8 @@ pub struct Config {
     pub web_port: Option<u16>,
     /// Which old versions are kept.
     pub history: HistoryConfig,
+    /// How fast all shares together may be.
+    pub bandwidth: BandwidthConfig,
 }
 
 /// `[history]`: which versions of replaced and deleted files are kept. They thin out with age all the

@@ -13,6 +13,7 @@
 //! Every file is replaced atomically (write aside, fsync, rename, fsync the folder), so a kill
 //! leaves the old or the new one.
 
+mod bandwidth;
 mod config;
 mod error;
 mod files;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 
+pub use bandwidth::{BandwidthConfig, MIN_RATE, Rate, parse_rate};
 pub use config::{Config, HistoryConfig};
 pub use error::{Exit, UserError};
 pub use files::write_atomic;

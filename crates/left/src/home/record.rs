@@ -7,6 +7,7 @@ use left_core::message::{Nonce, Role, ShareId};
 use left_core::version::DeviceId;
 use serde::{Deserialize, Serialize};
 
+use super::bandwidth::Rate;
 use super::error::UserError;
 use super::files;
 use super::folder::clean;
@@ -27,6 +28,9 @@ pub struct ShareRecord {
     /// The user holds it still.
     #[serde(default)]
     pub paused: bool,
+    /// How fast it may be here.
+    #[serde(default, skip_serializing_if = "Rate::is_unlimited")]
+    pub limit: Rate,
     /// The ticket this device still has to show to get in; gone once it is a member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invitation: Option<String>,
@@ -123,6 +127,7 @@ impl ShareRecord {
             path,
             role: Role::ReadWrite,
             paused: false,
+            limit: Rate::default(),
             invitation: None,
             pairing: None,
             sponsor: None,
@@ -209,6 +214,10 @@ mod tests {
             path: "/data/photos".into(),
             role: Role::ReadWrite,
             paused: true,
+            limit: Rate {
+                up: Some(64_000),
+                down: None,
+            },
             invitation: Some("left1abc".into()),
             pairing: Some(PairingRecord {
                 key: [4; 32],

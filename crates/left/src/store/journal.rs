@@ -474,14 +474,14 @@ mod tests {
         for at in 0..(MAX_CHANGES + SLACK) / 5_000 + 1 {
             journal.add(at, &page).unwrap();
         }
-        let count: u64 = journal
+        let count: i64 = journal
             .with(|db| {
                 Ok(db
                     .conn
                     .query_row("SELECT count(*) FROM change", [], |r| r.get(0))?)
             })
             .unwrap();
-        assert_eq!(count, MAX_CHANGES);
+        assert_eq!(count, MAX_CHANGES.cast_signed());
     }
 
     #[test]

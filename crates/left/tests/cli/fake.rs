@@ -9,9 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use left::daemon::handle::{
-    Daemon, DaemonEvent, EntryKind, Folder, FolderEntry, Missing, OpenFile, Options, PeerStatus,
-    Problem, Removed, Reverted, ShareInfo, ShareStatus, State, Status, SyncInfo, TicketInfo,
-    UserError, VerifyReport, WaitResult,
+    Change, Daemon, DaemonEvent, EntryKind, Folder, FolderEntry, Missing, OpenFile, Options,
+    PeerStatus, Problem, Rate, Removed, Reverted, ShareInfo, ShareStatus, State, Status, SyncInfo,
+    TicketInfo, UserError, VerifyReport, WaitResult,
 };
 use left::daemon::history::Past;
 use left::home::text::Text;
@@ -326,6 +326,11 @@ impl Daemon for Fake {
         Ok(Reverted {
             edits: if path.is_some() { 1 } else { 3 },
         })
+    }
+
+    fn limit(&self, dir: &Path, _up: Change, _down: Change) -> Result<Rate, UserError> {
+        self.known(dir)?;
+        Ok(Rate::default())
     }
 
     fn past(&self, path: &Path) -> Result<(Past, PathBuf), UserError> {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 
-use crate::common::{Small, World, assert_tree, left, settle, snapshot, until, write};
+use crate::common::{Small, World, assert_tree, fill, left, settle, snapshot, until, write};
 
 #[test]
 fn a_read_only_member_receives_only() {
@@ -81,6 +81,45 @@ fn pausing_holds_still_over_a_restart() {
     assert!(!b.share.join("f").exists());
     b.ok(&["resume".as_ref(), b.share.as_os_str()]);
     settle(&[&a, &b]);
+}
+
+#[test]
+fn a_limit_holds_data_back_and_nothing_else() {
+    let world = World::new();
+    let (a, mut b) = world.pair();
+    settle(&[&a, &b]);
+    let limit = |b: &crate::common::Device, down: &str| {
+        b.ok(&[
+            "limit".as_ref(),
+            b.share.as_os_str(),
+            "--down".as_ref(),
+            down.as_ref(),
+        ])
+    };
+    let text = limit(&b, "64kB");
+    assert!(text.contains("up unlimited, down 64 kB/s"), "{text}");
+    // Alone it would take minutes; the test waits for one at most.
+    fill(&a.share.join("big.bin"), "big", 12_000_000);
+    until("it is on its way", || b.status()["need_files"] == 1);
+    fs::create_dir(a.share.join("dir")).unwrap();
+    until("what needs no data comes at once", || {
+        b.share.join("dir").is_dir()
+    });
+    assert!(!b.share.join("big.bin").exists());
+    // It stays over a restart.
+    b.stop();
+    b.restart();
+    let text = b.ok(&["limit".as_ref(), b.share.as_os_str()]);
+    assert!(text.contains("down 64 kB/s"), "{text}");
+    limit(&b, "unlimited");
+    settle(&[&a, &b]);
+    let out = b.run(&[
+        "limit".as_ref(),
+        b.share.as_os_str(),
+        "--up".as_ref(),
+        "fast".as_ref(),
+    ]);
+    assert_eq!(out.status.code(), Some(2));
 }
 
 #[test]

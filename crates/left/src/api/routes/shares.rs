@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use super::super::Done;
 use super::super::call::{Api, Input, Refused, Shared, call};
 use crate::daemon::handle::{Reverted, ShareInfo};
-use crate::home::text;
+use crate::home::{Rate, UserError, parse_rate, text};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
@@ -23,6 +23,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(pause))
         .routes(routes!(resume))
         .routes(routes!(revert))
+        .routes(routes!(limit))
         .routes(routes!(leave))
 }
 
@@ -71,6 +72,21 @@ pub struct RevertRequest {
     pub path: Option<PathBuf>,
 }
 
+/// See [`Daemon::limit`](crate::daemon::handle::Daemon::limit).
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct LimitRequest {
+    /// The folder, absolute.
+    #[serde(with = "text")]
+    #[schema(value_type = String)]
+    pub dir: PathBuf,
+    /// Sent a second: `5MB`, `unlimited`; none: as it is.
+    #[serde(default)]
+    pub up: Option<String>,
+    /// Received a second.
+    #[serde(default)]
+    pub down: Option<String>,
+}
+
 /// Makes a folder a share and runs it.
 #[utoipa::path(post, path = "/v1/share", tag = "shares", request_body = DirRequest,
     responses((status = 200, body = ShareInfo), Refused))]
@@ -117,6 +133,20 @@ async fn resume(State(api): Shared, Input(r): Input<ResumeRequest>) -> Response 
     responses((status = 200, body = Reverted), Refused))]
 async fn revert(State(api): Shared, Input(r): Input<RevertRequest>) -> Response {
     call(&api, move |d| d.revert(&r.dir, r.path.as_deref())).await
+}
+
+/// Sets how many bytes a second a share may send and receive; answers with what counts now.
+#[utoipa::path(post, path = "/v1/limit", tag = "shares", request_body = LimitRequest,
+    responses((status = 200, body = Rate), Refused))]
+async fn limit(State(api): Shared, Input(r): Input<LimitRequest>) -> Response {
+    call(&api, move |d| {
+        let rate = |text: Option<String>| {
+            let rate = text.map(|t| parse_rate(&t)).transpose();
+            rate.map_err(|e| UserError::usage("cannot set the limit", e, ""))
+        };
+        d.limit(&r.dir, rate(r.up)?, rate(r.down)?)
+    })
+    .await
 }
 
 /// Leaves a share: its folder stays with all files, only `.left` goes.

@@ -13,6 +13,7 @@ use tokio::sync::broadcast;
 use super::super::ask::Msg;
 use super::super::gate::Door;
 use super::super::handle::{Alarm, DaemonEvent, ShareStatus, State};
+use super::super::limits::Limiter;
 use super::super::members::Members;
 use super::super::owner::{self, Ended, Setup};
 use super::super::pairing::Pending;
@@ -34,6 +35,7 @@ pub(super) struct Keeper {
     pub(super) events: broadcast::Sender<DaemonEvent>,
     pub(super) board: Arc<Board>,
     pub(super) limits: Limits,
+    pub(super) limiter: Arc<Limiter>,
     pub(super) joined: Option<Sender<Result<(), String>>>,
     pub(super) share_lock: Option<Lock>,
 }
@@ -97,6 +99,7 @@ impl Keeper {
             events: self.events.clone(),
             board: self.board.clone(),
             limits: self.limits,
+            limiter: self.limiter.clone(),
             joined: self.joined.take(),
         };
         owner::run(setup, tx.clone(), rx)

@@ -4,6 +4,7 @@ mod address;
 mod enter;
 mod fellow;
 mod keeper;
+mod limit;
 mod pair;
 mod past;
 mod wait;
@@ -25,15 +26,17 @@ use tokio::sync::broadcast;
 use super::ask::Msg;
 use super::browse;
 use super::gate::Door;
+use super::handle::Change;
 use super::handle::{
     Daemon, DaemonEvent, Folder, OpenFile, Options, Removed, Reverted, ShareInfo, ShareStatus,
     Status, SyncInfo, TicketInfo, UserError, VerifyReport, WaitResult,
 };
 use super::history::Past;
+use super::limits::Limiter;
 use super::members::Members;
 use super::pairing::Pairings;
 use super::snapshot::{Board, split_todo};
-use crate::home::{Home, Lock, ShareRecord, clean, lock_share, read_share};
+use crate::home::{Home, Lock, Rate, ShareRecord, clean, lock_share, read_share};
 use crate::net::{DeviceKey, Introduction, Net, NetConfig, NetEvent};
 use address::{advertised, listen_addrs};
 use enter::{Adopt, remove_marker};
@@ -52,6 +55,7 @@ struct Running {
     thread: JoinHandle<()>,
     members: Members,
     board: Arc<Board>,
+    limiter: Arc<Limiter>,
     path: PathBuf,
 }
 
@@ -105,6 +109,7 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
         shares: Mutex::default(),
         sessions: Mutex::default(),
         pairings,
+        limiter: Arc::default(),
         events: events.clone(),
         closing: AtomicBool::new(false),
     });
@@ -130,6 +135,7 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
         me: Weak::clone(me),
         runtime: Mutex::new(Some(runtime)),
     });
+    limit::keep(&device)?;
     let weak = Arc::downgrade(&device);
     device
         .door
@@ -233,6 +239,8 @@ impl Device {
         let (tx, rx) = unbounded();
         lock(&self.routes).insert(id, tx.clone());
         let board = Arc::new(Board::default());
+        let limiter = Arc::new(Limiter::default());
+        limiter.set(record.limit);
         let keeper = Keeper {
             device: self.door.device,
             path: path.clone(),
@@ -242,6 +250,7 @@ impl Device {
             events: self.events.clone(),
             board: board.clone(),
             limits: self.limits()?,
+            limiter: limiter.clone(),
             joined,
             share_lock,
         };
@@ -257,6 +266,7 @@ impl Device {
                 thread,
                 members,
                 board,
+                limiter,
                 path,
             },
         );
@@ -433,6 +443,10 @@ impl Daemon for Device {
             }
             Err(_) => Err(failed(what, "the share stops just now")),
         }
+    }
+
+    fn limit(&self, dir: &Path, up: Change, down: Change) -> Result<Rate, UserError> {
+        self.set_limit(dir, up, down)
     }
 
     fn remove_peer(&self, dir: &Path, who: &str) -> Result<Removed, UserError> {

@@ -197,7 +197,7 @@ impl Past {
             Some(_) => return Err(format!("{} is no file", of.path)),
         }
         let (file, stat) = root.open_file(copy).map_err(|e| e.to_string())?;
-        restorer.place(&of.path, file, stat.mode, stat.mtime);
+        restorer.place(&of.path, file, (stat.mode, stat.mtime), None);
         all_done(restorer)?;
         restorer.remove(copy);
         all_done(restorer)?;
@@ -244,7 +244,8 @@ impl Past {
         };
         match merge(base.as_deref(), &file_text, &copy_text, labels) {
             Merged::Clean(text) => {
-                restorer.place(&of.path, Cursor::new(text), file_stat.mode, mtime);
+                let made = (file_stat.mode, mtime);
+                restorer.place(&of.path, Cursor::new(text), made, Some(file_stat));
                 all_done(restorer)?;
                 restorer.remove(copy);
                 all_done(restorer)?;
@@ -258,7 +259,9 @@ impl Past {
                 let name =
                     self.free_name(&of.path, ".merge", |to| match self.lent.root.look(to) {
                         Ok(None) => {
-                            Ok(restorer.place(to, Cursor::new(&text), file_stat.mode, mtime))
+                            let made = (file_stat.mode, mtime);
+                            restorer.place(to, Cursor::new(&text), made, None);
+                            Ok(())
                         }
                         Ok(Some(_)) => Err(std::io::ErrorKind::AlreadyExists.into()),
                         Err(e) => Err(e),

@@ -14,6 +14,8 @@ use crate::store::{Change, Filter, What};
 
 /// Changes read at a time.
 const PAGE: usize = 1000;
+/// How far apart a deletion and the same bytes under another name may be to be one rename.
+const RENAME_MS: u64 = 60_000;
 
 /// How a path was at a time.
 pub(super) enum Verdict {
@@ -138,11 +140,12 @@ impl Past {
         work: &mut Work<'_>,
         counts: Counts,
     ) -> Result<(), UserError> {
-        let mut renamed: HashMap<(i64, u64), RelPath> = HashMap::new();
+        let mut renamed: HashMap<(i64, u64), Vec<(RelPath, u64)>> = HashMap::new();
         self.changes(ms, |change| {
             let note = &change.note;
             if let (What::Created, Some(tag)) = (note.what, note.tag) {
-                renamed.insert((tag, note.size), note.path.clone());
+                let names = renamed.entry((tag, note.size)).or_default();
+                names.push((note.path.clone(), change.at_ms));
             }
             Ok(())
         })?;
@@ -173,8 +176,13 @@ impl Past {
                 // A file that was made again is not gone.
                 _ if counts_last && !is_gone => {}
                 _ => {
-                    let name = note.tag.and_then(|tag| renamed.get(&(tag, note.size)));
-                    match name.filter(|_| note.what == What::Deleted) {
+                    let names = note.tag.and_then(|tag| renamed.get(&(tag, note.size)));
+                    let name = names.into_iter().flatten().find(|(name, at_ms)| {
+                        *name != note.path
+                            && at_ms.abs_diff(change.at_ms) <= RENAME_MS
+                            && matches!(root.look(name), Ok(Some(_)))
+                    });
+                    match name.filter(|_| note.what == What::Deleted).map(|n| &n.0) {
                         Some(name) => work.renamed(&note.path, name),
                         None => work.miss(&note.path, self.lost(&change)),
                     }

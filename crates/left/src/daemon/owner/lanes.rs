@@ -9,6 +9,7 @@ use left_core::version::DeviceId;
 
 use super::super::adapt;
 use super::super::handle::DaemonEvent;
+use super::super::limits::Limits;
 use super::super::links::Settled;
 use super::Owner;
 use crate::net::{ControlLane, DataLane, DialError, LaneEvent};
@@ -112,10 +113,12 @@ impl Owner {
             return;
         };
         let tx = self.tx.clone();
+        let both = [self.setup.limiter.clone(), self.setup.door.limiter.clone()];
+        let limits = Limits::new(both);
         if lane.we_serve {
-            adapt::spawn_server(lane, self.source.clone(), tx);
+            adapt::spawn_server(lane, self.source.clone(), limits, tx);
         } else {
-            adapt::add_lane(&self.fetcher, lane, tx);
+            adapt::add_lane(&self.fetcher, lane, limits, tx);
         }
     }
 

@@ -29,6 +29,7 @@ use super::ask::Msg;
 use super::gate::Door;
 use super::handle::DaemonEvent;
 use super::history::{Scribe, Thinner};
+use super::limits::Limiter;
 use super::links::Links;
 use super::members::Members;
 use super::offers::Offers;
@@ -53,6 +54,8 @@ pub(super) struct Setup {
     pub(super) net: Option<Arc<Net>>,
     pub(super) events: broadcast::Sender<DaemonEvent>,
     pub(super) board: Arc<Board>,
+    /// What this share may carry.
+    pub(super) limiter: Arc<Limiter>,
     /// Which versions are kept.
     pub(super) limits: Limits,
     /// Told once how the first dial with a ticket went.
