@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::machine::MachineCommand;
 use super::past_args::RawPast;
 
 const EXAMPLES: &str = "\
@@ -127,6 +128,8 @@ pub(super) enum RawCommand {
     },
     #[command(flatten)]
     Ask(RawQuestion),
+    #[command(flatten)]
+    Machine(MachineCommand),
     /// Show on this machine that it works: two real processes, kills, md5s, times.
     ///
     /// Needs about three times the size of the big file in the temporary folder (TMPDIR).

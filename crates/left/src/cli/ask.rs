@@ -205,11 +205,16 @@ fn not_running(what: &str) -> UserError {
     )
 }
 
+/// Of the running left, or as far as the settings tell.
+pub(super) fn current_status(home: &Home) -> Result<Status, UserError> {
+    match running(home)? {
+        Some(client) => client.status(),
+        None => status_at_rest(home),
+    }
+}
+
 fn status(home: &Home, out: Output) -> Result<(), UserError> {
-    let status = match running(home)? {
-        Some(client) => client.status()?,
-        None => status_at_rest(home)?,
-    };
+    let status = current_status(home)?;
     match out.json() {
         true => out.object(&status),
         false => status_text::lines(&status).iter().for_each(|l| out.line(l)),

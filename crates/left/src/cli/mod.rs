@@ -13,14 +13,18 @@
 mod args;
 mod ask;
 pub mod demo;
+mod doctor;
 mod format;
+mod generate;
 mod live;
 mod log;
+mod machine;
 mod output;
 mod parse;
 mod past;
 mod past_args;
 mod run;
+mod service;
 mod settings;
 mod signals;
 mod status_text;
@@ -62,6 +66,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, start: Start) -> ExitCode {
     let result = match settings.command {
         Command::Run(job, how) => run::run(job, &how, out, start),
         Command::Ask(question) => ask::ask(question, out, start),
+        Command::Machine(command) => machine::run(&command, out),
         Command::Demo { size } => demo::run(&demo::Plan::of_this_program(size), out.json()),
     };
     match result {

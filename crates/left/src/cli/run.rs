@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use left_core::message::Role;
+use sd_notify::NotifyState;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::output::Output;
@@ -75,6 +76,7 @@ pub(super) fn run(
     let mut ui = Ui::new(out);
     let result = serve(&home, &daemon, page, job, &mut ui, (&wakes, &inbox));
     ui.close();
+    tell_supervisor(&NotifyState::Stopping);
     daemon.stop();
     if result.is_ok() {
         last_events(&mut ui, &inbox);
@@ -166,12 +168,22 @@ fn serve(
     follow(daemon.as_ref(), ui, inbox)
 }
 
+/// A service manager that waits is told; without one this does nothing.
+fn tell_supervisor(state: &NotifyState<'_>) {
+    if let Err(e) = sd_notify::notify(std::slice::from_ref(state)) {
+        tracing::warn!("cannot tell the service manager: {e}");
+    }
+}
+
 fn follow(daemon: &dyn Daemon, ui: &mut Ui, inbox: &Receiver<Wake>) -> Result<(), UserError> {
     let mut drawn = Instant::now();
     loop {
         match inbox.recv_timeout(TICK) {
             Ok(Wake::Event(event)) => ui.event(&event),
-            Ok(Wake::Job(Ok(reply))) => ui.reply(&reply),
+            Ok(Wake::Job(Ok(reply))) => {
+                tell_supervisor(&NotifyState::Ready);
+                ui.reply(&reply);
+            }
             Ok(Wake::Job(Err(e))) => return Err(e),
             Ok(Wake::Signal | Wake::Stopped) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
             Err(RecvTimeoutError::Timeout) => {}

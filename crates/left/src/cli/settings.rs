@@ -7,6 +7,7 @@ use clap::Parser;
 use left_core::message::Role;
 
 use super::args::{RawArgs, RawCommand, RawQuestion, RunArgs};
+use super::machine::MachineCommand;
 use super::parse;
 use super::past::{self, PastQuestion};
 use crate::daemon::handle::{DEFAULT_PORT, Listen, Options};
@@ -33,6 +34,8 @@ pub(super) enum Command {
     Run(Job, RunSettings),
     /// Asks a running left, or does it without one.
     Ask(Question),
+    /// About this machine.
+    Machine(MachineCommand),
     Demo {
         size: u64,
     },
@@ -246,6 +249,7 @@ fn command_of(raw: RawCommand, code: Option<String>) -> Result<Command, UserErro
             }
             size => Ok(Command::Demo { size }),
         },
+        RawCommand::Machine(command) => Ok(Command::Machine(command)),
         RawCommand::Ask(question) => Ok(Command::Ask(question_of(question)?)),
     }
 }

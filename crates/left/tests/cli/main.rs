@@ -4,6 +4,7 @@
 
 mod api;
 mod fake;
+mod machine;
 mod process;
 
 /// Not a test: the program `left` with the toy daemon, for the tests that start processes. It

@@ -20,7 +20,7 @@ const PREFIX: [&str; 5] = [
     "--",
 ];
 
-fn left(home: &Path, args: &[&str]) -> Command {
+pub fn left(home: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(PREFIX)

@@ -1,0 +1,60 @@
+//! Commands about this machine rather than its shares: the service, a look for what is wrong, and
+//! what shells and `man` read.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use clap_complete::Shell;
+
+use super::output::Output;
+use super::{doctor, generate, service};
+use crate::home::{Exit, UserError};
+
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub(super) enum MachineCommand {
+    /// Have left started with your session, and again when it fails (systemd).
+    Service {
+        #[command(subcommand)]
+        what: ServiceCommand,
+    },
+    /// Look for what may keep left from working here, and say how to mend it.
+    ///
+    /// Exit code 1 when something is wrong.
+    Doctor,
+    /// Print what a shell needs to complete commands.
+    #[command(
+        after_help = "Example:\n  left completions bash > ~/.local/share/bash-completion/completions/left"
+    )]
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Print the manual page, or write those of all commands into a folder.
+    #[command(after_help = "Example:\n  left man ~/.local/share/man/man1")]
+    Man {
+        /// The folder; it must exist.
+        dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(super) enum ServiceCommand {
+    /// Write the unit and start it.
+    Install,
+    /// Stop it and take the unit away; shares and settings stay.
+    Uninstall,
+    /// Show whether it is there and runs.
+    Status,
+}
+
+pub(super) fn run(command: &MachineCommand, out: Output) -> Result<Exit, UserError> {
+    match command {
+        MachineCommand::Service { what } => service::run(*what, out),
+        MachineCommand::Doctor => doctor::run(out),
+        MachineCommand::Completions { shell } => {
+            generate::completions(*shell);
+            Ok(Exit::Ok)
+        }
+        MachineCommand::Man { dir } => generate::man(dir.as_deref()).map(|()| Exit::Ok),
+    }
+}
