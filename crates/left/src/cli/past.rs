@@ -311,6 +311,9 @@ fn restore_lines(report: &RestoreReport) -> Vec<String> {
     if more > 0 {
         lines.push(format!("… and {more} more that could not be had"));
     }
+    if report.restored + report.same + report.missing_count == 0 {
+        return vec!["There is nothing to bring back.".to_owned()];
+    }
     let mut sum = format!(
         "{} {done}, {}",
         format::count(report.restored, "path"),
