@@ -106,6 +106,10 @@ fn pause_and_resume(browser: &Browser, b: &Device) {
     browser.click("[data-do=resume]");
     browser.until_text("h1 .pill", "Identical");
     assert_eq!(b.state(), "synced");
+    browser.click(".tabs a[href$='/settings']");
+    browser.keys(".limits [name=up]", "5MB");
+    browser.click("[data-do=limit]");
+    browser.until_text(".limits p", "Sends 5.00 MB/s, receives as fast as it goes");
     // And by keys alone: the first thing that is reached leads past the list of places.
     let home = browser.value("location.origin");
     browser.open(home.as_str().unwrap());

@@ -7,6 +7,7 @@ import { redraw, state } from "/assets/app.js";
 import { add, invite } from "/assets/dialogs.js";
 import { fileActions } from "/assets/files.js";
 import { historyActions } from "/assets/history.js";
+import { limitActions } from "/assets/limits.js";
 import { conflictActions } from "/assets/conflicts.js";
 
 const shareOf = (button) => state.status.shares.find((s) => s.id === button.dataset.share);
@@ -62,6 +63,7 @@ const ACTIONS = {
   ...fileActions,
   ...historyActions,
   ...conflictActions,
+  ...limitActions,
 };
 
 const running = new Set();

@@ -6,6 +6,7 @@ import { pill, progress } from "/assets/overview.js";
 import { files } from "/assets/files.js";
 import { conflicts } from "/assets/conflicts.js";
 import { history } from "/assets/history.js";
+import { limits } from "/assets/limits.js";
 import { line } from "/assets/activity.js";
 import { bytes, count, name, rate, role, sentence, shown, span } from "/assets/words.js";
 
@@ -99,6 +100,7 @@ function how(p) {
 function settings(share) {
   return [
     h("section", { class: "panel" }, h("h2", null, "Check"), h("p", null, "Reads every file again, compares it with what it should be, and heals what a disk has damaged from the other devices."), button("verify", share, "Read all files again")),
+    limits(share),
     h("section", { class: "panel" }, h("h2", null, "Leave alone"), h("p", null, "A file ", h("code", null, ".leftignore"), " in this folder lists what is not synchronised, one pattern a line, as ", h("code", null, ".gitignore"), " does.")),
     h("section", { class: "panel" }, h("h2", null, "This device here"), h("dl", { class: "facts" }, h("div", null, h("dt", null, "It"), h("dd", null, role(share.role))), h("div", null, h("dt", null, "Id of the share"), h("dd", { class: "path" }, share.id)))),
     h("section", { class: "panel" }, h("h2", null, "Stop synchronising"), h("p", null, "The folder stays as it is, with all files. It is only no longer kept identical."), button("leave", share, "Stop synchronising …", "danger")),
