@@ -1,8 +1,8 @@
 //! Who belongs to a share: its record, kept in memory and on disk alike, and the signed membership
 //! list in it. What a statement means is decided in core; here it is signed and checked.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use left_core::membership::{Act, Roll, Signed, StatementError};
 use left_core::message::{MAX_MEMBERS, Member, Nonce, Role, RollPart, ShareId};
@@ -13,6 +13,8 @@ use super::book::{Book, Fellow, read_roll};
 use crate::home::{Home, MemberRecord, ShareRecord, TicketRecord, UserError};
 use crate::net::{DeviceKey, is_signed};
 
+/// Longest that a device waits for the list after it joined.
+const LIST_WAIT: Duration = Duration::from_secs(3);
 /// Most addresses kept of one device.
 const MAX_ADDRESSES: usize = 16;
 /// Most tickets kept; beyond it the oldest void ones are forgotten.
@@ -24,6 +26,8 @@ pub(super) struct Members {
     home: Home,
     key: Arc<DeviceKey>,
     inner: Arc<Mutex<Book>>,
+    /// Rung when the book changed.
+    changed: Arc<Condvar>,
 }
 
 /// How a ticket that was proven stands.
@@ -53,6 +57,7 @@ impl Members {
             home,
             key,
             inner: Arc::new(Mutex::new(inner)),
+            changed: Arc::default(),
         }
     }
 
@@ -104,6 +109,18 @@ impl Members {
         self.lock().standing_of(self.key.id()) == Some(Role::ReadWrite)
     }
 
+    /// The same, for who can wait: a device that just joined is told the list a moment later.
+    pub(super) fn may_admit_soon(&self) -> bool {
+        let me = self.key.id();
+        let untold =
+            |book: &mut Book| book.standing_of(me).is_none() && book.record.sponsor.is_some();
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), LIST_WAIT, untold);
+        let (book, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        book.standing_of(me) == Some(Role::ReadWrite)
+    }
+
     /// Changes the record durably, or not at all.
     pub(super) fn update<T>(
         &self,
@@ -115,6 +132,7 @@ impl Members {
         if new != *guard.record {
             self.home.save_share(&new)?;
             guard.replace(new, self.key.id());
+            self.changed.notify_all();
         }
         Ok(out)
     }
@@ -139,6 +157,7 @@ impl Members {
         record.members.retain(|m| known(m.device));
         self.home.save_share(&record)?;
         *guard = Book::new(record, Some(Arc::new(roll)), self.key.id());
+        self.changed.notify_all();
         Ok(())
     }
 
@@ -251,6 +270,7 @@ impl Members {
         if record != *guard.record {
             self.home.save_share(&record)?;
             guard.replace(record, self.key.id());
+            self.changed.notify_all();
         }
         Ok(())
     }

@@ -125,8 +125,7 @@ impl Device {
         expires: Duration,
     ) -> Result<TicketInfo, UserError> {
         let what = "cannot make a ticket";
-        let record = members.record();
-        if !members.may_admit() {
+        if !members.may_admit_soon() {
             return Err(UserError::new(
                 what,
                 "this device is no read-write member of the share (yet)",
@@ -138,7 +137,7 @@ impl Device {
             .and_then(|()| aws_lc_rs::rand::fill(&mut secret))
             .map_err(|_| failed(what, "no random numbers"))?;
         let ticket = Ticket {
-            share: record.id,
+            share: members.id(),
             inviter: self.door.device,
             id,
             secret,
@@ -158,7 +157,7 @@ impl Device {
         Ok(TicketInfo {
             join_line: format!("left join {text}"),
             ticket: text,
-            share: record.path.clone(),
+            share: members.record().path.clone(),
             role,
             expires: ticket.expires,
         })
