@@ -101,9 +101,9 @@ async function versions(share, path) {
 export function difference(diff) {
   if (diff.same) return h("p", { class: "quiet" }, "It has the same bytes as what is there now.");
   if (diff.text === null) return h("p", { class: "quiet" }, `These are no texts, or too large to compare: ${bytes(diff.old_size)} then, ${diff.new_size === null ? "nothing" : bytes(diff.new_size)} now.`);
-  const lines = diff.text.split("\n");
-  const kind = (l) => l.startsWith("+") ? "add" : l.startsWith("-") ? "del" : l.startsWith("@@") ? "at" : null;
-  return h("pre", { class: "preview diff", tabindex: 0, "aria-label": "What changed since then" }, lines.map((l) => h("span", { class: kind(l) }, `${l}\n`)));
+  const lines = diff.text.trimEnd().split("\n");
+  const kind = (l, n) => n < 2 || l.startsWith("@@") ? "at" : l.startsWith("+") ? "add" : l.startsWith("-") ? "del" : null;
+  return h("pre", { class: "preview diff", tabindex: 0, "aria-label": "What changed since then" }, lines.map((l, n) => h("span", { class: kind(l, n) }, `${l}\n`)));
 }
 
 export const historyActions = {
