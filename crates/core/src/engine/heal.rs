@@ -1,6 +1,8 @@
 //! What is not as it was recorded though nobody changed it is brought again from peers: bytes that
 //! `verify` found wrong, and what a power cut took back. Nothing of it is announced: the entry stays.
 
+use std::collections::BTreeMap;
+
 use super::work::{Job, MAX_JOBS, big};
 use super::{Effect, Engine, Now};
 use crate::entry::{FileStat, Kind, Node, Record};
@@ -177,11 +179,16 @@ impl Engine {
         index: &dyn Index,
         out: &mut Vec<Effect>,
     ) -> Result<(), IndexError> {
-        if self.damaged.is_empty() || self.sessions.is_empty() || self.is_held() {
+        let full = self.full_until.is_some_and(|at| at > now.mono_ms);
+        if self.damaged.is_empty() || self.sessions.is_empty() || self.is_held() || full {
             return Ok(());
         }
         let (mut fetch, mut ops) = (Vec::new(), Vec::new());
-        for (path, damage) in std::mem::take(&mut self.damaged) {
+        let mut waiting = BTreeMap::new();
+        // No further than there is room: after a cut there may be very many, and this is every step's.
+        while self.jobs.len() < MAX_JOBS
+            && let Some((path, damage)) = self.damaged.pop_first()
+        {
             let record = index.get(&path)?;
             let Some(record) = record.filter(|r| r.entry.node == damage.node) else {
                 // Somebody edited it since: that is what counts now.
@@ -196,17 +203,16 @@ impl Engine {
             }
             let content = big(&damage.node);
             let busy = self.busy.contains_key(&path)
-                || content.is_some_and(|c| self.contents.contains(&c))
-                || self.jobs.len() >= MAX_JOBS
-                || self.full_until.is_some_and(|at| at > now.mono_ms);
+                || content.is_some_and(|c| self.contents.contains(&c));
             if busy {
                 cover("plan: a damaged file waits");
-                self.damaged.insert(path, damage);
+                waiting.insert(path, damage);
                 continue;
             }
             cover("plan: heal a damaged file");
             self.heal_one(path, record, &damage, &mut fetch, &mut ops);
         }
+        self.damaged.append(&mut waiting);
         if !ops.is_empty() {
             out.push(Effect::Apply(ops));
         }
