@@ -32,6 +32,10 @@ impl World {
             Local::Fetched(item) => self.fetch_ends(device, &item),
             Local::ApplyNext => self.apply_next(device),
             Local::Applied(results) => self.step(device, Event::Applied(results)),
+            Local::Synced(token) => {
+                self.devices[device].disk.sync();
+                self.step(device, Event::Synced(token));
+            }
             Local::PutBack => self.put_back(device),
             Local::Resume => self.step(
                 device,
@@ -313,6 +317,9 @@ impl World {
         }
         self.note(&format!("{device} did {op:?}: {result:?}"));
         self.count(&op, &result);
+        if let (Op::Drop { path, .. }, Ok(_)) = (&op, &result) {
+            self.devices[device].announced.remove(path);
+        }
         if self.rng.percent(30) {
             // The watcher sees our own changes too.
             let after = self.delay(0, 20);
@@ -360,6 +367,7 @@ impl World {
             Op::Place { .. } => "place",
             Op::SetMeta { .. } => "set meta",
             Op::Remove { .. } => "remove",
+            Op::Drop { .. } => "drop",
             Op::Move { .. } => "move",
         };
         let result = match result {
