@@ -116,6 +116,11 @@ impl FakeIndex {
         self.away.contains(path)
     }
 
+    /// Whether a path was dropped and is not here again.
+    pub fn is_dropped(&self, path: &RelPath) -> bool {
+        self.dropped.values().any(|p| p == path)
+    }
+
     fn needed(&self) -> impl DoubleEndedIterator<Item = &RelPath> {
         self.theirs.keys().filter(|p| !self.away.contains(*p))
     }

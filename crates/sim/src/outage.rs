@@ -103,7 +103,8 @@ impl World {
     /// Whatever others were told is still in the index.
     fn check_announced(&mut self, device: usize) {
         let d = &self.devices[device];
-        let forgotten = d.announced.iter().find(|(path, told)| {
+        let mut kept = d.announced.iter().filter(|(p, _)| !d.index.is_dropped(p));
+        let forgotten = kept.find(|(path, told)| {
             let known = d.index.entry(path).map(|e| e.version.relation(told));
             !matches!(known, Some(Relation::Equal | Relation::After))
         });
