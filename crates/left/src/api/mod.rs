@@ -25,6 +25,7 @@ use utoipa::ToSchema;
 pub use activity::Activity;
 pub use client::{Client, Events};
 pub use routes::browse::{FileRequest, ListRequest};
+pub use routes::choose::{ChoiceRequest, ChooseRequest};
 pub use routes::document;
 pub use routes::history::{
     ConflictsRequest, ContentRequest, DiffRequest, LogRequest, MAX_CONTENT, ResolveRequest,

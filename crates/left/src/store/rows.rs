@@ -410,6 +410,38 @@ impl Rows {
         self.grouped(q, &[from.to_vec(), to.to_vec()], true, limit)
     }
 
+    /// Paths directly in `dir` that are away, after the child `after`, in order.
+    pub(super) fn away_children(
+        &self,
+        dir: Option<&RelPath>,
+        after: Option<&RelPath>,
+        limit: usize,
+    ) -> Result<Vec<Need>, StoreError> {
+        let (start, to) = dir.map_or((Vec::new(), TOP.to_vec()), |d| below(&d.key()));
+        let depth = start.len();
+        let mut from = match after {
+            Some(a) => past(&a.key()).max(start),
+            None => start,
+        };
+        let mut out = Vec::new();
+        while out.len() < limit {
+            let Some(next) = self.away(&from, &to, 1)?.pop() else {
+                break;
+            };
+            let key = next.path.key();
+            let tail = key.get(depth..).unwrap_or_default();
+            match tail.iter().position(|b| *b == 0) {
+                // Below a folder that is here.
+                Some(end) => from = past(&key[..depth + end]),
+                None => {
+                    from = past(&key);
+                    out.push(next);
+                }
+            }
+        }
+        Ok(out)
+    }
+
     /// Whether what peers announced of a path is away.
     pub(super) fn is_away(&self, key: &[u8]) -> Result<bool, StoreError> {
         let mut q = self.prepare("SELECT 1 FROM theirs WHERE away = 1 AND key = ? LIMIT 1")?;

@@ -1,6 +1,7 @@
 //! The running left of one device: its shares, its network, and what one can ask of it.
 
 mod address;
+mod choose;
 mod enter;
 mod fellow;
 mod keeper;
@@ -26,7 +27,7 @@ use tokio::sync::broadcast;
 use super::ask::Msg;
 use super::browse;
 use super::gate::Door;
-use super::handle::Change;
+use super::handle::{Change, Choice, Choosing, Chosen};
 use super::handle::{
     Daemon, DaemonEvent, Folder, OpenFile, Options, Removed, Reverted, ShareInfo, ShareStatus,
     Status, SyncInfo, TicketInfo, UserError, VerifyReport, WaitResult,
@@ -70,6 +71,8 @@ pub(super) struct Device {
     shares: Mutex<HashMap<ShareId, Running>>,
     routes: Routes,
     events: broadcast::Sender<DaemonEvent>,
+    /// Held while somebody chooses.
+    choosing: Mutex<()>,
     stopped: AtomicBool,
     me: Weak<Device>,
     /// Dropped last: everything above runs on it.
@@ -131,6 +134,7 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
         shares: Mutex::default(),
         routes,
         events,
+        choosing: Mutex::default(),
         stopped: AtomicBool::new(false),
         me: Weak::clone(me),
         runtime: Mutex::new(Some(runtime)),
@@ -443,6 +447,14 @@ impl Daemon for Device {
             }
             Err(_) => Err(failed(what, "the share stops just now")),
         }
+    }
+
+    fn choice(&self, dir: &Path) -> Result<Choice, UserError> {
+        self.choice_of(dir)
+    }
+
+    fn choose(&self, dir: &Path, how: Choosing, paths: &[PathBuf]) -> Result<Chosen, UserError> {
+        self.choose_in(dir, how, paths)
     }
 
     fn limit(&self, dir: &Path, up: Change, down: Change) -> Result<Rate, UserError> {
