@@ -5,7 +5,7 @@ use left_core::entry::{Entry, MODE_MASK, Mtime, Node, Stamp};
 use left_core::index::Cursor;
 use left_core::membership::{Act, Founding, MAX_AFTER, Signed, Statement, StatementId};
 use left_core::message::{
-    Control, Hello, HelloReply, IndexBatch, LaneHello, Member, Offer, Progress, Refused,
+    Ask, Control, Have, Hello, HelloReply, IndexBatch, LaneHello, Member, Offer, Progress, Refused,
     RefusedCode, Role, RollPart, ShareId, Start, TicketProof, Want, Welcome, What,
 };
 use left_core::path::RelPath;
