@@ -227,6 +227,7 @@ impl Engine {
                 cover("done: what was below was deleted too");
                 self.guard.unhold(&path);
                 self.meant.remove(&path);
+                self.not_torn(&path);
                 let gone = edit(Some(&record), Node::Tombstone, None, &author).entry;
                 let entry = self.settle(&path, gone, index, &mut puts.txn)?;
                 puts.put(path, Record { entry, stat: None }, vec![]);
