@@ -3,7 +3,7 @@
 //! One owner thread a share ([`owner`]); all else sends it messages. What others may ask of a
 //! running left is the trait [`handle::Daemon`].
 
-mod adapt;
+pub(crate) mod adapt;
 mod ask;
 mod book;
 mod browse;
@@ -11,7 +11,7 @@ mod device;
 mod gate;
 pub mod handle;
 pub mod history;
-mod limits;
+pub(crate) mod limits;
 mod links;
 mod members;
 mod offers;
@@ -20,6 +20,7 @@ mod pairing;
 mod snapshot;
 mod verify;
 
+pub(crate) use device::address::{advertised, listen_addrs};
 pub use device::start;
 use handle::PeerStatus;
 

@@ -1,6 +1,6 @@
 //! The running left of one device: its shares, its network, and what one can ask of it.
 
-mod address;
+pub(super) mod address;
 mod enter;
 mod fellow;
 mod keeper;

@@ -72,7 +72,7 @@ pub(super) enum Ended {
     Broken(String),
 }
 
-pub(super) type FetchResults = Vec<(OpId, Result<StageName, FetchError>)>;
+pub(crate) type FetchResults = Vec<(OpId, Result<StageName, FetchError>)>;
 
 pub(super) struct Owner {
     setup: Setup,
