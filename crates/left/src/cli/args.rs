@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::machine::MachineCommand;
+use super::once::RawOnce;
 use super::past_args::RawPast;
 
 const EXAMPLES: &str = "\
@@ -16,6 +17,7 @@ Examples:
   left status                     how the shares are, and what needs you
   left wait docs && backup docs   go on when everything is identical everywhere
   left restore ~/photos --deleted-since 10m   take a deletion back
+  left send report.pdf photos     print a ticket and serve these once, without a share
   left demo                       see it work, with two processes on this machine
 
 Exit codes:
@@ -128,6 +130,8 @@ pub(super) enum RawCommand {
     },
     #[command(flatten)]
     Ask(RawQuestion),
+    #[command(flatten)]
+    Once(RawOnce),
     #[command(flatten)]
     Machine(MachineCommand),
     /// Show on this machine that it works: two real processes, kills, md5s, times.
