@@ -14,13 +14,14 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
 use super::{
-    ConflictsRequest, DiffRequest, DirRequest, Done, JoinRequest, LimitRequest, LogRequest,
-    PageLink, RemovePeerRequest, ResolveRequest, RestoreRequest, ResumeRequest, RevertRequest,
-    SyncRequest, TicketRequest, VerifyRequest, VersionsRequest, WaitRequest, socket,
+    ConflictsRequest, DiffRequest, DirRequest, Done, JoinRequest, LimitRequest, LogLevel,
+    LogLevelRequest, LogRequest, PageLink, RemovePeerRequest, ResolveRequest, RestoreRequest,
+    ResumeRequest, RevertRequest, SyncRequest, TicketRequest, VerifyRequest, VersionsRequest,
+    WaitRequest, socket,
 };
 use crate::daemon::handle::{
-    DaemonEvent, Removed, Reverted, ShareInfo, Status, SyncInfo, TicketInfo, VerifyReport,
-    WaitResult,
+    DaemonEvent, Reloaded, Removed, Reverted, ShareInfo, Status, SyncInfo, TicketInfo,
+    VerifyReport, WaitResult,
 };
 use crate::daemon::history::{
     ConflictInfo, DiffReport, LogEntry, Resolved, RestoreReport, VersionInfo,
@@ -167,6 +168,16 @@ impl Client {
     /// See [`Daemon::limit`](crate::daemon::handle::Daemon::limit).
     pub fn limit(&self, request: &LimitRequest) -> Result<Rate, UserError> {
         self.post("/v1/limit", request)
+    }
+
+    /// Has the settings read anew.
+    pub fn reload(&self) -> Result<Reloaded, UserError> {
+        self.post("/v1/reload", &Done {})
+    }
+
+    /// Sets what the log says, or only asks.
+    pub fn log_level(&self, filter: Option<String>) -> Result<LogLevel, UserError> {
+        self.post("/v1/log-level", &LogLevelRequest { filter })
     }
 
     /// What changed, the latest first.

@@ -248,6 +248,19 @@ pub(super) enum RawQuestion {
         #[arg(long)]
         print: bool,
     },
+    /// Have the running left read config.toml anew; one that cannot be read changes nothing.
+    ///
+    /// Says what changed, and what only a restart changes. SIGHUP does the same, unless left runs in
+    /// a terminal.
+    Reload,
+    /// Show or set what the running left writes to its log, until it is started anew.
+    #[command(
+        after_help = "Examples:\n  left log-level debug\n  left log-level warn,left::net=trace"
+    )]
+    LogLevel {
+        /// error, warn, info, debug, trace, or a filter.
+        filter: Option<String>,
+    },
     /// Print this device's id.
     Id,
     /// Stop the running left of this device.

@@ -107,6 +107,10 @@ pub(super) enum Question {
     Web {
         print: bool,
     },
+    Reload,
+    LogLevel {
+        filter: Option<String>,
+    },
     Id,
     Stop,
 }
@@ -325,6 +329,8 @@ fn question_of(raw: RawQuestion) -> Result<Question, UserError> {
             dir: absolute(&dir)?,
         }),
         RawQuestion::Web { print } => Ok(Question::Web { print }),
+        RawQuestion::Reload => Ok(Question::Reload),
+        RawQuestion::LogLevel { filter } => Ok(Question::LogLevel { filter }),
         RawQuestion::Id => Ok(Question::Id),
         RawQuestion::Stop => Ok(Question::Stop),
     }

@@ -78,11 +78,13 @@ pub(crate) struct Limiter {
 
 impl Limiter {
     /// Sets both rates at once, in bytes a second; `None`: no limit.
-    pub(crate) fn set(&self, rate: Rate) {
-        self.up.rate.store(rate.up.unwrap_or(0), Ordering::Relaxed);
-        self.down
-            .rate
-            .store(rate.down.unwrap_or(0), Ordering::Relaxed);
+    /// Whether they were others before.
+    pub(crate) fn set(&self, rate: Rate) -> bool {
+        let set = |b: &Bucket, rate: Option<u64>| {
+            let rate = rate.unwrap_or(0);
+            b.rate.swap(rate, Ordering::Relaxed) != rate
+        };
+        set(&self.up, rate.up) | set(&self.down, rate.down)
     }
 }
 

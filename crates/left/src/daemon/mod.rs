@@ -17,7 +17,9 @@ mod members;
 mod offers;
 mod owner;
 mod pairing;
+mod reload;
 mod snapshot;
+pub mod times;
 mod verify;
 
 pub(crate) use device::address::{advertised, listen_addrs};

@@ -14,23 +14,23 @@ use super::super::history::{Lent, Past, Scribe, Who, when};
 use super::super::members::Members;
 use super::{Device, failed, lock};
 use crate::disk::{History, Limits, Root, Stage};
-use crate::home::{MARKER_DIR, UserError, clean, lock_share};
+use crate::home::{Config, MARKER_DIR, UserError, clean, lock_share};
 use crate::store::Journal;
 
 /// How long a busy share may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-impl Device {
-    /// Which versions are kept, as the settings say.
-    pub(super) fn limits(&self) -> Result<Limits, UserError> {
-        let history = self.home.config()?.history;
-        Ok(Limits {
-            days: history.days.into(),
-            max_percent: history.max_percent.into(),
-            keep: (history.keep > 0).then_some(history.keep),
-        })
+/// Which versions are kept, as the settings say.
+pub(super) fn history_limits(config: &Config) -> Limits {
+    let history = config.history;
+    Limits {
+        days: history.days.into(),
+        max_percent: history.max_percent.into(),
+        keep: (history.keep > 0).then_some(history.keep),
     }
+}
 
+impl Device {
     /// The past of the share that `path` (or `PATH@VERSION`) belongs to, and the path as that share's
     /// folder is spelled.
     pub(super) fn past_of(&self, path: &Path) -> Result<(Past, PathBuf), UserError> {

@@ -25,7 +25,7 @@ use super::ask::Msg;
 use crate::disk::{Found, History, Kept, Root, Stage};
 use crate::home::{Lock, UserError, clean};
 
-pub(super) use keep::{Scribe, Thinner};
+pub(super) use keep::{Scribe, SharedLimits, Thinner};
 pub use types::{
     Bring, ConflictInfo, DiffReport, Happened, Keep, LogEntry, MAX_LISTED, Resolved, RestoreReport,
     Thing, VersionInfo,
