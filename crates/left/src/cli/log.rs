@@ -26,9 +26,13 @@ pub(super) fn level(filter: Option<&str>) -> Result<LogLevel, UserError> {
             "write it like `debug`, or `warn,left::net=trace`",
         )
     };
-    let handle = FILTER
-        .get()
-        .ok_or_else(|| UserError::new(what, "this process has no log", ""))?;
+    let handle = FILTER.get().ok_or_else(|| {
+        UserError::new(
+            what,
+            "this process has no log of its own",
+            "ask the program that runs it",
+        )
+    })?;
     if let Some(text) = filter {
         let new = match words(text) {
             Some(words) => EnvFilter::try_new(words),

@@ -111,7 +111,7 @@ fn text(what: &str, launchd: bool) -> Result<String, UserError> {
     let home = Home::open(None)?;
     let text = match launchd {
         true => plist(&program, home.path()),
-        false => unit(&program, home.path()),
+        false => unit(&program, Some(home.path())),
     };
     text.ok_or_else(|| {
         let why = "the path of left or of its settings is not UTF-8 or has control characters";
@@ -122,7 +122,11 @@ fn text(what: &str, launchd: bool) -> Result<String, UserError> {
 fn uninstall(file: &Path) -> Result<(), UserError> {
     let what = "cannot uninstall the service";
     if !file.exists() {
-        return Err(UserError::new(what, "there is none", ""));
+        return Err(UserError::new(
+            what,
+            "there is none",
+            "`left service install` makes one",
+        ));
     }
     run_systemctl(what, &["disable", "--now", UNIT])?;
     fs::remove_file(file).map_err(|e| UserError::io(what, file, &e))?;
@@ -136,10 +140,13 @@ fn unit_file() -> Result<PathBuf, UserError> {
 }
 
 /// The unit's text; `None` where a path cannot be written in one.
-fn unit(program: &Path, home: &Path) -> Option<String> {
+fn unit(program: &Path, home: Option<&Path>) -> Option<String> {
     let program = quoted("", program)?.replace('$', "$$");
     // Here a dollar sign means itself.
-    let home = quoted("LEFT_HOME=", home)?;
+    let home = match home {
+        Some(home) => format!("Environment={}\n", quoted("LEFT_HOME=", home)?),
+        None => String::new(),
+    };
     Some(format!(
         "[Unit]\n\
          Description=LEFT keeps folders identical on several machines\n\
@@ -149,7 +156,7 @@ fn unit(program: &Path, home: &Path) -> Option<String> {
          Type=notify\n\
          ExecStart={program} up\n\
          ExecReload={program} reload\n\
-         Environment={home}\n\
+         {home}\
          Restart=on-failure\n\
          RestartSec=5\n\
          TimeoutStopSec=20\n\
@@ -246,7 +253,10 @@ mod tests {
         assert_eq!(path("/50%/$x").unwrap(), "\"/50%%/$x\"");
         assert_eq!(path("/\"\\").unwrap(), "\"/\\\"\\\\\"");
         assert_eq!(path("/a\n[Service]"), None);
-        let unit = unit(Path::new("/usr/bin/left"), Path::new("/h")).unwrap();
+        let program = Path::new("/usr/bin/left");
+        let packaged = include_str!("../../packaging/left.service");
+        assert_eq!(unit(program, None).unwrap(), packaged);
+        let unit = unit(program, Some(Path::new("/h"))).unwrap();
         for line in [
             "ExecStart=\"/usr/bin/left\" up",
             "ExecReload=\"/usr/bin/left\" reload",

@@ -41,10 +41,16 @@ pub fn load_key(home: &Home) -> Result<DeviceKey, UserError> {
     let bytes = home.device_key(
         || {
             let key = DeviceKey::generate()
-                .map_err(|e| UserError::new("cannot make the device's key", e, ""))?;
+                .map_err(|e| UserError::new("cannot make the device's key", e, "try again"))?;
             Ok(key.to_pkcs8().to_vec())
         },
         |bytes| DeviceKey::from_pkcs8(bytes).is_ok(),
     )?;
-    DeviceKey::from_pkcs8(&bytes).map_err(|e| UserError::new("cannot use the device's key", e, ""))
+    DeviceKey::from_pkcs8(&bytes).map_err(|e| {
+        UserError::new(
+            "cannot use the device's key",
+            e,
+            "put device.key back from a backup: see docs/damage.md",
+        )
+    })
 }

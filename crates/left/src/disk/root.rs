@@ -198,7 +198,9 @@ impl Root {
     /// to the folder `aside`, which is on the same file system, or nowhere: then nothing may be staged.
     pub fn bare(dir: &Path, aside: Option<&Path>) -> Result<Root, RootError> {
         let path = std::path::absolute(dir).map_err(|e| root_error(dir, e))?;
-        let fd = open_folder(&path)?;
+        // Only the right to enter it is needed.
+        let fd = fs::open(&path, DIR_HANDLE, Mode::empty());
+        let fd = fd.map_err(|e| root_error(&path, e.into()))?;
         let stat = sys::stat_fd(&fd).map_err(|e| root_error(&path, e))?;
         let aside = aside.map(open_folder).transpose()?;
         let fine_stamps = aside.as_ref().is_some_and(|a| has_fine_stamps(a.as_fd()));

@@ -17,6 +17,7 @@ mod room;
 mod send;
 mod serving;
 mod tree;
+mod work;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -137,10 +137,11 @@ fn patiently(
     let again = "run the same command again: it goes on where it was";
     let mut wait = FIRST_WAIT;
     let mut last_luck: Option<Instant> = None;
+    let mut told = String::new();
     loop {
-        let before = getting.landed();
+        let before = getting.luck();
         let ended = getting.run(room, attempt, tell)?;
-        if getting.was_connected() || getting.landed() > before {
+        if getting.luck() > before || last_luck.is_none() && getting.was_connected() {
             last_luck = Some(Instant::now());
             wait = FIRST_WAIT;
         }
@@ -171,9 +172,12 @@ fn patiently(
             };
             return Err(UserError::new("cannot reach the sender", why, todo));
         }
-        tell(Event::Notice {
-            text: format!("the connection is lost ({why}); trying again"),
-        });
+        if why != told {
+            tell(Event::Notice {
+                text: format!("no connection ({why}); trying again"),
+            });
+            told = why;
+        }
         if getting.sleep(wait) {
             return Err(UserError::new(what, "it was stopped", again));
         }

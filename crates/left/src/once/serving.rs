@@ -1,7 +1,6 @@
 //! One fetching device, at the sender: it is told the list, and tells how far it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -15,6 +14,9 @@ use super::{Event, Meter, shown};
 use crate::daemon::limits::{Limited, Limits};
 use crate::net::{ControlLane, ControlSender, DataLane, LaneEnd, LaneEvent, LaneInfo, SendError};
 use crate::transfer::{ServeConfig, ServeStats, serve};
+
+/// Progress of one device is told at most this often.
+const TELL_EVERY: Duration = Duration::from_millis(100);
 
 /// What wakes the sender's main thread.
 pub(super) enum Wake {
@@ -42,8 +44,6 @@ pub(super) struct Serving {
     pub(super) limits: Limits,
     pub(super) out: Sender<Wake>,
     pub(super) sessions: std::sync::Mutex<Vec<Sender<Msg>>>,
-    /// One look on demand at a time.
-    looking: AtomicBool,
 }
 
 impl Serving {
@@ -59,7 +59,6 @@ impl Serving {
             limits,
             out,
             sessions: std::sync::Mutex::default(),
-            looking: AtomicBool::new(false),
         })
     }
 
@@ -141,8 +140,12 @@ struct Session {
     /// A message that had no room.
     unsent: Option<Control>,
     started: bool,
-    /// Looks that are done and not yet answered.
-    looked: Vec<u64>,
+    /// A look is under way: one at a time.
+    looks: bool,
+    /// One that is done and not yet answered.
+    looked: Option<u64>,
+    /// When progress was last told.
+    told_at: Option<Instant>,
     meter: Meter,
     finished: bool,
 }
@@ -172,7 +175,9 @@ impl Session {
             said: None,
             unsent: None,
             started: false,
-            looked: Vec::new(),
+            looks: false,
+            looked: None,
+            told_at: None,
             meter: Meter::default(),
             finished: false,
         }
@@ -192,7 +197,10 @@ impl Session {
             let Ok(msg) = self.rx.recv() else { return };
             match msg {
                 Msg::News => {}
-                Msg::Looked(token) => self.looked.push(token),
+                Msg::Looked(token) => {
+                    self.looks = false;
+                    self.looked = Some(token);
+                }
                 Msg::Close(why) => {
                     self.lane.close(why);
                     // Queued; what is told after that nobody wants to know.
@@ -243,9 +251,17 @@ impl Session {
             let _ = self.all.out.send(Wake::Fetched(self.info.peer));
             return;
         }
+        let now = Instant::now();
+        if self
+            .told_at
+            .is_some_and(|at| now.duration_since(at) < TELL_EVERY)
+        {
+            return;
+        }
+        self.told_at = Some(now);
         let total = self.all.tree.size().1 + mine.need_bytes;
         let done = total.saturating_sub(p.need_bytes);
-        let rate = self.meter.rate(Instant::now(), done);
+        let rate = self.meter.rate(now, done);
         self.all.tell(Event::Progress {
             device: self.info.peer,
             done,
@@ -256,9 +272,8 @@ impl Session {
     }
 
     /// Looks again at what is sent: something that was listed is no more as it was.
-    fn look(&self, token: u64) {
-        if self.all.looking.swap(true, Ordering::SeqCst) {
-            // It asks again when it is not answered.
+    fn look(&mut self, token: u64) {
+        if std::mem::replace(&mut self.looks, true) {
             return;
         }
         let (all, tx) = (self.all.clone(), self.tx.clone());
@@ -267,11 +282,11 @@ impl Session {
             all.look();
             // So that nobody can have it look without a pause.
             std::thread::sleep(Duration::from_millis(100));
-            all.looking.store(false, Ordering::SeqCst);
             let _ = tx.send(Msg::Looked(token));
         });
-        if spawned.is_err() {
-            self.all.looking.store(false, Ordering::SeqCst);
+        if let Err(error) = spawned {
+            tracing::error!("cannot look again: {error}");
+            self.lane.close("the sender has no more threads");
         }
     }
 
@@ -313,6 +328,6 @@ impl Session {
             self.said = Some(progress);
             return Some(Control::Progress(progress));
         }
-        self.looked.pop().map(Control::BarrierDone)
+        self.looked.take().map(Control::BarrierDone)
     }
 }

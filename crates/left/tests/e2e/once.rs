@@ -12,7 +12,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::common::{World, assert_same, assert_tree, fill, left, snapshot, until, write};
+use crate::common::{
+    World, assert_same, assert_tree, fill, left, overwrite, snapshot, until, write,
+};
 
 /// The longest anything may take. Only a failure takes so long.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -388,8 +390,6 @@ fn a_file_that_changes_while_it_is_sent_arrives_whole() {
     let s = Scene::new();
     fill(&s.from.join("a"), "old", SIZE);
     fill(&s.from.join("b"), "b", 100);
-    let new = s.homes[0].with_file_name("new");
-    fill(&new, "new", SIZE);
     fs::create_dir_all(&s.homes[1]).unwrap();
     let config = s.homes[1].join("config.toml");
     fs::write(&config, "[bandwidth]\ndown = \"8MB\"\n").unwrap();
@@ -397,7 +397,7 @@ fn a_file_that_changes_while_it_is_sent_arrives_whole() {
     sender.expect("listed", |_| true);
     let mut getter = Proc::start(&s.homes[1], &s.get_args(&ticket, &[]));
     getter.expect("progress", |e| e["done"].as_u64().unwrap() > 0);
-    fs::rename(&new, s.from.join("a")).unwrap();
+    overwrite(&s.from.join("a"), "new", [(SIZE - 1_000_000, 500_000)]);
     getter.expect("got", |_| true);
     assert_eq!((getter.code(), sender.code()), (Some(0), Some(0)));
     let (sent, here) = (fs::read(s.from.join("a")), fs::read(s.to.join("a")));

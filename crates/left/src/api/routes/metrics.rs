@@ -115,8 +115,7 @@ impl Collector for Applied {
             let share = share.clone();
             let sum = times.sum_ms as f64 / 1000.0;
             let bounds = BOUNDS_MS.iter().map(|ms| *ms as f64 / 1000.0);
-            // Prometheus' infinity, as its library writes it.
-            let bounds = bounds.chain([f64::MAX]);
+            let bounds = bounds.chain([f64::INFINITY]);
             let counts = times.classes.iter().copied().chain(std::iter::repeat(0));
             let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
             metric

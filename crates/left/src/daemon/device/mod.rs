@@ -84,7 +84,11 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn failed(what: &str, why: impl std::fmt::Display) -> UserError {
-    UserError::new(what, why, "")
+    UserError::new(
+        what,
+        why,
+        "try again; if it stays so, start left anew and see its log",
+    )
 }
 
 /// Starts the left of this device; no share runs yet.

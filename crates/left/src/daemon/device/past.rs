@@ -142,7 +142,8 @@ fn real(path: &Path) -> PathBuf {
 /// What a share that does not run is worked with.
 fn open(dir: &Path) -> Result<Lent, UserError> {
     let what = format!("cannot open the share {}", clean(dir));
-    let fail = |e: &dyn std::fmt::Display| UserError::new(&what, e, "");
+    let fail =
+        |e: &dyn std::fmt::Display| UserError::new(&what, e, "`left doctor` looks for the cause");
     let root = Arc::new(Root::open(dir).map_err(|e| fail(&e))?);
     let stage = Arc::new(Stage::open(&root).map_err(|e| fail(&e))?);
     let history = Arc::new(History::open(&root).map_err(|e| fail(&e))?);

@@ -219,10 +219,13 @@ impl Past {
 
     /// What stands at a path that is a file or link now; an error in words for all else.
     fn look(&self, path: &RelPath) -> Result<Option<Found>, UserError> {
-        self.lent
-            .root
-            .look(path)
-            .map_err(|e| UserError::new(format!("cannot look at {path}"), e, ""))
+        self.lent.root.look(path).map_err(|e| {
+            UserError::new(
+                format!("cannot look at {path}"),
+                e,
+                "see that its folder can be read by your user",
+            )
+        })
     }
 }
 
