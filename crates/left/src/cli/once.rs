@@ -1,11 +1,13 @@
 //! `left send` and `left get`: transfers without a share.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
+use left_core::version::DeviceId;
 
 use super::args::RunArgs;
 use super::output::Output;
@@ -209,6 +211,17 @@ pub(super) fn run(once: Once, out: Output) -> Result<Exit, UserError> {
 struct Ui {
     out: Output,
     bar: Option<ProgressBar>,
+    /// How far each device is that fetches.
+    devices: BTreeMap<DeviceId, Far>,
+}
+
+/// How far a device is.
+#[derive(Clone, Copy)]
+struct Far {
+    done: u64,
+    total: u64,
+    rate: u64,
+    seconds_left: Option<u64>,
 }
 
 impl Ui {
@@ -217,53 +230,73 @@ impl Ui {
         let bar = live.then(|| {
             let bar = ProgressBar::no_length();
             let style = ProgressStyle::with_template("{bar:30} {msg}");
-            bar.set_style(
-                style
-                    .unwrap_or_else(|_| ProgressStyle::default_bar())
-                    .progress_chars("=> "),
-            );
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+            bar.set_style(style.progress_chars("=> "));
             live::show(&bar)
         });
-        Self { out, bar }
+        Self {
+            out,
+            bar,
+            devices: BTreeMap::new(),
+        }
     }
 
     fn event(&mut self, event: &Event) {
         if self.out.json() {
             return self.out.object(event);
         }
-        if let Event::Progress {
-            done,
-            total,
-            rate,
-            seconds_left,
-            ..
-        } = event
-        {
-            return self.progress(*done, *total, *rate, *seconds_left);
+        match event {
+            Event::Progress {
+                device,
+                done,
+                total,
+                rate,
+                seconds_left,
+            } => {
+                let far = Far {
+                    done: *done,
+                    total: *total,
+                    rate: *rate,
+                    seconds_left: *seconds_left,
+                };
+                self.devices.insert(*device, far);
+                return self.draw();
+            }
+            Event::Fetched { device, .. } | Event::Lost { device, .. } => {
+                self.devices.remove(device);
+                self.draw();
+            }
+            _ => {}
         }
         for line in lines(event) {
             live::suspend(|| match event {
                 Event::Ticket { .. } | Event::Got(_) | Event::Fetched { .. } => {
-                    self.out.line(&line)
+                    self.out.line(&line);
                 }
                 _ => self.out.note(&line),
             });
         }
     }
 
-    fn progress(&mut self, done: u64, total: u64, rate: u64, seconds_left: Option<u64>) {
+    /// All devices together.
+    fn draw(&self) {
         let Some(bar) = &self.bar else { return };
+        let sum = |part: fn(&Far) -> u64| self.devices.values().map(part).sum::<u64>();
+        let (done, total, rate) = (sum(|f| f.done), sum(|f| f.total), sum(|f| f.rate));
         let (d, t, r) = (
             format::bytes(done),
             format::bytes(total),
             format::bytes(rate),
         );
-        let mut text = format!("{d} of {t}, {r}/s");
-        if let Some(secs) = seconds_left.filter(|s| *s > 0 && done < total) {
-            text.push_str(&format!(
-                ", {} left",
-                format::time(Duration::from_secs(secs))
-            ));
+        let mut text = match self.devices.len() {
+            0 => String::new(),
+            1 => format!("{d} of {t}, {r}/s"),
+            n => format!("{n} machines: {d} of {t}, {r}/s"),
+        };
+        let left = self.devices.values().filter_map(|f| f.seconds_left).max();
+        if let Some(secs) = left.filter(|s| *s > 0 && done < total) {
+            let left = format::time(Duration::from_secs(secs));
+            text.push_str(&format!(", {left} left"));
         }
         bar.set_length(total);
         bar.set_position(done);

@@ -197,3 +197,37 @@ impl Meter {
         u64::try_from(u128::from(bytes) * 1000 / u128::from(ms.max(1))).unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_rate_is_of_the_last_seconds() {
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let mut meter = Meter::default();
+        assert_eq!(meter.rate(at(0), 5000), 0);
+        assert_eq!(meter.rate(at(1), 6000), 1000);
+        assert_eq!(meter.rate(at(3), 8000), 1000);
+        assert_eq!(meter.rate(at(60), 8000), 0);
+        // Counts go back when files vanish.
+        assert_eq!(meter.rate(at(61), 100), 0);
+    }
+
+    #[test]
+    fn a_stop_wakes_whoever_waits_also_later() {
+        let stop = Stop::default();
+        let (tx, rx) = crossbeam_channel::bounded(1);
+        stop.wake(tx);
+        assert!(!stop.is_stopped() && rx.try_recv().is_err());
+        stop.stop();
+        stop.stop();
+        assert!(stop.is_stopped() && rx.try_recv().is_ok());
+        let (tx, rx) = crossbeam_channel::bounded(1);
+        stop.wake(tx);
+        assert!(rx.try_recv().is_ok());
+    }
+}

@@ -1,5 +1,6 @@
 //! [`send`]: serves files and folders until they are fetched.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -139,6 +140,7 @@ fn wait(
         skipped: 0,
     };
     let mut have: Vec<DeviceId> = Vec::new();
+    let mut skipped = HashSet::new();
     // The farthest future that the clock knows will do for a ticket of years.
     let end = Instant::now().checked_add(how.expires);
     loop {
@@ -149,7 +151,13 @@ fn wait(
         }
         match inbox.recv_timeout(left.min(HOURS)) {
             Ok(Wake::Tell(event)) => {
-                sent.skipped += u32::from(matches!(event, Event::Skipped { .. }));
+                if let Event::Skipped { path, .. } = &event {
+                    // It was told when it was found first.
+                    if !skipped.insert(path.clone()) {
+                        continue;
+                    }
+                    sent.skipped = u32::try_from(skipped.len()).unwrap_or(u32::MAX);
+                }
                 tell(event);
             }
             Ok(Wake::Fetched(device)) => {

@@ -47,9 +47,30 @@ struct State {
     /// In the order they were found; the position counts from 1. A later one of the same path holds.
     items: Vec<Item>,
     by_content: HashMap<ContentId, Vec<u32>>,
+    /// Files and links that are listed, and the bytes of all files.
+    size: (u64, u64),
     /// What is still to be read.
     left: (u64, u64),
     looked: bool,
+}
+
+impl State {
+    /// Lists a path, in place of what is listed at `before`.
+    fn list(&mut self, item: Item, before: Option<u32>) {
+        let count = |node: &Node| match node {
+            Node::Dir { .. } | Node::Tombstone => (0, 0),
+            _ => (1, node.size()),
+        };
+        let old = before.and_then(|at| self.items.get(at as usize));
+        let (old, new) = (old.map_or((0, 0), |i| count(&i.node)), count(&item.node));
+        self.size.0 = (self.size.0 + new.0).saturating_sub(old.0);
+        self.size.1 = (self.size.1 + new.1).saturating_sub(old.1);
+        let at = self.items.len() as u32;
+        if let Some(content) = item.node.content() {
+            self.by_content.entry(content).or_default().push(at);
+        }
+        self.items.push(item);
+    }
 }
 
 struct Item {
@@ -136,14 +157,9 @@ impl Tree {
         path.parts().next().and_then(|name| self.roots.get(name))
     }
 
-    /// Files and bytes that are listed now.
+    /// Files and links that are listed, and the bytes of all files.
     pub(super) fn size(&self) -> (u64, u64) {
-        let state = self.read();
-        let files = state
-            .items
-            .iter()
-            .filter(|i| !matches!(i.node, Node::Dir { .. } | Node::Tombstone));
-        files.fold((0, 0), |(n, bytes), item| (n + 1, bytes + item.node.size()))
+        self.read().size
     }
 
     /// Looks at everything, reads what is new or has changed, and lists it.
@@ -185,10 +201,10 @@ impl Tree {
             }
         }
         let mut state = self.write();
-        for (path, _) in known {
+        for (path, before) in known {
             let stat = FileStat::default();
             let node = Node::Tombstone;
-            state.items.push(Item { path, node, stat });
+            state.list(Item { path, node, stat }, Some(before));
         }
         state.left = (0, 0);
         state.looked = true;
@@ -269,12 +285,8 @@ impl Tree {
         if same {
             return false;
         }
-        let at = state.items.len() as u32;
-        if let Some(content) = node.content() {
-            state.by_content.entry(content).or_default().push(at);
-        }
         let big = node.size() > WHOLE_MAX;
-        state.items.push(Item { path, node, stat });
+        state.list(Item { path, node, stat }, before);
         big
     }
 
@@ -445,5 +457,98 @@ impl ContentSource for Tree {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn tree(dir: &Path, names: &[&str]) -> Result<Tree, UserError> {
+        let paths: Vec<PathBuf> = names.iter().map(|n| dir.join(n)).collect();
+        let manifests = Manifests::open(&dir.join("m.db")).unwrap();
+        Tree::new(&paths, manifests, Stop::default())
+    }
+
+    fn listed(tree: &Tree) -> Vec<(String, bool)> {
+        let state = tree.read();
+        let live = |i: &Item| (shown(&i.path), i.node.is_live());
+        state.items.iter().map(live).collect()
+    }
+
+    #[test]
+    fn every_way_to_name_a_thing_gives_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(at.join("a/b")).unwrap();
+        std::os::unix::fs::symlink("a", at.join("link")).unwrap();
+        let name = |path: &str| {
+            let (parent, name) = place_of(&at.join(path)).unwrap();
+            (parent, String::from_utf8(name).unwrap())
+        };
+        assert_eq!(name("a/b"), (at.join("a"), "b".into()));
+        assert_eq!(name("a/b/.."), (at.clone(), "a".into()));
+        assert_eq!(name("link"), (at.clone(), "link".into()));
+        assert_eq!(name("link/"), (at.clone(), "a".into()));
+        assert!(place_of(Path::new("/")).is_err());
+        assert!(place_of(&at.join("none/x")).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("d/.left")).unwrap();
+        fs::write(dir.path().join("f"), "1").unwrap();
+        fs::write(dir.path().join("d/f"), "2").unwrap();
+        let error = |names: &[&str]| tree(dir.path(), names).err().unwrap().to_string();
+        assert!(error(&["none"]).contains("none: it does not exist"));
+        assert!(error(&["f", "d/f"]).contains("two of the paths"));
+        assert!(error(&["d/.left"]).contains("reserved"));
+    }
+
+    #[test]
+    fn a_second_look_lists_only_what_has_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("d")).unwrap();
+        fs::write(at("d/a"), "a").unwrap();
+        fs::write(at("d/b"), "b").unwrap();
+        let tree = tree(dir.path(), &["d"]).unwrap();
+        let skipped = Mutex::new(Vec::new());
+        let look = || {
+            tree.look(&|told| {
+                if let Told::Skipped(path, _) = told {
+                    lock(&skipped).push(shown(&path));
+                }
+            });
+        };
+        assert!(tree.progress().busy);
+        look();
+        assert!(!tree.progress().busy);
+        let live = |n: &str| (n.to_owned(), true);
+        assert_eq!(listed(&tree), [live("d"), live("d/a"), live("d/b")]);
+        let old = tree.read().items[1].node.content().unwrap();
+        let (path, stat) = tree.locate(&old).pop().unwrap();
+        assert!(tree.open(&path, &stat).is_ok());
+
+        fs::write(at("d/a"), "new").unwrap();
+        fs::remove_file(at("d/b")).unwrap();
+        std::os::unix::net::UnixListener::bind(at("d/socket")).unwrap();
+        // The old bytes are nowhere any more, so they are not given out under their name.
+        assert!(tree.open(&path, &stat).is_err());
+        look();
+        let news = [live("d/a"), ("d/b".to_owned(), false)];
+        assert_eq!(listed(&tree)[3..], news);
+        assert_eq!(*lock(&skipped), ["d/socket"]);
+        let batch = tree.batch(0, DeviceId([1; 32])).unwrap();
+        // A path stands once in a message, so its later entry waits for the next.
+        assert_eq!((batch.upto, batch.more), (3, true));
+        let batch = tree.batch(3, DeviceId([1; 32])).unwrap();
+        assert_eq!((batch.upto, batch.more), (5, false));
+        assert!(tree.batch(5, DeviceId([1; 32])).is_none());
+        assert_eq!(tree.size(), (1, 3));
     }
 }
