@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::choose::RawChoose;
 use super::machine::MachineCommand;
 use super::once::RawOnce;
 use super::past_args::RawPast;
@@ -232,6 +233,8 @@ pub(super) enum RawQuestion {
         #[arg(long, value_name = "RATE")]
         down: Option<String>,
     },
+    #[command(flatten)]
+    Choose(RawChoose),
     #[command(flatten)]
     Past(RawPast),
     /// Leave a share: the folder stays as it is, it is only no longer synchronised.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::output::Output;
 use super::run::{running, ticket_lines};
 use super::settings::{self, Question, RunSettings};
-use super::{Start, format, past, status_text, web};
+use super::{Start, choose, format, past, status_text, web};
 use crate::api::{self, Client, Server};
 use crate::daemon::handle::{
     ApplyTimes, Daemon, Exit, Removed, ShareStatus, State, Status, UserError, VerifyReport,
@@ -91,6 +91,7 @@ pub(super) fn ask(question: Question, out: Output, start: Start) -> Result<Exit,
                 }
             }
         }
+        Question::Choose(question) => return choose::ask(&home, question, out, start),
         Question::Past(question) => return past::ask(&home, question, out, start),
         Question::Leave { dir } => {
             Reached::reach(&home, start, true)?.client.leave(&dir)?;
@@ -269,6 +270,8 @@ fn share_at_rest(record: ShareRecord) -> ShareStatus {
         bytes: 0,
         need_files: 0,
         need_bytes: 0,
+        away_files: 0,
+        away_bytes: 0,
         peers,
         conflicts: Vec::new(),
         local_edits: Vec::new(),

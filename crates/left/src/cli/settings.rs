@@ -7,6 +7,7 @@ use clap::Parser;
 use left_core::message::Role;
 
 use super::args::{RawArgs, RawCommand, RawQuestion, RunArgs};
+use super::choose::{self, ChooseQuestion};
 use super::machine::MachineCommand;
 use super::once::{self, Once};
 use super::parse;
@@ -99,6 +100,8 @@ pub(super) enum Question {
         up: Option<String>,
         down: Option<String>,
     },
+    /// About what is held here.
+    Choose(ChooseQuestion),
     /// About what was.
     Past(PastQuestion),
     Leave {
@@ -324,6 +327,7 @@ fn question_of(raw: RawQuestion) -> Result<Question, UserError> {
             let dir = absolute(&dir)?;
             Ok(Question::Limit { dir, up, down })
         }
+        RawQuestion::Choose(raw) => Ok(Question::Choose(choose::question(raw)?)),
         RawQuestion::Past(past) => Ok(Question::Past(past::question(past)?)),
         RawQuestion::Leave { dir } => Ok(Question::Leave {
             dir: absolute(&dir)?,

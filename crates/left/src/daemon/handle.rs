@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 use utoipa::ToSchema;
 
 pub use super::browse::{EntryKind, Folder, FolderEntry, OpenFile};
+pub use super::choose::{Choice, ChoiceRule, Choosing, Chosen};
 use super::history::Past;
 pub use super::reload::Reloaded;
 pub use super::times::ApplyTimes;
@@ -89,6 +90,14 @@ pub trait Daemon: Send + Sync {
     /// and below `path` (relative to the folder) or everywhere. What stood there goes to history.
     /// Returns when it has begun.
     fn revert(&self, dir: &Path, path: Option<&Path>) -> Result<Reverted, UserError>;
+
+    /// What this device holds of the share `dir`.
+    fn choice(&self, dir: &Path) -> Result<Choice, UserError>;
+
+    /// Changes what this device holds of the share `dir`; `paths` are relative to it. Returns when all
+    /// that is not to be held any more and that another connected device has is gone from here. Nothing
+    /// of this is a deletion for anybody.
+    fn choose(&self, dir: &Path, how: Choosing, paths: &[PathBuf]) -> Result<Chosen, UserError>;
 
     /// Sets how many bytes a second the share `dir` may send and receive, at once; returns what holds
     /// then.
@@ -265,6 +274,12 @@ pub struct ShareStatus {
     pub need_files: u64,
     /// Bytes this device still needs.
     pub need_bytes: u64,
+    /// Paths that others hold and this device does not, as it was chosen.
+    #[serde(default)]
+    pub away_files: u64,
+    /// Bytes of these.
+    #[serde(default)]
+    pub away_bytes: u64,
     /// The other members.
     pub peers: Vec<PeerStatus>,
     /// Conflict copies that are there.

@@ -14,6 +14,7 @@
 //! leaves the old or the new one.
 
 mod bandwidth;
+mod choice;
 mod config;
 mod error;
 mod files;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 
 pub use bandwidth::{BandwidthConfig, MIN_RATE, Rate, parse_rate};
+pub use choice::{ChoiceRecord, selection_of};
 pub use config::{Config, HistoryConfig, MetricsConfig};
 pub use error::{Exit, UserError};
 pub use files::write_atomic;

@@ -1,6 +1,7 @@
 //! The running left of one device: its shares, its network, and what one can ask of it.
 
 pub(super) mod address;
+mod choose;
 mod enter;
 mod fellow;
 mod keeper;
@@ -27,7 +28,7 @@ use tokio::sync::broadcast;
 use super::ask::Msg;
 use super::browse;
 use super::gate::Door;
-use super::handle::Change;
+use super::handle::{Change, Choice, Choosing, Chosen};
 use super::handle::{
     Daemon, DaemonEvent, Folder, OpenFile, Options, Reloaded, Removed, Reverted, ShareInfo,
     ShareStatus, Status, SyncInfo, TicketInfo, UserError, VerifyReport, WaitResult,
@@ -71,6 +72,8 @@ pub(super) struct Device {
     shares: Mutex<HashMap<ShareId, Running>>,
     routes: Routes,
     events: broadcast::Sender<DaemonEvent>,
+    /// Held while somebody chooses.
+    choosing: Mutex<()>,
     stopped: AtomicBool,
     /// Which versions all shares keep.
     keep: SharedLimits,
@@ -139,6 +142,7 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
         shares: Mutex::default(),
         routes,
         events,
+        choosing: Mutex::default(),
         stopped: AtomicBool::new(false),
         keep,
         me: Weak::clone(me),
@@ -454,6 +458,14 @@ impl Daemon for Device {
             }
             Err(_) => Err(failed(what, "the share stops just now")),
         }
+    }
+
+    fn choice(&self, dir: &Path) -> Result<Choice, UserError> {
+        self.choice_of(dir)
+    }
+
+    fn choose(&self, dir: &Path, how: Choosing, paths: &[PathBuf]) -> Result<Chosen, UserError> {
+        self.choose_in(dir, how, paths)
     }
 
     fn limit(&self, dir: &Path, up: Change, down: Change) -> Result<Rate, UserError> {
