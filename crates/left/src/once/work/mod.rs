@@ -21,7 +21,7 @@ use super::room::Room;
 use super::{Event, Meter, shown};
 use crate::daemon::adapt::{self, Closer};
 use crate::daemon::limits::Limited;
-use crate::home::UserError;
+use crate::home::{UserError, clean};
 use crate::net::{DialData, LaneEnd, LaneEvent};
 use crate::transfer::Fetcher;
 
