@@ -15,12 +15,12 @@ use tokio::runtime::Runtime;
 
 use super::{
     ChoiceRequest, ChooseRequest, ConflictsRequest, DiffRequest, DirRequest, Done, JoinRequest,
-    LimitRequest, ListRequest, LogRequest, PageLink, RemovePeerRequest, ResolveRequest,
-    RestoreRequest, ResumeRequest, RevertRequest, SyncRequest, TicketRequest, VerifyRequest,
-    VersionsRequest, WaitRequest, socket,
+    LimitRequest, ListRequest, LogLevel, LogLevelRequest, LogRequest, PageLink, RemovePeerRequest,
+    ResolveRequest, RestoreRequest, ResumeRequest, RevertRequest, SyncRequest, TicketRequest,
+    VerifyRequest, VersionsRequest, WaitRequest, socket,
 };
 use crate::daemon::handle::{
-    Choice, Chosen, DaemonEvent, Folder, Removed, Reverted, ShareInfo, Status, SyncInfo,
+    Choice, Chosen, DaemonEvent, Folder, Reloaded, Removed, Reverted, ShareInfo, Status, SyncInfo,
     TicketInfo, VerifyReport, WaitResult,
 };
 use crate::daemon::history::{
@@ -168,6 +168,16 @@ impl Client {
     /// See [`Daemon::limit`](crate::daemon::handle::Daemon::limit).
     pub fn limit(&self, request: &LimitRequest) -> Result<Rate, UserError> {
         self.post("/v1/limit", request)
+    }
+
+    /// Has the settings read anew.
+    pub fn reload(&self) -> Result<Reloaded, UserError> {
+        self.post("/v1/reload", &Done {})
+    }
+
+    /// Sets what the log says, or only asks.
+    pub fn log_level(&self, filter: Option<String>) -> Result<LogLevel, UserError> {
+        self.post("/v1/log-level", &LogLevelRequest { filter })
     }
 
     /// See [`Daemon::choice`](crate::daemon::handle::Daemon::choice).
