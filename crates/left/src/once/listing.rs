@@ -222,7 +222,7 @@ mod tests {
         IndexBatch {
             entries: entries.collect(),
             upto,
-            more: false,
+            ..IndexBatch::default()
         }
     }
 
