@@ -473,6 +473,57 @@ fn a_restart_still_finds_late_writes_and_only_them() {
     );
 }
 
+/// What others hold takes no room once it was looked at again; what was written late comes back, also
+/// when left was started anew in between.
+#[test]
+fn what_is_dropped_is_freed_after_the_second_look() {
+    use std::io::Write;
+    let s = Share::new();
+    for restart in [false, true] {
+        s.mkdir("d");
+        s.write("d/f", "held elsewhere");
+        s.write("d/log", "start ");
+        s.write("kept", "an old version");
+        let file = std::fs::File::options();
+        let mut open = file.clone().append(true).open(s.at("d/log")).unwrap();
+        let drop = |path: &str| Op::Drop {
+            path: p(path),
+            expect: s.expect(path),
+        };
+        let remove = Op::Remove {
+            path: p("kept"),
+            expect: s.expect("kept"),
+        };
+        let ops = vec![drop("d/f"), remove, drop("d/log")];
+        assert!(s.apply(ops).iter().all(|r| r.is_ok()));
+        assert!(!s.exists("d/f") && !s.exists("d/log"));
+        open.write_all(b"late").unwrap();
+        let again = left::disk::History::open_with_grace(&s.root, std::time::Duration::ZERO);
+        let rescued = match restart {
+            true => again.unwrap().look_again(&s.root),
+            false => s.history.look_again(&s.root),
+        };
+        let copies: Vec<String> = rescued.iter().map(|r| r.copy.to_string()).collect();
+        assert_eq!(copies.len(), 1, "{copies:?}");
+        assert_eq!(s.read(&copies[0]), b"start late");
+        let left = s.all_bytes(".left/history");
+        assert_eq!(
+            left,
+            vec![b"an old version".to_vec(); 1 + usize::from(restart)]
+        );
+        // An edit that the index does not know goes nowhere.
+        s.write("edited", "one");
+        let op = drop("edited");
+        s.write("edited", "another");
+        assert_eq!(s.apply_one(op), Err(OpError::Unexpected));
+        assert_eq!(s.read("edited"), b"another");
+        for path in [&copies[0], "edited"] {
+            std::fs::remove_file(s.at(path)).unwrap();
+        }
+        std::fs::remove_dir(s.at("d")).unwrap();
+    }
+}
+
 #[test]
 fn history_expires() {
     let s = Share::new();
