@@ -95,7 +95,7 @@ pub(super) static CONTROL: Shape = Shape(&[
             &Shape(&[field(3, "addresses", MAX_ADDRESSES)]),
         )]),
     ),
-    message(7, "barrier", 1, &Shape(&[message(2, "asked", 1, &INDEX)])),
+    message(5, "barrier", 1, &Shape(&[message(2, "asked", 1, &INDEX)])),
     message(
         11,
         "roll",
