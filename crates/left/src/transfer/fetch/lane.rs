@@ -10,9 +10,9 @@ use left_core::version::DeviceId;
 use tracing::{debug, warn};
 
 use super::answers;
-use super::big::{BigTask, Wanted};
 use super::shared::{Shared, lock};
 use super::state::{Room, Task};
+use super::wanted::{BigTask, Wanted};
 use crate::transfer::frame::{
     FrameError, FrameKind, FrameReader, HEADER_LEN, Header, MAX_REASON, MAX_WANTS_UNANSWERED,
 };

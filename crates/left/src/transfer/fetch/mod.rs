@@ -8,13 +8,17 @@
 mod answers;
 mod base;
 mod big;
+mod elsewhere;
+mod file;
 mod lane;
 mod local;
 mod offers;
+mod refs;
 mod shared;
 mod small;
 mod state;
 mod walk;
+mod wanted;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

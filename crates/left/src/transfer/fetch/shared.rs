@@ -12,7 +12,8 @@ use left_core::content::{ContentId, Segment};
 use left_core::plan::{FetchError, FetchItem, OpId, StageName};
 use tracing::warn;
 
-use super::big::{Big, BigFile};
+use super::big::Big;
+use super::file::BigFile;
 use super::offers;
 use super::state::{Job, Outcome, State, Whereabouts};
 use super::{FetchConfig, FetchStats, is_small};

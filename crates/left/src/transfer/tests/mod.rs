@@ -8,5 +8,6 @@ mod hostile;
 mod node;
 mod offers;
 mod peers;
+mod reuse;
 mod small;
 mod speed;
