@@ -272,6 +272,7 @@ impl Want {
         proto::Want {
             id: self.id,
             what: Some(what),
+            rate: self.rate,
         }
         .encode_to_vec()
     }
@@ -310,7 +311,11 @@ impl Want {
                 }
             }
         };
-        Ok(Self { id: want.id, what })
+        Ok(Self {
+            id: want.id,
+            what,
+            rate: want.rate,
+        })
     }
 }
 

@@ -427,12 +427,9 @@ pub(super) fn spawn_server(lane: DataLane, source: Arc<Source>, limits: Limits, 
     let thread = std::thread::Builder::new().name("left-serve".into());
     let spawned = thread.spawn(move || {
         let stats = ServeStats::default();
-        let end = serve(
-            Box::new(Watched::new(lane, limits, tx)),
-            source,
-            ServeConfig::default(),
-            &stats,
-        );
+        let config = ServeConfig { zstd: lane.zstd };
+        let stream = Box::new(Watched::new(lane, limits, tx));
+        let end = serve(stream, source, config, &stats);
         if let Err(error) = end {
             tracing::debug!(peer, "a data lane ended: {error}");
         }

@@ -9,5 +9,6 @@ mod node;
 mod offers;
 mod peers;
 mod reuse;
+mod slow;
 mod small;
 mod speed;
