@@ -21,6 +21,7 @@ mod plan;
 #[cfg(debug_assertions)]
 mod powercut;
 mod refusals;
+mod reuse;
 mod safety;
 mod soak;
 mod storm;

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use left_core::content::{ChunkRef, ContentId, Segment, SegmentRef};
@@ -22,6 +23,31 @@ const CHUNKS_PART: usize = 8;
 /// Contents up to this size are asked for their chunk lists first, if chunks are known here: they have
 /// too few segments for one that is the same.
 pub(super) const LISTS_FIRST: u64 = 4 << 20;
+
+/// Contents of which the lists were asked for in vain, one after the other, before that is done for one of
+/// [`SELDOM`] only: it costs a round trip each.
+const MISSES: u32 = 16;
+const SELDOM: u64 = 8;
+
+/// Whether chunk lists that were asked for first have shown anything lately.
+#[derive(Default)]
+pub(super) struct Luck(AtomicU32);
+
+impl Luck {
+    fn note(&self, found: bool) {
+        match found {
+            true => self.0.store(0, Ordering::Relaxed),
+            false => {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether to ask for the lists of this content first.
+    pub(super) fn worth_asking(&self, serial: u64) -> bool {
+        self.0.load(Ordering::Relaxed) < MISSES || serial.is_multiple_of(SELDOM)
+    }
+}
 
 /// The other files that have been found for one content.
 #[derive(Default)]
@@ -79,11 +105,12 @@ impl Elsewhere {
         })
     }
 
-    /// Looks for files that have some of these chunks; whether there are any.
-    pub(super) fn probe_chunks(&self, shared: &Shared, list: &[ChunkRef]) -> bool {
+    /// Looks for files that have some of these chunks.
+    pub(super) fn probe_chunks(&self, shared: &Shared, list: &[ChunkRef]) {
         let places = |c: &ChunkRef| shared.manifests.having_chunk(&c.id);
         let mut contents = list.iter().flat_map(places).map(|(content, _)| content);
-        contents.any(|content| self.open(shared, content, None))
+        let found = contents.any(|content| self.open(shared, content, None));
+        shared.luck.note(found);
     }
 
     /// Opens a file of the share with this content if there is one, and room for it.

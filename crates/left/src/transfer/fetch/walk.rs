@@ -260,7 +260,9 @@ fn lists_first(shared: &Shared, file: &BigFile, prepared: &Prepared, place: Plac
     let has_chunks = |base: &Base| base.has_chunks(manifests);
     prepared.base.as_ref().is_some_and(has_chunks)
         || file.elsewhere.bases().iter().any(|b| has_chunks(b))
-        || (prepared.places && (place.n == 0 || file.size <= LISTS_FIRST))
+        || (prepared.places
+            && (place.n == 0 || file.size <= LISTS_FIRST)
+            && shared.luck.worth_asking(file.serial))
 }
 
 /// Takes the chunks of a segment that the base has; a peer is asked for the rest.
