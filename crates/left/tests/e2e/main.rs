@@ -5,16 +5,19 @@
 
 mod common;
 
+mod choose;
 mod conflicts;
 mod daily;
 mod damage;
 mod history;
+mod ignore;
 #[cfg(debug_assertions)]
 mod kills;
 mod kinds;
 mod limits;
 mod load;
 mod many;
+mod once;
 mod page;
 mod pairing;
 mod plan;
@@ -23,6 +26,7 @@ mod powercut;
 mod refusals;
 mod reuse;
 mod safety;
+mod service;
 mod soak;
 mod storm;
 mod torn;

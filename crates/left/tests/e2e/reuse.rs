@@ -56,6 +56,29 @@ fn a_file_that_was_moved_and_edited_sends_its_edit() {
     assert!(after - before < 1_000_000, "{}", after - before);
 }
 
+/// On a link that is held back text travels compressed, and random bytes as they are.
+#[test]
+fn a_slow_link_gets_compressed_bytes() {
+    let world = World::new();
+    let (a, b) = world.pair();
+    settle(&[&a, &b]);
+    let limit = ["limit".as_ref(), b.share.as_os_str()];
+    b.ok(&[&limit[..], &["--down".as_ref(), "4MB".as_ref()]].concat());
+    let line = |n: u32| format!("{n}: the {} of {}\n", n.wrapping_mul(77) % 1009, n / 7);
+    let text: String = (0..700_000).map(line).collect();
+    let aside = world.path().join("text");
+    fs::write(&aside, &text).unwrap();
+    fs::rename(&aside, a.share.join("text")).unwrap();
+    settle(&[&a, &b]);
+    let (sent, _) = b.wire();
+    println!("{} bytes of text: {sent} on the wire", text.len());
+    assert!(sent < text.len() as u64 * 2 / 3, "{sent} of {}", text.len());
+    fill(&a.share.join("noise"), "noise", 2_000_000);
+    settle(&[&a, &b]);
+    let (more, _) = b.wire();
+    assert!(more - sent > 2_000_000);
+}
+
 /// A file system in a file, until it is dropped.
 struct Mounted(PathBuf);
 
