@@ -428,8 +428,6 @@ fn share_status(share: &ShareInfo) -> ShareStatus {
         bytes_out: 0,
         need_files: 0,
         need_bytes: 0,
-        away_files: 0,
-        away_bytes: 0,
         in_sync: same,
     });
     let state = match (&peer, same) {
@@ -447,6 +445,8 @@ fn share_status(share: &ShareInfo) -> ShareStatus {
         bytes: 5_000_000,
         need_files: 0,
         need_bytes: 0,
+        away_files: 0,
+        away_bytes: 0,
         peers: peer.into_iter().collect(),
         conflicts: Vec::new(),
         local_edits: vec!["a\u{1b}[2J".into()],
