@@ -115,6 +115,7 @@ impl<'a> Out<'a> {
     pub(super) fn write(&mut self) -> io::Result<()> {
         let used = std::mem::take(&mut self.used);
         self.stream.write_all(self.buf.get(used))?;
+        self.packer.sent(used);
         crash_point!("serving");
         Ok(())
     }

@@ -19,6 +19,12 @@ const SAMPLE: usize = 16 * 1024;
 const SKIP_FIRST: u64 = 1 << 20;
 const SKIP_MOST: u64 = 64 << 20;
 
+/// After so many bytes sent it is seen whether the asker told the truth: buffers on the way swallow
+/// less than that at once.
+const LOOK_AFTER: u64 = 32 << 20;
+/// One that takes so many times what it told is not believed: compressing costs more than sending.
+const TOO_MANY: u64 = 4;
+
 /// A measure that slowly forgets.
 #[derive(Clone, Copy, Default)]
 struct Pace {
@@ -48,6 +54,10 @@ pub(super) struct Packer {
     zstd: bool,
     /// What the asker said last.
     rate: u64,
+    /// Bytes sent since `sent_since`, and how many a second it took when that was last looked at.
+    sent: u64,
+    sent_since: Instant,
+    taken: u64,
     /// How fast payloads are made here.
     made: Pace,
     /// How fast payloads are compressed, as a multiple of what [`LEVELS`] says.
@@ -66,6 +76,9 @@ impl Packer {
         Self {
             zstd,
             rate: 0,
+            sent: 0,
+            sent_since: Instant::now(),
+            taken: 0,
             made: Pace::default(),
             speed: 1.0,
             ratio: 0.5,
@@ -79,6 +92,16 @@ impl Packer {
     /// The asker gets so many bytes a second; 0: it does not wait for them.
     pub(super) fn told(&mut self, rate: u64) {
         self.rate = rate;
+    }
+
+    /// So many bytes went out.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+        if self.sent >= LOOK_AFTER {
+            let seconds = self.sent_since.elapsed().as_secs_f64().max(1e-9);
+            self.taken = (self.sent as f64 / seconds) as u64;
+            (self.sent, self.sent_since) = (0, Instant::now());
+        }
     }
 
     /// Another file is served: what was seen of the last one says nothing of it.
@@ -101,6 +124,9 @@ impl Packer {
             FrameKind::Data | FrameKind::Segment | FrameKind::Chunks
         );
         if !self.zstd || !yields || payload.len() < SMALLEST {
+            return None;
+        }
+        if self.taken / TOO_MANY > self.rate {
             return None;
         }
         let level = level(self.rate, self.made.rate(), self.speed, self.ratio)?;
@@ -223,6 +249,8 @@ mod tests {
         assert!((4..10).contains(&tried), "{tried}");
         packer.other_file();
         assert!(packer.pack(FrameKind::Segment, &text).is_some());
+        packer.sent(LOOK_AFTER as usize);
+        assert!(packer.pack(FrameKind::Segment, &text).is_none(), "a lie");
         let mut old = Packer::new(false);
         old.told(5_000_000);
         assert!(old.pack(FrameKind::Segment, &text).is_none());
