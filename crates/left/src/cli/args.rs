@@ -69,6 +69,10 @@ pub(super) struct RunArgs {
     #[arg(long)]
     pub(super) name: Option<String>,
 
+    /// Neither find members on the local network nor be found there.
+    #[arg(long)]
+    pub(super) no_discovery: bool,
+
     /// Serve no page for the browser of this machine.
     #[arg(long)]
     pub(super) no_web: bool,

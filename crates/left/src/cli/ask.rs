@@ -231,6 +231,7 @@ fn status_at_rest(home: &Home) -> Result<Status, UserError> {
         device: None,
         name: options.name,
         listen: Vec::new(),
+        discovery: None,
         shares: home.shares()?.into_iter().map(share_at_rest).collect(),
     })
 }

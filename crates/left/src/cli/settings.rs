@@ -114,6 +114,7 @@ pub(super) struct RunSettings {
     pub(super) listen: Option<Listen>,
     pub(super) advertise: Vec<String>,
     pub(super) name: Option<String>,
+    pub(super) no_discovery: bool,
     pub(super) no_web: bool,
 }
 
@@ -149,7 +150,7 @@ pub(super) fn read(
         }
         (None, Some(ip)) => sync(Path::new("share"), &ip, raw.code.or(code), &raw.run)?,
         (Some(_), None) if is_set(&raw.run) => {
-            let why = "--listen, --advertise, --name and --no-web stand before it";
+            let why = "--listen, --advertise, --name, --no-discovery and --no-web stand before it";
             let todo = "write them after the command that they belong to";
             return Err(UserError::usage("cannot read the command", why, todo).into());
         }
@@ -188,6 +189,7 @@ pub(super) fn options(run: &RunSettings, config: &Config) -> Result<Options, Use
         listen,
         advertise,
         name,
+        discovery: config.discovery && !run.no_discovery,
         offline: false,
     })
 }
@@ -345,12 +347,14 @@ fn run_settings(run: &RunArgs) -> Result<RunSettings, UserError> {
             .map(|a| parse::advertise(a))
             .collect::<Result<_, _>>()?,
         name: run.name.as_deref().map(checked_name).transpose()?,
+        no_discovery: run.no_discovery,
         no_web: run.no_web,
     })
 }
 
 pub(super) fn is_set(run: &RunArgs) -> bool {
-    run.listen.is_some() || run.name.is_some() || !run.advertise.is_empty() || run.no_web
+    let off = run.no_discovery || run.no_web;
+    run.listen.is_some() || run.name.is_some() || !run.advertise.is_empty() || off
 }
 
 /// The daemon may have another working folder.

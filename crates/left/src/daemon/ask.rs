@@ -77,6 +77,10 @@ pub(super) enum Msg {
     Damaged(Vec<RelPath>),
     /// Whoever read the index for another purpose found it damaged.
     IndexFailed(IndexError),
+    /// A member was seen nearby: the sightings tell where.
+    Sighted(DeviceId),
+    /// This machine is on other networks than before.
+    NetworkChanged,
     /// The list of members changed: dial who is new.
     MembersChanged,
     /// Stop; nothing comes after it.

@@ -12,6 +12,7 @@ use super::handle::DaemonEvent;
 use super::limits::Limiter;
 use super::members::{Members, TicketUse};
 use super::pairing::{Pairings, Terms};
+use super::sightings::Sightings;
 use crate::net::handshake::{ControlRequest, PairRequest, not_admitted};
 use crate::net::proof::{End, code_mac, founding_from_code, same, ticket_mac};
 use crate::net::{Admitted, Gate, Introduction, Paired, Visitor};
@@ -24,6 +25,8 @@ pub(super) struct Door {
     /// Control lanes that are up or just being opened: whose data lanes may come.
     pub(super) sessions: Mutex<HashMap<Nonce, (DeviceId, ShareId)>>,
     pub(super) pairings: Arc<Pairings>,
+    /// Where members were seen.
+    pub(super) sightings: Sightings,
     /// What all shares together may carry.
     pub(super) limiter: Arc<Limiter>,
     pub(super) events: broadcast::Sender<DaemonEvent>,

@@ -31,6 +31,8 @@ pub struct Options {
     pub advertise: Vec<String>,
     /// This device's name as peers see it.
     pub name: String,
+    /// Find members on the local network, and be found by them.
+    pub discovery: bool,
     /// Do not listen and dial nobody: started only for one command on this machine.
     pub offline: bool,
 }
@@ -187,8 +189,20 @@ pub struct Status {
     pub name: String,
     /// Where it listens, `host:port`.
     pub listen: Vec<String>,
+    /// How members on the local network are found; none: they are not looked for.
+    #[serde(default)]
+    pub discovery: Option<Discovery>,
     /// Its shares, sorted by folder.
     pub shares: Vec<ShareStatus>,
+}
+
+/// How members on the local network are found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Discovery {
+    /// On these interfaces.
+    pub interfaces: Vec<String>,
+    /// Why not on some, or not at all.
+    pub problems: Vec<String>,
 }
 
 /// In short, how a share is.

@@ -17,6 +17,7 @@ mod members;
 mod offers;
 mod owner;
 mod pairing;
+mod sightings;
 mod snapshot;
 mod verify;
 

@@ -12,7 +12,7 @@ use super::record::bad_toml;
 
 /// `config.toml`: written by the user, only read by left (so comments survive). The command line
 /// goes before it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Config {
     /// The device's name as peers see it; default the host name.
@@ -23,12 +23,28 @@ pub struct Config {
     /// Addresses under which peers reach this device, `HOST` or `HOST:PORT`; default the
     /// machine's own.
     pub advertise: Vec<String>,
+    /// Find members on the local network and be found there; default true.
+    pub discovery: bool,
     /// The page's port on loopback; default any free one.
     pub web_port: Option<u16>,
     /// Which old versions are kept.
     pub history: HistoryConfig,
     /// How fast all shares together may be.
     pub bandwidth: BandwidthConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: None,
+            listen: None,
+            advertise: Vec::new(),
+            discovery: true,
+            web_port: None,
+            history: HistoryConfig::default(),
+            bandwidth: BandwidthConfig::default(),
+        }
+    }
 }
 
 /// `[history]`: which versions of replaced and deleted files are kept. They thin out with age all the

@@ -251,6 +251,7 @@ impl Daemon for Fake {
             pid: Some(std::process::id()),
             device: Some(DeviceId([9; 32])),
             name: self.options.name.clone(),
+            discovery: None,
             listen: vec![format!("127.0.0.1:{}", self.options.listen.port)],
             shares,
         }

@@ -15,6 +15,7 @@ mod kinds;
 mod limits;
 mod load;
 mod many;
+mod nearby;
 mod page;
 mod pairing;
 mod plan;

@@ -7,6 +7,7 @@ mod keeper;
 mod limit;
 mod pair;
 mod past;
+mod roam;
 mod wait;
 
 use std::collections::HashMap;
@@ -28,13 +29,14 @@ use super::browse;
 use super::gate::Door;
 use super::handle::Change;
 use super::handle::{
-    Daemon, DaemonEvent, Folder, OpenFile, Options, Removed, Reverted, ShareInfo, ShareStatus,
-    Status, SyncInfo, TicketInfo, UserError, VerifyReport, WaitResult,
+    Daemon, DaemonEvent, Discovery, Folder, OpenFile, Options, Removed, Reverted, ShareInfo,
+    ShareStatus, Status, SyncInfo, TicketInfo, UserError, VerifyReport, WaitResult,
 };
 use super::history::Past;
 use super::limits::Limiter;
 use super::members::Members;
 use super::pairing::Pairings;
+use super::sightings::Sightings;
 use super::snapshot::{Board, split_todo};
 use crate::home::{Home, Lock, Rate, ShareRecord, clean, lock_share, read_share};
 use crate::net::{DeviceKey, Introduction, Net, NetConfig, NetEvent};
@@ -109,6 +111,7 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
         shares: Mutex::default(),
         sessions: Mutex::default(),
         pairings,
+        sightings: Sightings::default(),
         limiter: Arc::default(),
         events: events.clone(),
         closing: AtomicBool::new(false),
@@ -136,6 +139,7 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
         runtime: Mutex::new(Some(runtime)),
     });
     limit::keep(&device)?;
+    roam::roam(&device);
     let weak = Arc::downgrade(&device);
     device
         .door
@@ -386,6 +390,10 @@ impl Daemon for Device {
             device: Some(self.door.device),
             name: self.options.name.clone(),
             listen: listen.collect(),
+            discovery: self.door.sightings.reach().map(|r| Discovery {
+                interfaces: r.interfaces,
+                problems: r.problems,
+            }),
             shares: all,
         }
     }

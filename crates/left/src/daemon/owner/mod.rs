@@ -536,6 +536,17 @@ impl Owner {
                 Ok(())
             }
             Msg::Damaged(paths) => self.handle(Event::Damaged(paths)),
+            Msg::Sighted(peer) => {
+                self.links.sighted(peer, Instant::now());
+                self.dial();
+                Ok(())
+            }
+            Msg::NetworkChanged => {
+                self.links.network_changed();
+                self.tell_members(None);
+                self.dial();
+                Ok(())
+            }
             Msg::MembersChanged => self.members_changed(),
             Msg::Stop => {
                 self.stop = true;
