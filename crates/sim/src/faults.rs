@@ -45,10 +45,12 @@ pub enum Kind {
     Pause,
     /// One device may only read.
     Reader,
+    /// One device only sends, by its own choice.
+    Sender,
 }
 
 /// All kinds with their names, as `--without` takes them.
-pub const KINDS: [(Kind, &str); 20] = [
+pub const KINDS: [(Kind, &str); 21] = [
     (Kind::Fetch, "fetch"),
     (Kind::Race, "race"),
     (Kind::Torn, "torn"),
@@ -69,6 +71,7 @@ pub const KINDS: [(Kind, &str); 20] = [
     (Kind::Emptied, "emptied"),
     (Kind::Pause, "pause"),
     (Kind::Reader, "reader"),
+    (Kind::Sender, "sender"),
 ];
 
 /// A set of kinds.
@@ -88,7 +91,7 @@ impl Faults {
         let chance = [0, 10, 30, 60][rng.index(4)];
         for (kind, _) in KINDS {
             let on = match kind {
-                Kind::Reader => rng.percent(15),
+                Kind::Reader | Kind::Sender => rng.percent(15),
                 Kind::Lost | Kind::Restored | Kind::Power | Kind::Wipe | Kind::Emptied => {
                     rng.percent(chance) && rng.percent(60)
                 }

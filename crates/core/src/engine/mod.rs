@@ -1,6 +1,6 @@
 //! One share's engine: `step(now, event, index) -> effects`. It only dispatches; what an event
 //! means stands in the files beside this one: [`local`](self) (the disk was looked at), `peers`
-//! (messages), `work` (what to do next), `make` (how), `results` (what came of it), `heal` (damage), `wait` (is all
+//! (messages), `work` (what to do next), `withhold` (what not), `make` (how), `results` (what came of it), `heal` (damage), `wait` (is all
 //! equal?).
 
 mod event;
@@ -11,6 +11,7 @@ mod own;
 mod peers;
 mod results;
 mod wait;
+mod withhold;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -30,6 +31,8 @@ use heal::Damage;
 pub use own::Edits;
 use own::OwnEdits;
 use wait::Waits;
+use withhold::Taking;
+pub use withhold::{Theirs, Withheld};
 use work::{Job, Retry, Walker};
 
 /// How one engine is set up.
@@ -39,6 +42,8 @@ pub struct Config {
     pub device: DeviceId,
     /// What this device may do in the share.
     pub role: Role,
+    /// A read-write member that does not do what others change, by its user's choice.
+    pub send_only: bool,
 }
 
 /// Waiting before paths that wait for others are tried again.
@@ -90,6 +95,10 @@ pub struct Engine {
     first_scan: bool,
     waits: Waits,
     own: OwnEdits,
+    /// What is taken though this device only sends.
+    taking: Taking,
+    /// As such it looked at all needs once: from then on only at what is new.
+    surveyed: bool,
 }
 
 impl Engine {
@@ -124,6 +133,8 @@ impl Engine {
             first_scan: index.head() == 0,
             waits: Waits::default(),
             own: OwnEdits::default(),
+            taking: Taking::default(),
+            surveyed: false,
         }
     }
 
@@ -169,6 +180,8 @@ impl Engine {
             Event::Revert(at) => {
                 self.revert(at.as_ref(), index, &mut out)?;
             }
+            Event::Take(at) => self.take(at),
+            Event::Override(at) => self.override_theirs(now, at.as_ref(), index)?,
             Event::Resume { accept_deletions } => self.resume(accept_deletions, &mut out),
         }
         self.settle_deletions(now, &mut out);
@@ -176,6 +189,7 @@ impl Engine {
         self.expire_retries(now, &mut out);
         self.expire_healing(now);
         self.pump(now, index, &mut out)?;
+        self.end_taking();
         self.heal(now, index, &mut out)?;
         self.tell_peers(now, index, &mut out)?;
         self.answer_waits(index, &mut out)?;
@@ -202,11 +216,14 @@ impl Engine {
 
     /// What people see.
     pub fn state(&self, index: &dyn Index) -> Result<State, IndexError> {
-        let totals = index.totals()?;
+        let all = index.totals()?;
+        let totals = self.needed(all);
         let head = self.announced_head(index);
         let busy = self.is_busy(totals.need_files);
         Ok(State {
             totals,
+            withheld_files: all.need_files - totals.need_files,
+            withheld_bytes: all.need_bytes - totals.need_bytes,
             alarm: self.alarm.clone(),
             paused: self.paused,
             full: self.full_until.is_some(),
@@ -292,7 +309,7 @@ impl Engine {
         index: &dyn Index,
         out: &mut Vec<Effect>,
     ) -> Result<(), IndexError> {
-        let totals = index.totals()?;
+        let totals = self.needed(index.totals()?);
         let busy = self.is_busy(totals.need_files) || self.alarm.is_some();
         let read_only = self.config.role == Role::ReadOnly;
         let self_head = self.announced_head(index);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::machine::MachineCommand;
+use super::modes::RawModes;
 use super::past_args::RawPast;
 
 const EXAMPLES: &str = "\
@@ -183,15 +184,21 @@ pub(super) enum RawQuestion {
         /// The share's folder; all shares when none is given.
         dir: Option<PathBuf>,
     },
-    /// Hold a share still until it is resumed.
+    /// Hold a share still, or one peer of it, until it is resumed.
     Pause {
         /// The share's folder.
         dir: PathBuf,
+        /// Only this device: its name or the first characters of its id.
+        #[arg(long, value_name = "NAME")]
+        peer: Option<String>,
     },
-    /// Let a paused share go on, or end an alarm.
+    /// Let a paused share or peer go on, or end an alarm.
     Resume {
         /// The share's folder.
         dir: PathBuf,
+        /// Only this device, which was paused alone.
+        #[arg(long, value_name = "NAME", conflicts_with = "accept_deletions")]
+        peer: Option<String>,
         /// The deletions that raised the alarm are meant: pass them on to the peers.
         #[arg(long)]
         accept_deletions: bool,
@@ -232,6 +239,8 @@ pub(super) enum RawQuestion {
         #[arg(long, value_name = "RATE")]
         down: Option<String>,
     },
+    #[command(flatten)]
+    Modes(RawModes),
     #[command(flatten)]
     Past(RawPast),
     /// Leave a share: the folder stays as it is, it is only no longer synchronised.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::output::Output;
 use super::run::{running, ticket_lines};
 use super::settings::{self, Question, RunSettings};
-use super::{Start, format, past, status_text, web};
+use super::{Start, format, modes, past, status_text, web};
 use crate::api::{self, Client, Server};
 use crate::daemon::handle::{
     Daemon, Exit, Removed, ShareStatus, State, Status, UserError, VerifyReport, WaitResult,
@@ -90,6 +90,20 @@ pub(super) fn ask(question: Question, out: Output, start: Start) -> Result<Exit,
                 }
             }
         }
+        Question::PausePeer { dir, who, paused } => {
+            let left = Reached::reach(&home, start, true)?;
+            let peer = left.client.pause_peer(&dir, &who, paused)?;
+            let name = format::device(&peer.name, peer.device);
+            match (out.json(), peer.paused) {
+                (true, _) => out.object(&peer),
+                (false, true) => out.line(&format!(
+                    "{name} is paused; `left resume {} --peer {who}` lets it go on.",
+                    clean(&dir)
+                )),
+                (false, false) => out.line(&format!("{name} goes on.")),
+            }
+        }
+        Question::Modes(question) => return modes::ask(&home, question, out, start),
         Question::Past(question) => return past::ask(&home, question, out, start),
         Question::Leave { dir } => {
             Reached::reach(&home, start, true)?.client.leave(&dir)?;
@@ -197,7 +211,7 @@ fn done(out: Output, line: &str) {
     }
 }
 
-fn not_running(what: &str) -> UserError {
+pub(super) fn not_running(what: &str) -> UserError {
     UserError::new(
         what,
         "left does not run on this device",
@@ -256,6 +270,10 @@ fn share_at_rest(record: ShareRecord) -> ShareStatus {
         conflicts: Vec::new(),
         local_edits: Vec::new(),
         local_edit_count: 0,
+        mode: record.mode,
+        withheld: Vec::new(),
+        withheld_count: 0,
+        withheld_bytes: 0,
         problems: Vec::new(),
         notices: Vec::new(),
         alarm: None,

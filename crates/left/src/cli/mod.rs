@@ -19,6 +19,7 @@ mod generate;
 mod live;
 mod log;
 mod machine;
+mod modes;
 mod output;
 mod parse;
 mod past;

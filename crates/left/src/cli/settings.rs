@@ -8,6 +8,7 @@ use left_core::message::Role;
 
 use super::args::{RawArgs, RawCommand, RawQuestion, RunArgs};
 use super::machine::MachineCommand;
+use super::modes::{self, ModeQuestion};
 use super::parse;
 use super::past::{self, PastQuestion};
 use crate::daemon::handle::{DEFAULT_PORT, Listen, Options};
@@ -96,6 +97,13 @@ pub(super) enum Question {
         up: Option<String>,
         down: Option<String>,
     },
+    PausePeer {
+        dir: PathBuf,
+        who: String,
+        paused: bool,
+    },
+    /// What this device alone chose.
+    Modes(ModeQuestion),
     /// About what was.
     Past(PastQuestion),
     Leave {
@@ -287,11 +295,29 @@ fn question_of(raw: RawQuestion) -> Result<Question, UserError> {
             let dir = dir.as_deref().map(absolute).transpose()?;
             Ok(Question::Verify { dir })
         }
-        RawQuestion::Pause { dir } => Ok(Question::Pause {
+        RawQuestion::Pause { dir, peer: None } => Ok(Question::Pause {
             dir: absolute(&dir)?,
+        }),
+        RawQuestion::Pause {
+            dir,
+            peer: Some(who),
+        } => Ok(Question::PausePeer {
+            dir: absolute(&dir)?,
+            who,
+            paused: true,
         }),
         RawQuestion::Resume {
             dir,
+            peer: Some(who),
+            ..
+        } => Ok(Question::PausePeer {
+            dir: absolute(&dir)?,
+            who,
+            paused: false,
+        }),
+        RawQuestion::Resume {
+            dir,
+            peer: None,
             accept_deletions,
         } => Ok(Question::Resume {
             dir: absolute(&dir)?,
@@ -299,12 +325,7 @@ fn question_of(raw: RawQuestion) -> Result<Question, UserError> {
         }),
         RawQuestion::Revert { dir, path } => {
             let dir = absolute(&dir)?;
-            let path = path.map(|path| match path.strip_prefix(&dir) {
-                Ok(below) => below.to_path_buf(),
-                Err(_) => path,
-            });
-            // The share's own folder is all of it.
-            let path = path.filter(|p| !p.as_os_str().is_empty());
+            let path = below(&dir, path);
             Ok(Question::Revert { dir, path })
         }
         RawQuestion::RemovePeer { dir, who } => Ok(Question::RemovePeer {
@@ -318,6 +339,7 @@ fn question_of(raw: RawQuestion) -> Result<Question, UserError> {
             let dir = absolute(&dir)?;
             Ok(Question::Limit { dir, up, down })
         }
+        RawQuestion::Modes(modes) => Ok(Question::Modes(modes::question(modes)?)),
         RawQuestion::Past(past) => Ok(Question::Past(past::question(past)?)),
         RawQuestion::Leave { dir } => Ok(Question::Leave {
             dir: absolute(&dir)?,
@@ -355,6 +377,16 @@ fn run_settings(run: &RunArgs) -> Result<RunSettings, UserError> {
 pub(super) fn is_set(run: &RunArgs) -> bool {
     let off = run.no_discovery || run.no_web;
     run.listen.is_some() || run.name.is_some() || !run.advertise.is_empty() || off
+}
+
+/// A path in a share, relative to its folder; `None` for the folder itself.
+pub(super) fn below(dir: &Path, path: Option<PathBuf>) -> Option<PathBuf> {
+    let path = path.map(|path| match path.strip_prefix(dir) {
+        Ok(below) => below.to_path_buf(),
+        Err(_) => path,
+    });
+    // The share's own folder is all of it.
+    path.filter(|p| !p.as_os_str().is_empty())
 }
 
 /// The daemon may have another working folder.

@@ -71,6 +71,13 @@ pub(super) enum Msg {
     /// Take back what this read-only member edited itself, at and below a path or everywhere; how
     /// many paths that is, or why it can not be done now.
     Revert(Option<RelPath>, Sender<Result<u64, String>>),
+    /// What this device, which only sends, withholds at and below a path or everywhere: take it, or win
+    /// over it; how many paths that is, or why it can not be done.
+    Decide {
+        at: Option<RelPath>,
+        take: bool,
+        reply: Sender<Result<u64, String>>,
+    },
     /// What had changed in the folder is on the disk.
     Synced,
     /// Bring these files again from peers.

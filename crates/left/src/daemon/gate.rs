@@ -147,6 +147,8 @@ impl Gate for Door {
             return Err(self.refused(visitor, "this device was removed from the share"));
         }
         let role = match members.role_of(visitor.peer) {
+            // It is a member: it may know that it is to come again.
+            Some(_) if members.is_paused(visitor.peer) => return Err(busy()),
             Some(role) => role,
             None => self.with_ticket(visitor, request, &members)?,
         };

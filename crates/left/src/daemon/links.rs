@@ -176,7 +176,7 @@ impl Links {
             .and_then(|t| Ticket::parse(t).ok());
         let mut next: Option<Instant> = None;
         for member in members.fellows().iter() {
-            if self.up.contains_key(&member.device) {
+            if member.paused || self.up.contains_key(&member.device) {
                 continue;
             }
             let seen = self.door.sightings.of(member.device, now);

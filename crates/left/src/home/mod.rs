@@ -20,6 +20,7 @@ mod files;
 mod folder;
 mod key;
 mod lock;
+mod mode;
 mod record;
 pub mod text;
 
@@ -36,6 +37,7 @@ pub use error::{Exit, UserError};
 pub use files::write_atomic;
 pub use folder::{MARKER_DIR, Marker, clean, enclosing_share, init_share, read_share};
 pub use lock::{Lock, lock_share};
+pub use mode::Mode;
 pub use record::{MemberRecord, PairingRecord, ShareRecord, TicketRecord};
 
 /// The folder of this device's key, settings and control socket.

@@ -9,9 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use left::daemon::handle::{
-    Change, Daemon, DaemonEvent, EntryKind, Folder, FolderEntry, Missing, OpenFile, Options,
-    PeerStatus, Problem, Rate, Removed, Reverted, ShareInfo, ShareStatus, State, Status, SyncInfo,
-    TicketInfo, UserError, VerifyReport, WaitResult,
+    Change, Chosen, Daemon, DaemonEvent, Decided, EntryKind, Folder, FolderEntry, Missing, Mode,
+    OpenFile, Options, PeerPaused, PeerStatus, Problem, Rate, Removed, Reverted, ShareInfo,
+    ShareStatus, State, Status, SyncInfo, TicketInfo, UserError, VerifyReport, WaitResult,
 };
 use left::daemon::history::Past;
 use left::home::text::Text;
@@ -329,6 +329,33 @@ impl Daemon for Fake {
         })
     }
 
+    fn mode(&self, dir: &Path, mode: Option<Mode>) -> Result<Chosen, UserError> {
+        self.known(dir)?;
+        Ok(Chosen {
+            mode: mode.unwrap_or_default(),
+        })
+    }
+
+    fn take(&self, dir: &Path, path: Option<&Path>) -> Result<Decided, UserError> {
+        self.known(dir)?;
+        Ok(Decided {
+            paths: if path.is_some() { 1 } else { 3 },
+        })
+    }
+
+    fn override_theirs(&self, dir: &Path, path: Option<&Path>) -> Result<Decided, UserError> {
+        self.take(dir, path)
+    }
+
+    fn pause_peer(&self, dir: &Path, who: &str, paused: bool) -> Result<PeerPaused, UserError> {
+        self.known(dir)?;
+        Ok(PeerPaused {
+            device: DeviceId([1; 32]),
+            name: who.to_string(),
+            paused,
+        })
+    }
+
     fn limit(&self, dir: &Path, _up: Change, _down: Change) -> Result<Rate, UserError> {
         self.known(dir)?;
         Ok(Rate::default())
@@ -400,6 +427,7 @@ fn share_status(share: &ShareInfo) -> ShareStatus {
         address: p.display().to_string(),
         connected: true,
         role: Role::ReadWrite,
+        paused: false,
         admitted_by: None,
         rate_in: 0,
         rate_out: 0,
@@ -428,6 +456,10 @@ fn share_status(share: &ShareInfo) -> ShareStatus {
         conflicts: Vec::new(),
         local_edits: vec!["a\u{1b}[2J".into()],
         local_edit_count: 3,
+        mode: Mode::TwoWay,
+        withheld: Vec::new(),
+        withheld_count: 0,
+        withheld_bytes: 0,
         problems: Vec::new(),
         notices: Vec::new(),
         alarm: None,

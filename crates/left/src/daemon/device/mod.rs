@@ -5,6 +5,7 @@ mod enter;
 mod fellow;
 mod keeper;
 mod limit;
+mod mode;
 mod pair;
 mod past;
 mod roam;
@@ -29,8 +30,9 @@ use super::browse;
 use super::gate::Door;
 use super::handle::Change;
 use super::handle::{
-    Daemon, DaemonEvent, Discovery, Folder, OpenFile, Options, Removed, Reverted, ShareInfo,
-    ShareStatus, Status, SyncInfo, TicketInfo, UserError, VerifyReport, WaitResult,
+    Chosen, Daemon, DaemonEvent, Decided, Discovery, Folder, OpenFile, Options, PeerPaused,
+    Removed, Reverted, ShareInfo, ShareStatus, Status, SyncInfo, TicketInfo, UserError,
+    VerifyReport, WaitResult,
 };
 use super::history::Past;
 use super::limits::Limiter;
@@ -38,7 +40,7 @@ use super::members::Members;
 use super::pairing::Pairings;
 use super::sightings::Sightings;
 use super::snapshot::{Board, split_todo};
-use crate::home::{Home, Lock, Rate, ShareRecord, clean, lock_share, read_share};
+use crate::home::{Home, Lock, Mode, Rate, ShareRecord, clean, lock_share, read_share};
 use crate::net::{DeviceKey, Introduction, Net, NetConfig, NetEvent};
 use address::{advertised, listen_addrs};
 use enter::{Adopt, remove_marker};
@@ -179,6 +181,13 @@ fn start_net(
         UserError::new("cannot listen for peers", why, todo)
     })?;
     Ok(Arc::new(net))
+}
+
+/// A path as it stands below a share's folder.
+fn rel_path(what: &str, path: Option<&Path>) -> Result<Option<RelPath>, UserError> {
+    let at = path.map(|path| RelPath::new(path.as_os_str().as_bytes()));
+    at.transpose()
+        .map_err(|e| UserError::usage(what, e, "name it as it stands below the share's folder"))
 }
 
 impl Device {
@@ -437,10 +446,7 @@ impl Daemon for Device {
 
     fn revert(&self, dir: &Path, path: Option<&Path>) -> Result<Reverted, UserError> {
         let what = "cannot take edits back";
-        let at = path.map(|path| RelPath::new(path.as_os_str().as_bytes()));
-        let at = at.transpose().map_err(|e| {
-            UserError::usage(what, e, "name it as it stands below the share's folder")
-        })?;
+        let at = rel_path(what, path)?;
         let (reply, done) = bounded(1);
         self.send(dir, Msg::Revert(at, reply))?;
         match done.recv() {
@@ -451,6 +457,22 @@ impl Daemon for Device {
             }
             Err(_) => Err(failed(what, "the share stops just now")),
         }
+    }
+
+    fn mode(&self, dir: &Path, mode: Option<Mode>) -> Result<Chosen, UserError> {
+        self.set_mode(dir, mode)
+    }
+
+    fn take(&self, dir: &Path, path: Option<&Path>) -> Result<Decided, UserError> {
+        self.decide(dir, path, true)
+    }
+
+    fn override_theirs(&self, dir: &Path, path: Option<&Path>) -> Result<Decided, UserError> {
+        self.decide(dir, path, false)
+    }
+
+    fn pause_peer(&self, dir: &Path, who: &str, paused: bool) -> Result<PeerPaused, UserError> {
+        self.pause_fellow(dir, who, paused)
     }
 
     fn limit(&self, dir: &Path, up: Change, down: Change) -> Result<Rate, UserError> {

@@ -114,8 +114,9 @@ pub(super) struct Owner {
     stop: bool,
     /// Stops only to be started anew.
     again: bool,
-    /// What this device may do, as the engine was told.
+    /// What this device does, as the engine was told.
     role: Role,
+    send_only: bool,
 }
 
 /// Runs a share until it is stopped or broken.
@@ -199,7 +200,8 @@ impl Owner {
         adapt::spawn_index_search(reader(())?, tx.clone());
         let config = Config {
             device: setup.device,
-            role: setup.members.role(),
+            role: setup.members.works_as(),
+            send_only: setup.members.sends_only(),
         };
         let id = setup.members.id();
         Ok(Self {
@@ -237,6 +239,7 @@ impl Owner {
             stop: false,
             again: false,
             role: config.role,
+            send_only: config.send_only,
         })
     }
 
@@ -531,6 +534,12 @@ impl Owner {
             Msg::IndexFailed(error) => Err(error),
             Msg::Revert(at, reply) => {
                 let done = self.revert(at)?;
+                // Who asked may have given up.
+                let _ = reply.send(done);
+                Ok(())
+            }
+            Msg::Decide { at, take, reply } => {
+                let done = self.decide(at, take)?;
                 // Who asked may have given up.
                 let _ = reply.send(done);
                 Ok(())
