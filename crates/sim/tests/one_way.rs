@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use left_core::engine::{Event, Theirs};
+use left_sim::mutants::Mutant;
 use left_sim::scenario::{Scenario, path};
 
 fn tree(all: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -146,4 +147,24 @@ fn all_is_taken_when_it_takes_part_again() {
     let mut s = differing();
     s.sends_only(1, false);
     assert_eq!(s.tree_of(1), s.tree());
+}
+
+/// These tests notice when the rule is broken.
+#[test]
+fn they_notice_their_fault() {
+    let cases: [(&str, fn()); 2] = [
+        (
+            "who only sends takes all the same",
+            what_others_change_is_shown_and_not_done,
+        ),
+        (
+            "an override does not know of theirs",
+            its_state_wins_when_asked,
+        ),
+    ];
+    for (name, history) in cases {
+        let mutant = Mutant { name, within: 0 };
+        let noticed = std::panic::catch_unwind(|| mutant.with(history)).is_err();
+        assert!(noticed, "{name}");
+    }
 }

@@ -10,8 +10,8 @@ use super::files;
 use super::folder::clean;
 use super::record::bad_toml;
 
-/// `config.toml`: written by the user, only read by left (so comments survive). The command line
-/// goes before it.
+/// `config.toml`: the user's. Left changes single values in it when its user asks for that on the page
+/// (comments survive). The command line goes before it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Config {
@@ -89,10 +89,14 @@ pub(super) fn load(path: &Path) -> Result<Config, UserError> {
     let Some(bytes) = bytes else {
         return Ok(Config::default());
     };
-    let text = String::from_utf8_lossy(&bytes);
+    parse(path, &String::from_utf8_lossy(&bytes))
+}
+
+/// The settings that a text holds; `path` is for messages.
+pub(super) fn parse(path: &Path, text: &str) -> Result<Config, UserError> {
+    let what = "cannot read the settings";
     let todo = "correct it, or move the file away";
-    let config: Config =
-        toml::from_str(&text).map_err(|e| bad_toml(what, path, &text, &e, todo))?;
+    let config: Config = toml::from_str(text).map_err(|e| bad_toml(what, path, text, &e, todo))?;
     let wrong = |why| UserError::new(format!("{what} {}", clean(path)), why, todo);
     config.history.check().map_err(wrong)?;
     Ok(config)

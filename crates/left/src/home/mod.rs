@@ -14,6 +14,7 @@
 //! leaves the old or the new one.
 
 mod bandwidth;
+mod change;
 mod config;
 mod error;
 mod files;
@@ -32,6 +33,7 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 
 pub use bandwidth::{BandwidthConfig, MIN_RATE, Rate, parse_rate};
+pub use change::Setting;
 pub use config::{Config, HistoryConfig};
 pub use error::{Exit, UserError};
 pub use files::write_atomic;
@@ -88,6 +90,15 @@ impl Home {
     /// The user's settings; defaults where there are none.
     pub fn config(&self) -> Result<Config, UserError> {
         config::load(&self.dir.join("config.toml"))
+    }
+
+    /// Changes the user's settings, durably, and nothing else in their file; returns them. See
+    /// [`Setting`] for values; `None` takes one out.
+    pub fn change_config(
+        &self,
+        changes: &std::collections::BTreeMap<String, Option<Setting>>,
+    ) -> Result<Config, UserError> {
+        change::change(&self.dir.join("config.toml"), changes)
     }
 
     /// All shares of this device, sorted by folder.

@@ -16,6 +16,7 @@ mod limits;
 mod load;
 mod many;
 mod nearby;
+mod one_way;
 mod page;
 mod pairing;
 mod plan;
