@@ -179,8 +179,8 @@ impl Links {
             if member.paused || self.up.contains_key(&member.device) {
                 continue;
             }
-            let seen = self.door.sightings.of(member.device, now);
-            if member.addresses.is_empty() && seen.is_empty() {
+            let seen = || self.door.sightings.of(member.device, now);
+            if member.addresses.is_empty() && seen().is_empty() {
                 continue;
             }
             let dial = self.dials.entry(member.device).or_default();
@@ -201,7 +201,7 @@ impl Links {
             let call = DialControl {
                 share: self.share,
                 peers: vec![member.device],
-                addresses: seen
+                addresses: seen()
                     .iter()
                     .map(ToString::to_string)
                     .chain(member.addresses.iter().cloned())

@@ -102,7 +102,7 @@ fn one_way_pausing_a_device_and_settings() {
     browser.until_text(".withheld", "more.txt new there");
     browser.shot("withheld");
     browser.click("[data-do=take]");
-    browser.click("dialog .buttons button:not(.close)");
+    browser.click("dialog footer button.main");
     until("it is done", || b.share.join("more.txt").exists());
     browser.until_text("main", "Only sends");
 

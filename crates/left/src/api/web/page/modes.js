@@ -39,7 +39,7 @@ export function withheld(share) {
 }
 
 export const pausePeer = (share, p) => button("pausepeer", share, p.paused ? "Let it go on" : "Pause", "small",
-  { "data-device": p.device, "data-name": p.name, "data-paused": p.paused ? "1" : "", "data-key": p.device });
+  { "data-device": p.device, "data-name": p.name, "data-paused": p.paused ? "1" : "", "data-key": `pause${p.device}` });
 
 export const modeActions = {
   async mode(share, which) {

@@ -60,7 +60,8 @@ export const STATES = {
 export function sentence(share) {
   const there = share.peers.filter((p) => p.connected).length;
   switch (share.state) {
-    case "synced": return there === 1 ? `Identical with ${share.peers.find((p) => p.connected).name}.` : `Identical on ${there + 1} devices.`;
+    case "synced": if (share.withheld_count) return `The others have all that was edited here; ${count(share.withheld_count, "change")} of theirs ${share.withheld_count === 1 ? "is" : "are"} not done here.`;
+      return there === 1 ? `Identical with ${share.peers.find((p) => p.connected).name}.` : `Identical on ${there + 1} devices.`;
     case "syncing": {
       if (share.need_files) return `${count(share.need_files, "file")} to come (${bytes(share.need_bytes)}).`;
       const behind = share.peers.filter((p) => p.connected && p.need_files);
