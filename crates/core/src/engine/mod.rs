@@ -244,7 +244,8 @@ impl Engine {
     /// Whether contents may be brought before it is known that they are needed: segments of a file
     /// that a peer still reads.
     pub fn takes_offers(&self) -> bool {
-        self.scanned && self.full_until.is_none() && !self.is_held()
+        let takes = !self.withholds_all() && self.full_until.is_none();
+        takes && self.scanned && !self.is_held()
     }
 
     /// Whether anybody would listen to an offer of ours.

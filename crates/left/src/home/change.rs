@@ -67,7 +67,8 @@ pub(super) fn change(
             .map_err(|why| UserError::usage(format!("cannot change `{key}`"), why, ""))?;
     }
     let text = document.to_string();
-    let config = config::parse(path, &text).map_err(|e| e.exit(super::Exit::Usage))?;
+    let config = config::parse(what, path, &text, "nothing was changed")
+        .map_err(|e| e.exit(super::Exit::Usage))?;
     let mode = std::fs::metadata(path).map_or(0o600, |m| m.permissions().mode() & 0o777);
     files::write_atomic(path, text.as_bytes(), mode).map_err(|e| UserError::io(what, path, &e))?;
     Ok(config)

@@ -89,13 +89,12 @@ pub(super) fn load(path: &Path) -> Result<Config, UserError> {
     let Some(bytes) = bytes else {
         return Ok(Config::default());
     };
-    parse(path, &String::from_utf8_lossy(&bytes))
+    let todo = "correct it, or move the file away";
+    parse(what, path, &String::from_utf8_lossy(&bytes), todo)
 }
 
-/// The settings that a text holds; `path` is for messages.
-pub(super) fn parse(path: &Path, text: &str) -> Result<Config, UserError> {
-    let what = "cannot read the settings";
-    let todo = "correct it, or move the file away";
+/// The settings that a text holds; all but it is for messages.
+pub(super) fn parse(what: &str, path: &Path, text: &str, todo: &str) -> Result<Config, UserError> {
     let config: Config = toml::from_str(text).map_err(|e| bad_toml(what, path, text, &e, todo))?;
     let wrong = |why| UserError::new(format!("{what} {}", clean(path)), why, todo);
     config.history.check().map_err(wrong)?;

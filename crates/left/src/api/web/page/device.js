@@ -33,7 +33,7 @@ export function device(state) {
     settings ? h("section", { class: "panel" }, h("h2", null, "Settings"),
       h("p", null, "They stand in ", h("code", { class: "path" }, shown(settings.file)), ", which is yours: what is set here changes single values in it and nothing else. Rates count at once, all else when left is started again."),
       form(settings),
-      h("p", null, "These are changed in the file, so that this page can not make the device unreachable:"),
+      h("p", { class: "quiet" }, "These are changed in the file, so that this page can not make the device unreachable:"),
       h("dl", { class: "facts" },
         row(h("code", null, "listen"), settings.listen ?? h("span", { class: "quiet" }, "not set: port 20201 on all addresses")),
         row(h("code", null, "advertise"), settings.advertise.length ? settings.advertise.join(", ") : h("span", { class: "quiet" }, "not set: the addresses of this machine")),

@@ -68,7 +68,8 @@ export function sentence(share) {
       if (behind.length) return `${behind.map((p) => p.name).join(", ")} still ${behind.length === 1 ? "takes" : "take"} ${count(Math.max(...behind.map((p) => p.need_files)), "file")}.`;
       return "Comparing.";
     }
-    case "offline": return share.peers.length ? "None of the other devices is connected; changes are kept and sent later." : "Only on this device so far. Invite another one.";
+    case "offline": if (share.peers.some((p) => p.paused) && share.peers.every((p) => p.paused)) return "You paused all of the other devices; changes are kept and sent later.";
+      return share.peers.length ? "None of the other devices is connected; changes are kept and sent later." : "Only on this device so far. Invite another one.";
     case "paused": return "Held still. Nothing is sent or received until you let it go on.";
     default: return share.alarm?.reason ?? "Something needs your decision.";
   }
