@@ -74,6 +74,7 @@ const HOUSE: &[(&str, &[Floor])] = &[
             floor(&["store", "disk", "net"]),
             floor(&["transfer"]),
             floor(&["daemon"]),
+            floor(&["once"]),
             floor(&["api"]),
             floor(&["cli"]),
             floor(&["main"]),

@@ -81,6 +81,9 @@ pub struct Engine {
     look_again: BTreeSet<RelPath>,
     problems: BTreeSet<RelPath>,
     guard: DeletionGuard,
+    /// By inode, folders that were seen where none was before: the path, and when (monotonic
+    /// milliseconds).
+    arrived_dirs: HashMap<u64, (RelPath, u64)>,
     /// Deletions that were held and are meant: announced if a last look shows them.
     meant: BTreeSet<RelPath>,
     alarm: Option<String>,
@@ -124,6 +127,7 @@ impl Engine {
             look_again: BTreeSet::new(),
             problems: BTreeSet::new(),
             guard: DeletionGuard::default(),
+            arrived_dirs: HashMap::new(),
             meant: BTreeSet::new(),
             alarm: None,
             paused: false,

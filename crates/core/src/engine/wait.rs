@@ -1,5 +1,6 @@
 //! Waiting until all connected peers have the same: first everyone looks at its disk (a barrier),
-//! then everyone must have taken in everyone's index and need nothing.
+//! then everyone must have taken in everyone's index and need nothing. Where the last peer goes
+//! meanwhile, the wait goes on until one comes: without a peer nobody has the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -150,7 +151,8 @@ impl Engine {
         let head = self.announced_head(index);
         let calm = !self.is_busy(self.needed(index.totals()?).need_files)
             && self.alarm.is_none()
-            && self.look_again.is_empty();
+            && self.look_again.is_empty()
+            && !self.sessions.is_empty();
         if !calm || !self.sessions.values().all(|s| s.in_sync(head)) {
             return Ok(());
         }

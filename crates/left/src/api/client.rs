@@ -15,13 +15,13 @@ use tokio::runtime::Runtime;
 
 use super::{
     ConflictsRequest, DecideRequest, DiffRequest, DirRequest, Done, JoinRequest, LimitRequest,
-    LogRequest, ModeRequest, PageLink, PausePeerRequest, RemovePeerRequest, ResolveRequest,
-    RestoreRequest, ResumeRequest, RevertRequest, SyncRequest, TicketRequest, VerifyRequest,
-    VersionsRequest, WaitRequest, socket,
+    LogLevel, LogLevelRequest, LogRequest, ModeRequest, PageLink, PausePeerRequest,
+    RemovePeerRequest, ResolveRequest, RestoreRequest, ResumeRequest, RevertRequest, SyncRequest,
+    TicketRequest, VerifyRequest, VersionsRequest, WaitRequest, socket,
 };
 use crate::daemon::handle::{
-    Chosen, DaemonEvent, Decided, PeerPaused, Removed, Reverted, ShareInfo, Status, SyncInfo,
-    TicketInfo, VerifyReport, WaitResult,
+    Chosen, DaemonEvent, Decided, PeerPaused, Reloaded, Removed, Reverted, ShareInfo, Status,
+    SyncInfo, TicketInfo, VerifyReport, WaitResult,
 };
 use crate::daemon::history::{
     ConflictInfo, DiffReport, LogEntry, Resolved, RestoreReport, VersionInfo,
@@ -199,6 +199,16 @@ impl Client {
     /// See [`Daemon::limit`](crate::daemon::handle::Daemon::limit).
     pub fn limit(&self, request: &LimitRequest) -> Result<Rate, UserError> {
         self.post("/v1/limit", request)
+    }
+
+    /// Has the settings read anew.
+    pub fn reload(&self) -> Result<Reloaded, UserError> {
+        self.post("/v1/reload", &Done {})
+    }
+
+    /// Sets what the log says, or only asks.
+    pub fn log_level(&self, filter: Option<String>) -> Result<LogLevel, UserError> {
+        self.post("/v1/log-level", &LogLevelRequest { filter })
     }
 
     /// What changed, the latest first.

@@ -12,7 +12,8 @@ use super::settings::{self, Question, RunSettings};
 use super::{Start, format, modes, past, status_text, web};
 use crate::api::{self, Client, Server};
 use crate::daemon::handle::{
-    Daemon, Exit, Removed, ShareStatus, State, Status, UserError, VerifyReport, WaitResult,
+    ApplyTimes, Daemon, Exit, Removed, ShareStatus, State, Status, UserError, VerifyReport,
+    WaitResult,
 };
 use crate::daemon::members_at_rest;
 use crate::home::{Home, ShareRecord, clean, read_share};
@@ -138,6 +139,23 @@ pub(super) fn ask(question: Question, out: Output, start: Start) -> Result<Exit,
         Question::Web { print } => {
             let left = running(&home)?.ok_or_else(|| not_running("cannot open the page"))?;
             web::open(&left.page_link()?, print, out);
+        }
+        Question::Reload => {
+            let left = running(&home)?.ok_or_else(|| not_running("cannot reload"))?;
+            let reloaded = left.reload()?;
+            match out.json() {
+                true => out.object(&reloaded),
+                false => out.line(&reloaded.text()),
+            }
+        }
+        Question::LogLevel { filter } => {
+            let what = "cannot tell the log's level";
+            let left = running(&home)?.ok_or_else(|| not_running(what))?;
+            let level = left.log_level(filter)?;
+            match out.json() {
+                true => out.object(&level),
+                false => out.line(&level.filter),
+            }
         }
         Question::Stop => {
             running(&home)?
@@ -278,6 +296,8 @@ fn share_at_rest(record: ShareRecord) -> ShareStatus {
         notices: Vec::new(),
         alarm: None,
         transfers: Vec::new(),
+        limit: record.limit,
+        applied: ApplyTimes::default(),
     }
 }
 

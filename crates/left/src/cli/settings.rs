@@ -9,6 +9,7 @@ use left_core::message::Role;
 use super::args::{RawArgs, RawCommand, RawQuestion, RunArgs};
 use super::machine::MachineCommand;
 use super::modes::{self, ModeQuestion};
+use super::once::{self, Once};
 use super::parse;
 use super::past::{self, PastQuestion};
 use crate::daemon::handle::{DEFAULT_PORT, Listen, Options};
@@ -35,6 +36,8 @@ pub(super) enum Command {
     Run(Job, RunSettings),
     /// Asks a running left, or does it without one.
     Ask(Question),
+    /// A transfer without a share.
+    Once(Once),
     /// About this machine.
     Machine(MachineCommand),
     Demo {
@@ -111,6 +114,10 @@ pub(super) enum Question {
     },
     Web {
         print: bool,
+    },
+    Reload,
+    LogLevel {
+        filter: Option<String>,
     },
     Id,
     Stop,
@@ -259,6 +266,7 @@ fn command_of(raw: RawCommand, code: Option<String>) -> Result<Command, UserErro
             }
             size => Ok(Command::Demo { size }),
         },
+        RawCommand::Once(raw) => Ok(Command::Once(once::checked(raw)?)),
         RawCommand::Machine(command) => Ok(Command::Machine(command)),
         RawCommand::Ask(question) => Ok(Command::Ask(question_of(question)?)),
     }
@@ -345,6 +353,8 @@ fn question_of(raw: RawQuestion) -> Result<Question, UserError> {
             dir: absolute(&dir)?,
         }),
         RawQuestion::Web { print } => Ok(Question::Web { print }),
+        RawQuestion::Reload => Ok(Question::Reload),
+        RawQuestion::LogLevel { filter } => Ok(Question::LogLevel { filter }),
         RawQuestion::Id => Ok(Question::Id),
         RawQuestion::Stop => Ok(Question::Stop),
     }
@@ -360,7 +370,7 @@ fn sync(dir: &Path, peer: &str, code: Option<String>, run: &RunArgs) -> Result<C
     Ok(Command::Run(job, run_settings(run)?))
 }
 
-fn run_settings(run: &RunArgs) -> Result<RunSettings, UserError> {
+pub(super) fn run_settings(run: &RunArgs) -> Result<RunSettings, UserError> {
     Ok(RunSettings {
         listen: run.listen.as_deref().map(parse::listen).transpose()?,
         advertise: run
@@ -408,7 +418,7 @@ fn ticket_text(text: &str) -> Result<String, UserError> {
     ))
 }
 
-fn ticket_time(text: &str) -> Result<Duration, UserError> {
+pub(super) fn ticket_time(text: &str) -> Result<Duration, UserError> {
     let time = parse::duration(text)?;
     if time < Duration::from_secs(1) || time > MAX_EXPIRES {
         return Err(UserError::usage(

@@ -48,6 +48,12 @@ fn share_lines(share: &ShareStatus, width: usize, running: bool) -> Vec<String> 
     if share.state == State::Paused {
         lines.push(format!("  go on with `left resume {}`", clean(&share.path)));
     }
+    if !share.limit.is_unlimited() {
+        let text =
+            |rate: Option<u64>| rate.map_or("unlimited".into(), |n| format!("{}/s", bytes(n)));
+        let (up, down) = (text(share.limit.up), text(share.limit.down));
+        lines.push(format!("  limited: up {up}, down {down}"));
+    }
     if share.need_files > 0 || share.need_bytes > 0 {
         let (files, size) = (count(share.need_files, "file"), bytes(share.need_bytes));
         lines.push(format!("  needs {files}, {size}"));

@@ -25,6 +25,8 @@ pub(super) struct Door {
     /// Control lanes that are up or just being opened: whose data lanes may come.
     pub(super) sessions: Mutex<HashMap<Nonce, (DeviceId, ShareId)>>,
     pub(super) pairings: Arc<Pairings>,
+    /// Where the user says that peers reach this device.
+    pub(super) advertise: Mutex<Vec<String>>,
     /// Where members were seen.
     pub(super) sightings: Sightings,
     /// What all shares together may carry.

@@ -15,6 +15,8 @@ use utoipa::ToSchema;
 
 pub use super::browse::{EntryKind, Folder, FolderEntry, OpenFile};
 use super::history::Past;
+pub use super::reload::Reloaded;
+pub use super::times::ApplyTimes;
 use crate::home::text;
 pub use crate::home::{Exit, Mode, Rate, UserError};
 
@@ -118,6 +120,13 @@ pub trait Daemon: Send + Sync {
     /// them back. Also the path as [`Past::place`] takes it. `PATH@VERSION` will do, and so will what
     /// is gone. The share need not run.
     fn past(&self, path: &Path) -> Result<(Past, PathBuf), UserError>;
+
+    /// Takes in what of the settings has changed, as far as that can be done while it runs: the name
+    /// and addresses that peers are told of, bandwidth, history.
+    ///
+    /// # Errors
+    /// When `config.toml` can not be read; then everything stays as it is.
+    fn reload(&self, options: &Options) -> Result<Reloaded, UserError>;
 
     /// Leaves the share: its folder stays with all files of the user, only `.left` goes.
     fn leave(&self, dir: &Path) -> Result<(), UserError>;
@@ -317,6 +326,12 @@ pub struct ShareStatus {
     pub alarm: Option<Alarm>,
     /// Long transfers to this device that run now.
     pub transfers: Vec<Transfer>,
+    /// How fast it may be here, by `left limit`.
+    #[serde(default)]
+    pub limit: Rate,
+    /// How long changes of the folder took since left started.
+    #[serde(default)]
+    pub applied: ApplyTimes,
 }
 
 /// Another member of a share.

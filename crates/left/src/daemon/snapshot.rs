@@ -10,7 +10,8 @@ use tokio::sync::broadcast;
 
 use super::book::Fellow;
 use super::handle::{
-    Alarm, DaemonEvent, PeerStatus, Problem, ShareStatus, State, Transfer, Withheld, WithheldChange,
+    Alarm, ApplyTimes, DaemonEvent, PeerStatus, Problem, ShareStatus, State, Transfer, Withheld,
+    WithheldChange,
 };
 use super::links::Links;
 use crate::home::ShareRecord;
@@ -65,6 +66,7 @@ pub(super) struct Parts<'a> {
     pub(super) problems: &'a [(String, String)],
     pub(super) notices: &'a [String],
     pub(super) transfers: Vec<Transfer>,
+    pub(super) applied: &'a ApplyTimes,
 }
 
 pub(super) fn status(parts: &Parts<'_>) -> ShareStatus {
@@ -120,6 +122,8 @@ pub(super) fn status(parts: &Parts<'_>) -> ShareStatus {
             Alarm { reason, todo }
         }),
         transfers: parts.transfers.iter().take(MAX_LIST).cloned().collect(),
+        limit: record.limit,
+        applied: parts.applied.clone(),
     }
 }
 

@@ -34,7 +34,7 @@ use etcetera::BaseStrategy;
 
 pub use bandwidth::{BandwidthConfig, MIN_RATE, Rate, parse_rate};
 pub use change::Setting;
-pub use config::{Config, HistoryConfig};
+pub use config::{Config, HistoryConfig, MetricsConfig};
 pub use error::{Exit, UserError};
 pub use files::write_atomic;
 pub use folder::{MARKER_DIR, Marker, clean, enclosing_share, init_share, read_share};

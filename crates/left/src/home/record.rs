@@ -187,7 +187,8 @@ pub(super) fn load(path: &Path) -> Result<Option<ShareRecord>, UserError> {
 
 pub(super) fn save(path: &Path, record: &ShareRecord) -> Result<(), UserError> {
     let what = "cannot write the record of the share";
-    let text = toml::to_string(record).map_err(|e| UserError::new(what, e, ""))?;
+    let text = toml::to_string(record)
+        .map_err(|e| UserError::new(what, e, "please report it: it is a bug"))?;
     let text = format!("{BEGIN}{text}{END}");
     files::write_atomic(path, text.as_bytes(), 0o600).map_err(|e| UserError::io(what, path, &e))
 }

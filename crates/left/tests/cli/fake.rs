@@ -9,9 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use left::daemon::handle::{
-    Change, Chosen, Daemon, DaemonEvent, Decided, EntryKind, Folder, FolderEntry, Missing, Mode,
-    OpenFile, Options, PeerPaused, PeerStatus, Problem, Rate, Removed, Reverted, ShareInfo,
-    ShareStatus, State, Status, SyncInfo, TicketInfo, UserError, VerifyReport, WaitResult,
+    ApplyTimes, Change, Chosen, Daemon, DaemonEvent, Decided, EntryKind, Folder, FolderEntry,
+    Missing, Mode, OpenFile, Options, PeerPaused, PeerStatus, Problem, Rate, Reloaded, Removed,
+    Reverted, ShareInfo, ShareStatus, State, Status, SyncInfo, TicketInfo, UserError, VerifyReport,
+    WaitResult,
 };
 use left::daemon::history::Past;
 use left::home::text::Text;
@@ -366,6 +367,10 @@ impl Daemon for Fake {
         Err(UserError::new(what, "the toy has no history", ""))
     }
 
+    fn reload(&self, _: &Options) -> Result<Reloaded, UserError> {
+        Ok(Reloaded::default())
+    }
+
     fn leave(&self, dir: &Path) -> Result<(), UserError> {
         let id = self.known(dir)?.id;
         self.inner
@@ -464,6 +469,8 @@ fn share_status(share: &ShareInfo) -> ShareStatus {
         notices: Vec::new(),
         alarm: None,
         transfers: Vec::new(),
+        limit: Rate::default(),
+        applied: ApplyTimes::default(),
     }
 }
 

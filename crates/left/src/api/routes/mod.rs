@@ -72,6 +72,11 @@ pub(super) fn router() -> Router<Arc<Api>> {
         })
 }
 
+/// The numbers for Prometheus alone.
+pub(super) fn metrics_only() -> Router<Arc<Api>> {
+    metrics::routes().split_for_parts().0
+}
+
 /// The OpenAPI document of all requests, as JSON text.
 pub fn document() -> String {
     let mut text = all().into_openapi().to_pretty_json().unwrap_or_default();

@@ -17,6 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::call::{Api, Asked, Input, Refused, Shared, call};
+use crate::daemon::handle::Reloaded;
 use crate::home::{Config, HistoryConfig, Home, Rate, Setting, UserError, text};
 
 /// Longest text that is drawn, in bytes; more cannot be read by a telephone any more.
@@ -244,18 +245,31 @@ pub struct SettingsRequest {
     pub set: BTreeMap<String, Option<Setting>>,
 }
 
-/// Changes settings in config.toml, all or none; the rest of the file stays as it is.
-///
-/// Rates count within ten seconds, all else when left is started anew.
+/// Settings after a change.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ChangedSettings {
+    /// How this device is set now.
+    pub settings: DeviceSettings,
+    /// What of it holds already, and what only when left is started anew.
+    pub reloaded: Reloaded,
+}
+
+/// Changes settings in config.toml, all or none, and reads it anew; the rest of the file stays as it
+/// is.
 #[utoipa::path(post, path = "/v1/settings", tag = "device", request_body = SettingsRequest,
-    responses((status = 200, body = DeviceSettings), Refused))]
+    responses((status = 200, body = ChangedSettings), Refused))]
 async fn change_settings(State(api): Shared, Input(r): Input<SettingsRequest>) -> Response {
-    let home = api.home.clone();
+    let (home, own) = (api.home.clone(), api.clone());
     call(&api, move |_| {
         static ONE: Mutex<()> = Mutex::new(());
         // One at a time, or the later would undo the earlier.
         let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(told(&home, home.change_config(&r.set)?))
+        let settings = told(&home, home.change_config(&r.set)?);
+        let reloaded = match own.hooks.get() {
+            Some(hooks) => (hooks.reload)()?,
+            None => Reloaded::default(),
+        };
+        Ok(ChangedSettings { settings, reloaded })
     })
     .await
 }

@@ -1,6 +1,6 @@
 //! The running left of one device: its shares, its network, and what one can ask of it.
 
-mod address;
+pub(super) mod address;
 mod enter;
 mod fellow;
 mod keeper;
@@ -8,6 +8,7 @@ mod limit;
 mod mode;
 mod pair;
 mod past;
+mod reload;
 mod roam;
 mod wait;
 
@@ -31,10 +32,10 @@ use super::gate::Door;
 use super::handle::Change;
 use super::handle::{
     Chosen, Daemon, DaemonEvent, Decided, Discovery, Folder, OpenFile, Options, PeerPaused,
-    Removed, Reverted, ShareInfo, ShareStatus, Status, SyncInfo, TicketInfo, UserError,
+    Reloaded, Removed, Reverted, ShareInfo, ShareStatus, Status, SyncInfo, TicketInfo, UserError,
     VerifyReport, WaitResult,
 };
-use super::history::Past;
+use super::history::{Past, SharedLimits};
 use super::limits::Limiter;
 use super::members::Members;
 use super::pairing::Pairings;
@@ -75,6 +76,8 @@ pub(super) struct Device {
     routes: Routes,
     events: broadcast::Sender<DaemonEvent>,
     stopped: AtomicBool,
+    /// Which versions all shares keep.
+    keep: SharedLimits,
     me: Weak<Device>,
     /// Dropped last: everything above runs on it.
     runtime: Mutex<Option<Runtime>>,
@@ -85,7 +88,11 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn failed(what: &str, why: impl std::fmt::Display) -> UserError {
-    UserError::new(what, why, "")
+    UserError::new(
+        what,
+        why,
+        "try again; if it stays so, start left anew and see its log",
+    )
 }
 
 /// Starts the left of this device; no share runs yet.
@@ -113,6 +120,7 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
         shares: Mutex::default(),
         sessions: Mutex::default(),
         pairings,
+        advertise: Mutex::new(options.advertise.clone()),
         sightings: Sightings::default(),
         limiter: Arc::default(),
         events: events.clone(),
@@ -126,6 +134,7 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
     if let Some(net) = &net {
         lock(&door.me).addresses = advertised(&options, net.local_addrs());
     }
+    let keep = Arc::new(Mutex::new(past::history_limits(&home.config()?)));
     let device = Arc::new_cyclic(|me| Device {
         home,
         key,
@@ -137,6 +146,7 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
         routes,
         events,
         stopped: AtomicBool::new(false),
+        keep,
         me: Weak::clone(me),
         runtime: Mutex::new(Some(runtime)),
     });
@@ -262,7 +272,7 @@ impl Device {
             net: self.net.clone(),
             events: self.events.clone(),
             board: board.clone(),
-            limits: self.limits()?,
+            limits: self.keep.clone(),
             limiter: limiter.clone(),
             joined,
             share_lock,
@@ -376,9 +386,11 @@ impl Daemon for Device {
         let mut all: Vec<ShareStatus> = shares
             .values()
             .map(|r| {
-                r.board
-                    .read()
-                    .unwrap_or_else(|| starting(&r.members.record()))
+                let record = r.members.record();
+                let mut status = r.board.read().unwrap_or_else(|| starting(&record));
+                // It may have been set since.
+                status.limit = record.limit;
+                status
             })
             .collect();
         drop(shares);
@@ -397,7 +409,7 @@ impl Daemon for Device {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: Some(std::process::id()),
             device: Some(self.door.device),
-            name: self.options.name.clone(),
+            name: lock(&self.door.me).name.clone(),
             listen: listen.collect(),
             discovery: self.door.sightings.reach().map(|r| Discovery {
                 interfaces: r.interfaces,
@@ -485,6 +497,10 @@ impl Daemon for Device {
 
     fn past(&self, path: &Path) -> Result<(Past, PathBuf), UserError> {
         self.past_of(path)
+    }
+
+    fn reload(&self, options: &Options) -> Result<Reloaded, UserError> {
+        self.take_settings(options)
     }
 
     fn leave(&self, dir: &Path) -> Result<(), UserError> {

@@ -96,7 +96,11 @@ impl Roamer {
 
     /// The machine is on other networks than before.
     fn moved(self: &Arc<Self>) {
-        let addresses = advertised(&self.options, self.net.local_addrs());
+        let options = Options {
+            advertise: lock(&self.door.advertise).clone(),
+            ..self.options.clone()
+        };
+        let addresses = advertised(&options, self.net.local_addrs());
         tracing::info!(?addresses, "the network changed");
         lock(&self.door.me).addresses = addresses;
         self.door.sightings.begin(self.look_around());

@@ -15,7 +15,7 @@ const MAX_HURRIED: usize = 64;
 
 impl Links {
     /// A member was seen nearby: it is dialed there, or doubted where it is.
-    pub(super) fn sighted(&mut self, peer: DeviceId, now: Instant) {
+    pub(in super::super) fn sighted(&mut self, peer: DeviceId, now: Instant) {
         let lately = |at: Option<Instant>, every| {
             at.is_some_and(|at| now.saturating_duration_since(at) < every)
         };
@@ -47,7 +47,7 @@ impl Links {
 
     /// This machine is on other networks than before: lanes are doubted, and who is missing is dialed
     /// at once.
-    pub(super) fn network_changed(&mut self) {
+    pub(in super::super) fn network_changed(&mut self) {
         for link in self.up.values() {
             link.sender.probe();
         }

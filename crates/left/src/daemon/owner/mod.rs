@@ -27,14 +27,14 @@ use durable::Checkpoints;
 use super::adapt::{self, Source};
 use super::ask::Msg;
 use super::gate::Door;
-use super::handle::DaemonEvent;
-use super::history::{Scribe, Thinner};
+use super::handle::{ApplyTimes, DaemonEvent};
+use super::history::{Scribe, SharedLimits, Thinner};
 use super::limits::Limiter;
 use super::links::Links;
 use super::members::Members;
 use super::offers::Offers;
 use super::snapshot::{Board, Progressing};
-use crate::disk::{DiskEye, Durable, EyeEvent, History, Hold, Limits, Root, Stage};
+use crate::disk::{DiskEye, Durable, EyeEvent, History, Hold, Root, Stage};
 use crate::home::clean;
 use crate::net::Net;
 use crate::store::{IndexDb, Journal, Manifests};
@@ -57,7 +57,7 @@ pub(super) struct Setup {
     /// What this share may carry.
     pub(super) limiter: Arc<Limiter>,
     /// Which versions are kept.
-    pub(super) limits: Limits,
+    pub(super) limits: SharedLimits,
     /// Told once how the first dial with a ticket went.
     pub(super) joined: Option<Sender<Result<(), String>>>,
 }
@@ -72,7 +72,7 @@ pub(super) enum Ended {
     Broken(String),
 }
 
-pub(super) type FetchResults = Vec<(OpId, Result<StageName, FetchError>)>;
+pub(crate) type FetchResults = Vec<(OpId, Result<StageName, FetchError>)>;
 
 pub(super) struct Owner {
     setup: Setup,
@@ -97,7 +97,9 @@ pub(super) struct Owner {
     offers: Arc<Offers>,
     links: Links,
     /// What keeps the eye away from paths that are being changed: a batch's length and its hold.
-    holds: VecDeque<(usize, Hold)>,
+    /// With when they were asked for.
+    holds: VecDeque<(usize, Hold, Instant)>,
+    applied: ApplyTimes,
     checkpoints: Checkpoints,
     waits: HashMap<u64, Sender<()>>,
     next_wait: u64,
@@ -196,7 +198,12 @@ impl Owner {
         let (apply, applier) =
             adapt::spawn_applier(root.clone(), stage.clone(), history.clone(), tx.clone())
                 .map_err(|e| text(&e))?;
-        let thinner = Thinner::start(root.clone(), history.clone(), setup.limits, tx.clone());
+        let thinner = Thinner::start(
+            root.clone(),
+            history.clone(),
+            setup.limits.clone(),
+            tx.clone(),
+        );
         adapt::spawn_index_search(reader(())?, tx.clone());
         let config = Config {
             device: setup.device,
@@ -225,6 +232,7 @@ impl Owner {
             source,
             offers,
             holds: VecDeque::new(),
+            applied: ApplyTimes::default(),
             checkpoints: Checkpoints::new(durable, cut.is_some()),
             waits: HashMap::new(),
             next_wait: 1,
@@ -350,7 +358,8 @@ impl Owner {
             Effect::Apply(ops) => {
                 // The eye would see our own changes before the index knows of them.
                 let paths = ops.iter().map(|(_, op)| op.path().clone()).collect();
-                self.holds.push_back((ops.len(), self.eye.hold(paths)));
+                let hold = self.eye.hold(paths);
+                self.holds.push_back((ops.len(), hold, Instant::now()));
                 if self.apply.as_ref().is_none_or(|a| a.send(ops).is_err()) {
                     tracing::error!("the thread that changes the disk is gone");
                     self.stop = true;
@@ -466,10 +475,11 @@ impl Owner {
                 let mut done = results.len();
                 self.handle(Event::Applied(results))?;
                 // Batches are done in order, several at once or one by one.
-                while let Some((count, _)) = self.holds.front()
+                while let Some((count, _, since)) = self.holds.front()
                     && *count <= done
                 {
                     done -= count;
+                    self.applied.add(*count as u64, since.elapsed());
                     self.holds.pop_front();
                 }
                 Ok(())

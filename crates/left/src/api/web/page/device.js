@@ -31,7 +31,7 @@ export function device(state) {
       row("Finds others nearby", nearby(status.discovery)),
       settings ? row("Key and settings", h("span", { class: "path" }, shown(settings.home))) : null)),
     settings ? h("section", { class: "panel" }, h("h2", null, "Settings"),
-      h("p", null, "They stand in ", h("code", { class: "path" }, shown(settings.file)), ", which is yours: what is set here changes single values in it and nothing else. Rates count at once, all else when left is started again."),
+      h("p", null, "They stand in ", h("code", { class: "path" }, shown(settings.file)), ", which is yours: what is set here changes single values in it and nothing else."),
       form(settings),
       h("p", { class: "quiet" }, "These are changed in the file, so that this page can not make the device unreachable:"),
       h("dl", { class: "facts" },
@@ -65,7 +65,9 @@ function form(now) {
 }
 
 const change = async (set) => {
-  settings = await post("/v1/settings", { set });
+  const { settings: now, reloaded } = await post("/v1/settings", { set });
+  settings = now;
+  toast(reloaded.restart.length ? `Saved. Only a restart of left changes: ${reloaded.restart.join(", ")}.` : "Saved. It holds from now on.");
 };
 
 export const deviceActions = {
@@ -80,10 +82,8 @@ export const deviceActions = {
     if (!Object.keys(set).length) return toast("Nothing is filled in, so nothing is changed.");
     await change(set);
     for (const input of box.querySelectorAll("input")) input.value = "";
-    toast("Saved. Rates count at once, all else when left is started again.");
   },
   async discovery() {
     await change({ discovery: !settings.discovery });
-    toast("Saved. It counts when left is started again.");
   },
 };
