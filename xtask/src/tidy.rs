@@ -48,6 +48,7 @@ const HOUSE: &[(&str, &[Floor])] = &[
         &[
             floor(&["probe"]),
             floor(&["path"]),
+            floor(&["select"]),
             floor(&["content"]),
             floor(&["chunker"]),
             floor(&["version"]),

@@ -47,10 +47,12 @@ pub enum Kind {
     Reader,
     /// One device only sends, by its own choice.
     Sender,
+    /// Devices hold a part of the share only.
+    Choose,
 }
 
 /// All kinds with their names, as `--without` takes them.
-pub const KINDS: [(Kind, &str); 21] = [
+pub const KINDS: [(Kind, &str); 22] = [
     (Kind::Fetch, "fetch"),
     (Kind::Race, "race"),
     (Kind::Torn, "torn"),
@@ -71,6 +73,7 @@ pub const KINDS: [(Kind, &str); 21] = [
     (Kind::Emptied, "emptied"),
     (Kind::Pause, "pause"),
     (Kind::Reader, "reader"),
+    (Kind::Choose, "choose"),
     (Kind::Sender, "sender"),
 ];
 
@@ -92,6 +95,7 @@ impl Faults {
         for (kind, _) in KINDS {
             let on = match kind {
                 Kind::Reader | Kind::Sender => rng.percent(15),
+                Kind::Choose => rng.percent(50),
                 Kind::Lost | Kind::Restored | Kind::Power | Kind::Wipe | Kind::Emptied => {
                     rng.percent(chance) && rng.percent(60)
                 }

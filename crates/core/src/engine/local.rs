@@ -76,7 +76,7 @@ impl Engine {
                             self.arrived_dir(now, stat.ino, &path);
                         }
                     }
-                    if totals.need_files > 0 {
+                    if totals.need_files + totals.away_files > 0 {
                         new.entry = self.settle(&path, new.entry, index, &mut txn)?;
                     }
                     txn.put.push((path.clone(), new));
@@ -210,6 +210,9 @@ impl Engine {
                 Decision::Take { .. } => {
                     cover("settle: another announcement is to be taken");
                     self.fresh.push(path.clone());
+                    if !self.choice.selection.is_everything() {
+                        txn.away.push((path.clone(), false));
+                    }
                     continue;
                 }
                 Decision::Merge(merged) => {

@@ -1,8 +1,9 @@
 //! One share's engine: `step(now, event, index) -> effects`. It only dispatches; what an event
 //! means stands in the files beside this one: [`local`](self) (the disk was looked at), `peers`
-//! (messages), `work` (what to do next), `withhold` (what not), `make` (how), `results` (what came of it), `heal` (damage), `wait` (is all
-//! equal?).
+//! (messages), `work` (what to do next), `withhold` (what not), `make` (how), `results` (what came of it),
+//! `heal` (damage), `choose` (what is held), `shed` (what is dropped), `wait` (is all equal?).
 
+mod choose;
 mod event;
 mod heal;
 mod local;
@@ -10,6 +11,7 @@ mod make;
 mod own;
 mod peers;
 mod results;
+mod shed;
 mod wait;
 mod withhold;
 mod work;
@@ -26,10 +28,13 @@ use crate::safety::DeletionGuard;
 use crate::session::Session;
 use crate::version::DeviceId;
 
+use choose::Choice;
 pub use event::{Effect, Event, Now, PeerState, Report, State};
 use heal::Damage;
 pub use own::Edits;
 use own::OwnEdits;
+use shed::Sheds;
+pub use shed::{Dropped, Kept, MAX_SHEDS};
 use wait::Waits;
 use withhold::Taking;
 pub use withhold::{Theirs, Withheld};
@@ -102,6 +107,8 @@ pub struct Engine {
     taking: Taking,
     /// As such it looked at all needs once: from then on only at what is new.
     surveyed: bool,
+    choice: Choice,
+    sheds: Sheds,
 }
 
 impl Engine {
@@ -139,6 +146,8 @@ impl Engine {
             own: OwnEdits::default(),
             taking: Taking::default(),
             surveyed: false,
+            choice: Choice::default(),
+            sheds: Sheds::default(),
         }
     }
 
@@ -170,7 +179,8 @@ impl Engine {
                 self.accepting = false;
                 self.walker.again();
             }
-            Event::BarrierDone(token) => self.barrier_done(token, index),
+            Event::BarrierDone(token) => self.barrier_done(token, index, &mut out),
+            Event::Synced(token) => self.synced(token, index, &mut out)?,
             Event::Wait(id) => self.wait(id, &mut out),
             Event::Damaged(paths) => self.damaged(paths, index)?,
             Event::Fetched(results) => self.fetched(now, results, index, &mut out)?,
@@ -187,14 +197,21 @@ impl Engine {
             Event::Take(at) => self.take(at),
             Event::Override(at) => self.override_theirs(now, at.as_ref(), index)?,
             Event::Resume { accept_deletions } => self.resume(accept_deletions, &mut out),
+            Event::Choose(selection) => {
+                self.surveyed = false;
+                self.choose(selection);
+            }
+            Event::Drop { id, at } => self.shed(id, at, &mut out),
         }
         self.settle_deletions(now, &mut out);
         self.release_barriers(index);
         self.expire_retries(now, &mut out);
         self.expire_healing(now);
+        self.look_through_away(index)?;
         self.pump(now, index, &mut out)?;
         self.end_taking();
         self.heal(now, index, &mut out)?;
+        self.shed_more(now, index, &mut out)?;
         self.tell_peers(now, index, &mut out)?;
         self.answer_waits(index, &mut out)?;
         Ok(out)
@@ -205,6 +222,7 @@ impl Engine {
         let retry = self.retries.values().filter_map(Retry::due).min();
         let soon = self.walker.is_waiting();
         let soon = soon.then(|| now.mono_ms + LOOK_AGAIN_MS);
+        let at_once = self.choice.is_unfinished() || self.sheds.is_unfinished();
         [
             retry,
             soon,
@@ -212,6 +230,8 @@ impl Engine {
             self.full_until,
             self.rewalk_at,
             self.heal_at,
+            self.sheds.due(),
+            at_once.then_some(now.mono_ms),
         ]
         .into_iter()
         .flatten()
@@ -359,8 +379,8 @@ impl Engine {
         if txn.is_empty() {
             return Ok(());
         }
-        let puts = txn.put.len() as u64;
-        let head = index.commit(txn)?;
+        let (puts, drops) = (txn.put.len() as u64, txn.drop.len() as u64);
+        let head = index.commit(txn)? - drops;
         for (i, peers) in from.iter().enumerate() {
             for peer in peers {
                 if let Some(session) = self.sessions.get_mut(peer) {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Effect, Engine};
 use crate::index::{Index, IndexError};
-use crate::message::Control;
+use crate::message::{Ask, Control};
 use crate::version::DeviceId;
 
 /// Barriers and waits under way.
@@ -26,6 +26,9 @@ enum Asker {
     Peer(DeviceId, u64),
     /// The engine, for a last look at what is deleted.
     Deletions,
+    /// A peer that asked what we hold: first we look, then our disk is synced.
+    Question(DeviceId),
+    Answer(DeviceId),
 }
 
 #[derive(Debug)]
@@ -76,7 +79,7 @@ impl Engine {
     }
 
     /// Our own disk was looked at.
-    pub(super) fn barrier_done(&mut self, token: u64, index: &dyn Index) {
+    pub(super) fn barrier_done(&mut self, token: u64, index: &dyn Index, out: &mut Vec<Effect>) {
         match self.waits.local.remove(&token) {
             Some(Asker::Us) => {
                 for wait in &mut self.waits.waits {
@@ -94,8 +97,46 @@ impl Engine {
                     self.meant.clear();
                 }
             }
-            None => {}
+            Some(Asker::Question(peer)) => {
+                let token = self.next_token();
+                self.waits.local.insert(token, Asker::Answer(peer));
+                out.push(Effect::Sync(token));
+            }
+            Some(Asker::Answer(_)) | None => {}
         }
+    }
+
+    /// A peer asks which of these we hold.
+    pub(super) fn peer_asks(&mut self, peer: DeviceId, ask: Ask, out: &mut Vec<Effect>) {
+        if self.sheds.question(peer, ask) {
+            let token = self.next_token();
+            self.waits.local.insert(token, Asker::Question(peer));
+            out.push(Effect::Barrier(token));
+        }
+    }
+
+    /// What is in the folder is durable.
+    pub(super) fn synced(
+        &mut self,
+        token: u64,
+        index: &dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        self.sheds.synced(token);
+        match self.waits.local.get(&token) {
+            Some(Asker::Answer(peer)) => {
+                let peer = *peer;
+                self.waits.local.remove(&token);
+                self.answer(peer, index, out)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A number for a barrier or a question.
+    pub(super) fn next_token(&mut self) -> u64 {
+        self.waits.next_token += 1;
+        self.waits.next_token
     }
 
     /// Has the disk looked at once more for deletions that are meant.
@@ -132,7 +173,8 @@ impl Engine {
     pub(super) fn forget_barriers(&mut self, peer: DeviceId) {
         self.waits
             .local
-            .retain(|_, asker| !matches!(asker, Asker::Peer(p, _) if *p == peer));
+            .retain(|_, asker| !matches!(asker, Asker::Peer(p, _) | Asker::Question(p) | Asker::Answer(p) if *p == peer));
+        self.sheds.peer_down(peer);
         self.waits.held.retain(|(p, _)| *p != peer);
         for wait in &mut self.waits.waits {
             wait.peers.remove(&peer);

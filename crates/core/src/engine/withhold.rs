@@ -196,6 +196,11 @@ impl Engine {
         let Some(target) = self.target(ours.as_ref(), &need) else {
             return Ok(());
         };
+        if !self.wants(&need.path, ours.as_ref()) {
+            // Not held here by choice: that is no opinion about it.
+            cover("withhold: not held here");
+            return Ok(());
+        }
         cover(match ours.is_some() {
             true => "withhold: ours wins over theirs",
             false => "withhold: theirs is to be deleted",

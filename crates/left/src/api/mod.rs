@@ -28,6 +28,7 @@ pub use activity::Activity;
 pub use client::{Client, Events};
 pub use hooks::{Hooks, LogLevel, LogLevelHook};
 pub use routes::browse::{FileRequest, ListRequest};
+pub use routes::choose::{ChoiceRequest, ChooseRequest};
 pub use routes::device::LogLevelRequest;
 pub use routes::document;
 pub use routes::history::{

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::choose::RawChoose;
 use super::machine::MachineCommand;
 use super::modes::RawModes;
 use super::once::RawOnce;
@@ -245,6 +246,8 @@ pub(super) enum RawQuestion {
     },
     #[command(flatten)]
     Modes(RawModes),
+    #[command(flatten)]
+    Choose(RawChoose),
     #[command(flatten)]
     Past(RawPast),
     /// Leave a share: the folder stays as it is, it is only no longer synchronised.

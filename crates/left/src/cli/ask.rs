@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::output::Output;
 use super::run::{running, ticket_lines};
 use super::settings::{self, Question, RunSettings};
-use super::{Start, format, modes, past, status_text, web};
+use super::{Start, choose, format, modes, past, status_text, web};
 use crate::api::{self, Client, Server};
 use crate::daemon::handle::{
     ApplyTimes, Daemon, Exit, Removed, ShareStatus, State, Status, UserError, VerifyReport,
@@ -105,6 +105,7 @@ pub(super) fn ask(question: Question, out: Output, start: Start) -> Result<Exit,
             }
         }
         Question::Modes(question) => return modes::ask(&home, question, out, start),
+        Question::Choose(question) => return choose::ask(&home, question, out, start),
         Question::Past(question) => return past::ask(&home, question, out, start),
         Question::Leave { dir } => {
             Reached::reach(&home, start, true)?.client.leave(&dir)?;
@@ -284,6 +285,8 @@ fn share_at_rest(record: ShareRecord) -> ShareStatus {
         bytes: 0,
         need_files: 0,
         need_bytes: 0,
+        away_files: 0,
+        away_bytes: 0,
         peers,
         conflicts: Vec::new(),
         local_edits: Vec::new(),

@@ -12,6 +12,7 @@
 
 mod args;
 mod ask;
+mod choose;
 pub mod demo;
 mod doctor;
 mod format;

@@ -7,6 +7,7 @@ use clap::Parser;
 use left_core::message::Role;
 
 use super::args::{RawArgs, RawCommand, RawQuestion, RunArgs};
+use super::choose::{self, ChooseQuestion};
 use super::machine::MachineCommand;
 use super::modes::{self, ModeQuestion};
 use super::once::{self, Once};
@@ -107,6 +108,8 @@ pub(super) enum Question {
     },
     /// What this device alone chose.
     Modes(ModeQuestion),
+    /// About what is held here.
+    Choose(ChooseQuestion),
     /// About what was.
     Past(PastQuestion),
     Leave {
@@ -348,6 +351,7 @@ fn question_of(raw: RawQuestion) -> Result<Question, UserError> {
             Ok(Question::Limit { dir, up, down })
         }
         RawQuestion::Modes(modes) => Ok(Question::Modes(modes::question(modes)?)),
+        RawQuestion::Choose(raw) => Ok(Question::Choose(choose::question(raw)?)),
         RawQuestion::Past(past) => Ok(Question::Past(past::question(past)?)),
         RawQuestion::Leave { dir } => Ok(Question::Leave {
             dir: absolute(&dir)?,

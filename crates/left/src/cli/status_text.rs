@@ -81,6 +81,13 @@ fn share_lines(share: &ShareStatus, width: usize, running: bool) -> Vec<String> 
         }
         (Mode::ReceiveOnly, _) => lines.push("  receive-only".into()),
     }
+    if share.away_files > 0 {
+        let (paths, size) = (count(share.away_files, "path"), bytes(share.away_bytes));
+        lines.push(format!(
+            "  {paths}, {size}, not held here (`left choose {}`)",
+            clean(&share.path)
+        ));
+    }
     let peers = share.peers.iter().map(|p| peer_line(p, running));
     some(&mut lines, share.peers.len(), "peer", peers);
     let transfers = share.transfers.iter().map(|t| {

@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 use utoipa::ToSchema;
 
 pub use super::browse::{EntryKind, Folder, FolderEntry, OpenFile};
+pub use super::choose::{Choice, ChoiceRule, Choosing, Chosen};
 use super::history::Past;
 pub use super::reload::Reloaded;
 pub use super::times::ApplyTimes;
@@ -94,7 +95,7 @@ pub trait Daemon: Send + Sync {
 
     /// Chooses which way the share `dir` goes on this device (`None`: leaves it); returns what holds
     /// then. Receiving only, by choice, is as being a read-only member.
-    fn mode(&self, dir: &Path, mode: Option<Mode>) -> Result<Chosen, UserError>;
+    fn mode(&self, dir: &Path, mode: Option<Mode>) -> Result<ModeInfo, UserError>;
 
     /// Where this device only sends the share `dir`: does here what others changed, at and below `path`
     /// (relative to the folder) or everywhere. Returns when it has begun.
@@ -107,6 +108,14 @@ pub trait Daemon: Send + Sync {
     /// Holds a member of the share `dir` still (by its name, its id or the first characters of that),
     /// or lets it go on; also over restarts. While it is held there is no connection to it.
     fn pause_peer(&self, dir: &Path, who: &str, paused: bool) -> Result<PeerPaused, UserError>;
+
+    /// What this device holds of the share `dir`.
+    fn choice(&self, dir: &Path) -> Result<Choice, UserError>;
+
+    /// Changes what this device holds of the share `dir`; `paths` are relative to it. Returns when all
+    /// that is not to be held any more and that another connected device has is gone from here. Nothing
+    /// of this is a deletion for anybody.
+    fn choose(&self, dir: &Path, how: Choosing, paths: &[PathBuf]) -> Result<Chosen, UserError>;
 
     /// Sets how many bytes a second the share `dir` may send and receive, at once; returns what holds
     /// then.
@@ -295,6 +304,12 @@ pub struct ShareStatus {
     pub need_files: u64,
     /// Bytes this device still needs.
     pub need_bytes: u64,
+    /// Paths that others hold and this device does not, as it was chosen.
+    #[serde(default)]
+    pub away_files: u64,
+    /// Bytes of these.
+    #[serde(default)]
+    pub away_bytes: u64,
     /// The other members.
     pub peers: Vec<PeerStatus>,
     /// Which way it goes here, by the user's choice: `two-way`, `send-only` or `receive-only`.
@@ -480,7 +495,7 @@ pub struct Removed {
 
 /// The answer of [`Daemon::mode`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Chosen {
+pub struct ModeInfo {
     /// `two-way`, `send-only` or `receive-only`.
     #[serde(with = "text")]
     #[schema(value_type = String)]

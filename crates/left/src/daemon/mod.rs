@@ -7,6 +7,7 @@ pub(crate) mod adapt;
 mod ask;
 mod book;
 mod browse;
+mod choose;
 mod device;
 mod gate;
 pub mod handle;

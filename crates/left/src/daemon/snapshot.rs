@@ -94,6 +94,8 @@ pub(super) fn status(parts: &Parts<'_>) -> ShareStatus {
         bytes: totals.bytes,
         need_files: totals.need_files,
         need_bytes: totals.need_bytes,
+        away_files: totals.away_files,
+        away_bytes: totals.away_bytes,
         peers,
         conflicts: parts
             .conflicts

@@ -15,6 +15,7 @@
 
 mod bandwidth;
 mod change;
+mod choice;
 mod config;
 mod error;
 mod files;
@@ -34,6 +35,7 @@ use etcetera::BaseStrategy;
 
 pub use bandwidth::{BandwidthConfig, MIN_RATE, Rate, parse_rate};
 pub use change::Setting;
+pub use choice::{ChoiceRecord, selection_of};
 pub use config::{Config, HistoryConfig, MetricsConfig};
 pub use error::{Exit, UserError};
 pub use files::write_atomic;

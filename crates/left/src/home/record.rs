@@ -8,6 +8,7 @@ use left_core::version::DeviceId;
 use serde::{Deserialize, Serialize};
 
 use super::bandwidth::Rate;
+use super::choice::ChoiceRecord;
 use super::error::UserError;
 use super::files;
 use super::folder::clean;
@@ -35,6 +36,13 @@ pub struct ShareRecord {
     /// How fast it may be here.
     #[serde(default, skip_serializing_if = "Rate::is_unlimited")]
     pub limit: Rate,
+    /// What of the share this device holds; none: everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<ChoiceRecord>,
+    /// How far the index was when something was dropped last, `epoch:number`: an older copy of it would
+    /// take that for deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<String>,
     /// The ticket this device still has to show to get in; gone once it is a member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invitation: Option<String>,
@@ -136,6 +144,8 @@ impl ShareRecord {
             paused: false,
             mode: Mode::TwoWay,
             limit: Rate::default(),
+            choice: None,
+            dropped: None,
             invitation: None,
             pairing: None,
             sponsor: None,
@@ -214,6 +224,7 @@ pub(super) fn bad_toml(
 #[cfg(test)]
 mod tests {
     use left_core::membership::{Act, Statement};
+    use left_core::select::Selection;
 
     use super::*;
 
@@ -228,6 +239,8 @@ mod tests {
                 up: Some(64_000),
                 down: None,
             },
+            choice: ChoiceRecord::new(&Selection::nothing()).unwrap(),
+            dropped: Some("1a:7".into()),
             invitation: Some("left1abc".into()),
             pairing: Some(PairingRecord {
                 key: [4; 32],

@@ -221,6 +221,7 @@ mod tests {
             .map(|(p, n)| (RelPath::new(*p).unwrap(), entry(n)));
         IndexBatch {
             entries: entries.collect(),
+            dropped: Vec::new(),
             upto,
             more: false,
         }

@@ -223,7 +223,7 @@ fn random<const N: usize>() -> Result<[u8; N], UserError> {
 /// was. Nobody else can tell the paths from it.
 fn share_of(key: &DeviceKey, paths: &[PathBuf]) -> ShareId {
     use std::os::unix::ffi::OsStrExt;
-    let secret = blake3::derive_key("LEFT 2026 name of what is sent v1", &key.to_pkcs8());
+    let secret = blake3::derive_key("LEFT 2026 name of what is sent v1", key.to_pkcs8());
     let mut hasher = blake3::Hasher::new_keyed(&secret);
     for path in paths {
         let bytes = path.as_os_str().as_bytes();

@@ -251,6 +251,10 @@ impl Session {
             let _ = self.all.out.send(Wake::Fetched(self.info.peer));
             return;
         }
+        // It knows nothing of the list yet, so not what it needs either.
+        if p.your_seq == 0 && mine.head > 0 {
+            return;
+        }
         let now = Instant::now();
         if self
             .told_at

@@ -279,9 +279,10 @@ impl Tree {
             }
         };
         let mut state = self.write();
-        let same = before
-            .and_then(|at| state.items.get(at as usize))
-            .is_some_and(|i| i.node == node && i.stat == stat);
+        let old = before.and_then(|at| state.items.get(at as usize));
+        // What is served of a file is what had this stat.
+        let is_file = matches!(node, Node::File { .. });
+        let same = old.is_some_and(|i| i.node == node && (!is_file || i.stat == stat));
         if same {
             return false;
         }

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use left::daemon::handle::{
-    ApplyTimes, Change, Chosen, Daemon, DaemonEvent, Decided, EntryKind, Folder, FolderEntry,
-    Missing, Mode, OpenFile, Options, PeerPaused, PeerStatus, Problem, Rate, Reloaded, Removed,
-    Reverted, ShareInfo, ShareStatus, State, Status, SyncInfo, TicketInfo, UserError, VerifyReport,
-    WaitResult,
+    ApplyTimes, Change, Choice, Choosing, Chosen, Daemon, DaemonEvent, Decided, EntryKind, Folder,
+    FolderEntry, Missing, Mode, ModeInfo, OpenFile, Options, PeerPaused, PeerStatus, Problem, Rate,
+    Reloaded, Removed, Reverted, ShareInfo, ShareStatus, State, Status, SyncInfo, TicketInfo,
+    UserError, VerifyReport, WaitResult,
 };
 use left::daemon::history::Past;
 use left::home::text::Text;
@@ -330,9 +330,9 @@ impl Daemon for Fake {
         })
     }
 
-    fn mode(&self, dir: &Path, mode: Option<Mode>) -> Result<Chosen, UserError> {
+    fn mode(&self, dir: &Path, mode: Option<Mode>) -> Result<ModeInfo, UserError> {
         self.known(dir)?;
-        Ok(Chosen {
+        Ok(ModeInfo {
             mode: mode.unwrap_or_default(),
         })
     }
@@ -355,6 +355,20 @@ impl Daemon for Fake {
             name: who.to_string(),
             paused,
         })
+    }
+
+    fn choice(&self, _: &Path) -> Result<Choice, UserError> {
+        Ok(Choice {
+            everything: true,
+            rest: true,
+            rules: Vec::new(),
+            damaged: false,
+        })
+    }
+
+    fn choose(&self, dir: &Path, _: Choosing, _: &[PathBuf]) -> Result<Chosen, UserError> {
+        self.known(dir)?;
+        Ok(Chosen::default())
     }
 
     fn limit(&self, dir: &Path, _up: Change, _down: Change) -> Result<Rate, UserError> {
@@ -396,6 +410,9 @@ impl Daemon for Fake {
                 at_least: false,
                 modified: None,
                 target: None,
+                held: true,
+                away_bytes: 0,
+                away_files: 0,
             })
             .collect();
         entries.sort_by(|a, b| a.path.cmp(&b.path));
@@ -457,6 +474,8 @@ fn share_status(share: &ShareInfo) -> ShareStatus {
         bytes: 5_000_000,
         need_files: 0,
         need_bytes: 0,
+        away_files: 0,
+        away_bytes: 0,
         peers: peer.into_iter().collect(),
         conflicts: Vec::new(),
         local_edits: vec!["a\u{1b}[2J".into()],

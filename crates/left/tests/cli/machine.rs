@@ -87,10 +87,8 @@ fn the_service_is_installed_shown_and_taken_away() {
 
     // The same as text, and for another supervisor.
     let (code, out, _) = service("print");
-    assert!(
-        code == 0 && out == unit && unit.contains(" reload\n"),
-        "{out}"
-    );
+    assert!(code == 0 && out.contains(&unit), "{out}");
+    assert!(unit.contains(" reload\n"), "{unit}");
     let (code, out, _) = run(&mut left(&home, &["service", "print", "--launchd"]));
     assert!(code == 0 && out.contains("<string>up</string>"), "{out}");
 
@@ -129,37 +127,6 @@ fn the_doctor_names_what_is_wrong_and_the_cure() {
         let found: serde_json::Value = serde_json::from_str(line).unwrap();
         assert_eq!(found["ok"], true, "{found}");
     }
-}
-
-#[test]
-fn the_doctor_looks_at_file_systems_and_at_who_may_read_the_key() {
-    let dir = tempfile::tempdir().unwrap();
-    let (home, share) = (dir.path().join("home"), dir.path().join("share"));
-    let share = share.to_str().unwrap();
-    // Makes key and share, then goes.
-    let mut child = left(&home, &["share", share, "--listen", "127.0.0.1:0"]);
-    let mut child = child.stdout(std::process::Stdio::piped()).spawn().unwrap();
-    let mut said = [0; 10];
-    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert!(child.wait().unwrap().success());
-    fs::write(home.join("config.toml"), "listen = \"127.0.0.1:0\"\n").unwrap();
-    let (_, out, err) = run(&mut left(&home, &["doctor"]));
-    let ok = |what: &str| out.lines().any(|l| l.starts_with("ok") && l.contains(what));
-    for what in [
-        "watch queues:",
-        "permissions of the settings:",
-        "file system of",
-    ] {
-        assert!(ok(what), "{what}: {out}{err}");
-    }
-    let left_over = fs::read_dir(Path::new(share).join(".left")).unwrap();
-    let mut left_over = left_over.map(|e| e.unwrap().file_name().into_string().unwrap());
-    assert!(!left_over.any(|n| n.starts_with("doctor")));
-    fs::set_permissions(home.join("device.key"), fs::Permissions::from_mode(0o644)).unwrap();
-    let (code, out, err) = run(&mut left(&home, &["doctor"]));
-    let said = out + &err;
-    assert!(code == 1 && said.contains("chmod 600"), "{said}");
 }
 
 #[test]

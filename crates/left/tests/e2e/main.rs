@@ -5,10 +5,12 @@
 
 mod common;
 
+mod choose;
 mod conflicts;
 mod daily;
 mod damage;
 mod history;
+mod ignore;
 #[cfg(debug_assertions)]
 mod kills;
 mod kinds;

@@ -188,7 +188,7 @@ fn what_is_sent_arrives_as_it_is_and_leaves_no_trace() {
         (Some(304), Some(0))
     );
     let fetched = sender.expect("fetched", |_| true);
-    assert_eq!(fetched["name"].as_str().unwrap().is_empty(), false);
+    assert!(!fetched["name"].as_str().unwrap().is_empty());
     assert_eq!(sender.code(), Some(0));
     assert_eq!(s.here(), ["big", "mine", "photos"]);
     fs::remove_dir_all(photos.join(".left")).unwrap();

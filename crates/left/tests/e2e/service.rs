@@ -162,6 +162,39 @@ fn it_stops_within_two_seconds_under_load() {
     }
 }
 
+#[test]
+fn the_doctor_looks_at_file_systems_and_at_who_may_read_the_key() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    let mut a = world.device("a");
+    a.share();
+    let out = a.ok(&["doctor"]);
+    let ok = |what: &str| {
+        let mut lines = out.lines();
+        lines.any(|l| l.starts_with("ok") && l.contains(what))
+    };
+    for what in [
+        "watch queues:",
+        "permissions of the settings:",
+        "file system of",
+    ] {
+        assert!(ok(what), "{what}: {out}");
+    }
+    let left_over = fs::read_dir(a.share.join(".left")).unwrap();
+    let mut left_over = left_over.map(|e| e.unwrap().file_name().into_string().unwrap());
+    assert!(!left_over.any(|n| n.starts_with("doctor")));
+    let key = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(a.home.join("device.key"), key).unwrap();
+    let out = a.run(&["doctor"]);
+    let said = String::from_utf8(out.stdout).unwrap();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("BAD permissions") && said.contains("chmod 600"),
+        "{said}"
+    );
+    a.stop();
+}
+
 /// Each command and arguments that make it do something; `DIR` is a share, `F` a file in it.
 /// Those that run on are not in here: their events are read by all other tests.
 const COMMANDS: &[&str] = &[

@@ -4,6 +4,7 @@
 //! To add one: write the handler with its `#[utoipa::path]`, and name it in its file's `routes`.
 
 pub(super) mod browse;
+pub(super) mod choose;
 pub(super) mod device;
 pub(super) mod events;
 pub(super) mod history;
@@ -51,6 +52,7 @@ fn all() -> OpenApiRouter<Arc<Api>> {
         .merge(members::routes())
         .merge(modes::routes())
         .merge(browse::routes())
+        .merge(choose::routes())
         .merge(device::routes())
         .merge(events::routes())
         .merge(history::routes())

@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::call::{Api, Input, Refused, Shared, call};
-use crate::daemon::handle::{Chosen, Decided, PeerPaused};
+use crate::daemon::handle::{Decided, ModeInfo, PeerPaused};
 use crate::home::text::Text;
 use crate::home::{Mode, UserError, text};
 
@@ -63,7 +63,7 @@ pub struct PausePeerRequest {
 
 /// Chooses which way a share goes on this device; answers with what counts now.
 #[utoipa::path(post, path = "/v1/mode", tag = "shares", request_body = ModeRequest,
-    responses((status = 200, body = Chosen), Refused))]
+    responses((status = 200, body = ModeInfo), Refused))]
 async fn mode(State(api): Shared, Input(r): Input<ModeRequest>) -> Response {
     call(&api, move |d| {
         let mode = r.mode.map(|text| {

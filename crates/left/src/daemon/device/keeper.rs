@@ -125,6 +125,8 @@ pub(super) fn broken(record: &ShareRecord, reason: &str) -> ShareStatus {
         bytes: 0,
         need_files: 0,
         need_bytes: 0,
+        away_files: 0,
+        away_bytes: 0,
         peers: Vec::new(),
         conflicts: Vec::new(),
         local_edits: Vec::new(),

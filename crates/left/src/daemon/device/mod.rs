@@ -1,6 +1,7 @@
 //! The running left of one device: its shares, its network, and what one can ask of it.
 
 pub(super) mod address;
+mod choose;
 mod enter;
 mod fellow;
 mod keeper;
@@ -29,9 +30,9 @@ use tokio::sync::broadcast;
 use super::ask::Msg;
 use super::browse;
 use super::gate::Door;
-use super::handle::Change;
+use super::handle::{Change, Choice, Choosing, Chosen};
 use super::handle::{
-    Chosen, Daemon, DaemonEvent, Decided, Discovery, Folder, OpenFile, Options, PeerPaused,
+    Daemon, DaemonEvent, Decided, Discovery, Folder, ModeInfo, OpenFile, Options, PeerPaused,
     Reloaded, Removed, Reverted, ShareInfo, ShareStatus, Status, SyncInfo, TicketInfo, UserError,
     VerifyReport, WaitResult,
 };
@@ -75,6 +76,8 @@ pub(super) struct Device {
     shares: Mutex<HashMap<ShareId, Running>>,
     routes: Routes,
     events: broadcast::Sender<DaemonEvent>,
+    /// Held while somebody chooses.
+    choosing: Mutex<()>,
     stopped: AtomicBool,
     /// Which versions all shares keep.
     keep: SharedLimits,
@@ -145,6 +148,7 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
         shares: Mutex::default(),
         routes,
         events,
+        choosing: Mutex::default(),
         stopped: AtomicBool::new(false),
         keep,
         me: Weak::clone(me),
@@ -471,7 +475,7 @@ impl Daemon for Device {
         }
     }
 
-    fn mode(&self, dir: &Path, mode: Option<Mode>) -> Result<Chosen, UserError> {
+    fn mode(&self, dir: &Path, mode: Option<Mode>) -> Result<ModeInfo, UserError> {
         self.set_mode(dir, mode)
     }
 
@@ -485,6 +489,14 @@ impl Daemon for Device {
 
     fn pause_peer(&self, dir: &Path, who: &str, paused: bool) -> Result<PeerPaused, UserError> {
         self.pause_fellow(dir, who, paused)
+    }
+
+    fn choice(&self, dir: &Path) -> Result<Choice, UserError> {
+        self.choice_of(dir)
+    }
+
+    fn choose(&self, dir: &Path, how: Choosing, paths: &[PathBuf]) -> Result<Chosen, UserError> {
+        self.choose_in(dir, how, paths)
     }
 
     fn limit(&self, dir: &Path, up: Change, down: Change) -> Result<Rate, UserError> {

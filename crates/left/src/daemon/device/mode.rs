@@ -7,7 +7,7 @@ use left_core::message::Role;
 use left_core::path::RelPath;
 
 use super::super::ask::Msg;
-use super::super::handle::{Chosen, Decided, PeerPaused, UserError};
+use super::super::handle::{Decided, ModeInfo, PeerPaused, UserError};
 use super::super::owner;
 use super::super::snapshot::split_todo;
 use super::{Device, fellow, lock, rel_path};
@@ -15,11 +15,11 @@ use crate::home::{Mode, clean};
 
 impl Device {
     /// See [`Daemon::mode`](super::super::handle::Daemon::mode).
-    pub(super) fn set_mode(&self, dir: &Path, mode: Option<Mode>) -> Result<Chosen, UserError> {
+    pub(super) fn set_mode(&self, dir: &Path, mode: Option<Mode>) -> Result<ModeInfo, UserError> {
         let members = self.record_of(dir)?;
         let record = members.record();
         let Some(mode) = mode else {
-            return Ok(Chosen { mode: record.mode });
+            return Ok(ModeInfo { mode: record.mode });
         };
         if mode == Mode::SendOnly && record.role == Role::ReadOnly {
             return Err(UserError::new(
@@ -32,7 +32,7 @@ impl Device {
         if let Some(running) = lock(&self.shares).get(&members.id()) {
             owner::nudge(&running.tx, Msg::MembersChanged);
         }
-        Ok(Chosen { mode })
+        Ok(ModeInfo { mode })
     }
 
     /// See [`Daemon::pause_peer`](super::super::handle::Daemon::pause_peer).

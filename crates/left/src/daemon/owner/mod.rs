@@ -1,6 +1,7 @@
 //! One share's owner: the one thread that drives the engine and owns its index. Everything else
 //! sends it messages and takes its effects.
 
+mod choose;
 mod durable;
 mod lanes;
 mod members;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, after, bounded, never, select, unbounded};
 use left_core::diff::Observation;
-use left_core::engine::{Config, Effect, Engine, Event, Now};
+use left_core::engine::{Config, Dropped, Effect, Engine, Event, Now};
 use left_core::index::{Index, IndexError};
 use left_core::message::{Control, Role};
 use left_core::path::RelPath;
@@ -35,7 +36,7 @@ use super::members::Members;
 use super::offers::Offers;
 use super::snapshot::{Board, Progressing};
 use crate::disk::{DiskEye, Durable, EyeEvent, History, Hold, Root, Stage};
-use crate::home::clean;
+use crate::home::{clean, selection_of};
 use crate::net::Net;
 use crate::store::{IndexDb, Journal, Manifests};
 use crate::transfer::Fetcher;
@@ -103,6 +104,8 @@ pub(super) struct Owner {
     checkpoints: Checkpoints,
     waits: HashMap<u64, Sender<()>>,
     next_wait: u64,
+    /// Who waits for what is dropped.
+    drops: HashMap<u64, Sender<Dropped>>,
     conflicts: Vec<RelPath>,
     problems: Vec<(String, String)>,
     notices: Vec<String>,
@@ -211,8 +214,12 @@ impl Owner {
             send_only: setup.members.sends_only(),
         };
         let id = setup.members.id();
+        let (selection, damaged) = selection_of(setup.members.record().choice.as_ref());
+        if damaged {
+            notices.push(choose::DAMAGED.to_owned());
+        }
         Ok(Self {
-            engine: Engine::new(config, &index),
+            engine: Engine::new(config, &index).with_selection(selection),
             links: Links::new(id, setup.door.clone(), setup.net.clone(), tx.clone()),
             setup,
             tx,
@@ -236,6 +243,7 @@ impl Owner {
             checkpoints: Checkpoints::new(durable, cut.is_some()),
             waits: HashMap::new(),
             next_wait: 1,
+            drops: HashMap::new(),
             conflicts: Vec::new(),
             problems: Vec::new(),
             notices,
@@ -356,6 +364,7 @@ impl Owner {
             }
             Effect::Fetch(items) => self.fetcher.submit(items),
             Effect::Apply(ops) => {
+                self.note_drops(&ops);
                 // The eye would see our own changes before the index knows of them.
                 let paths = ops.iter().map(|(_, op)| op.path().clone()).collect();
                 let hold = self.eye.hold(paths);
@@ -368,6 +377,17 @@ impl Owner {
             Effect::Rescan(paths) => self.eye.rescan(paths),
             Effect::RescanAll => self.eye.scan_all(),
             Effect::Barrier(token) => self.eye.barrier(token),
+            Effect::Sync(token) => {
+                if self.checkpoints.ask(token) {
+                    self.queue.push_back(Event::Synced(token));
+                }
+            }
+            Effect::Dropped(id, dropped) => {
+                if let Some(reply) = self.drops.remove(&id) {
+                    // Who asked may have given up.
+                    let _ = reply.send(dropped);
+                }
+            }
             Effect::Waited(id) => {
                 if let Some(reply) = self.waits.remove(&id) {
                     // Who waited may have given up.
@@ -537,10 +557,13 @@ impl Owner {
                 }
                 self.handle(Event::Resume { accept_deletions })
             }
-            Msg::Synced => {
-                self.checkpoints.synced();
+            Msg::Synced(well) => {
+                for token in self.checkpoints.synced(well) {
+                    self.handle(Event::Synced(token))?;
+                }
                 Ok(())
             }
+            Msg::Choose(selection, drop, reply) => self.choose(selection, drop, reply),
             Msg::IndexFailed(error) => Err(error),
             Msg::Revert(at, reply) => {
                 let done = self.revert(at)?;

@@ -352,9 +352,12 @@ impl<'w, 'a> Work<'w, 'a> {
     }
 
     fn tell_progress(&mut self, tell: &mut dyn FnMut(Event)) {
-        let Some(link) = &self.get.link else { return };
+        // Before the sender has said anything, nothing is known.
+        let (Some(link), Some(sender)) = (&self.get.link, self.sender) else {
+            return;
+        };
         let device = link.info.peer;
-        let still_read = self.sender.map_or((0, 0), |s| (s.need_files, s.need_bytes));
+        let still_read = (sender.need_files, sender.need_bytes);
         let total = self.get.listing.bytes.saturating_add(still_read.1);
         let big = self.fetcher.progress().big;
         let coming: u64 = big.iter().map(|b| b.done).sum();
