@@ -299,19 +299,29 @@ impl Net {
     }
 }
 
-/// The failure that says most: a wrong device, else something else that answered, else all.
+/// The failure that says most: that nobody but wrong devices answered, else something else that
+/// answered, else all. Where one address was wrong and another did not answer, the right device may
+/// still come to be reached.
 fn summary(failures: Vec<Failure>) -> DialError {
     let mut unreachable = Vec::new();
+    let mut wrong = Vec::new();
     let mut answered = None;
     for failure in failures {
         match failure {
-            Failure::WrongKey(address, key) => return DialError::WrongKey { address, key },
+            Failure::WrongKey(address, key) => wrong.push((address, key)),
             Failure::NotLeft(address, reason) => {
                 answered.get_or_insert(DialError::NotLeft { address, reason });
             }
             Failure::Unreachable(address, reason) => unreachable.push((address, reason)),
         }
     }
+    if let Some((address, key)) = wrong.first().cloned()
+        && unreachable.is_empty()
+    {
+        return DialError::WrongKey { address, key };
+    }
+    let other = |(address, _)| (address, "another device answers there".to_owned());
+    unreachable.extend(wrong.into_iter().map(other));
     answered.unwrap_or(DialError::Unreachable(unreachable))
 }
 
