@@ -77,7 +77,7 @@ pub fn same_where_chosen(world: &mut World) {
     }
     let mut all: BTreeMap<RelPath, (usize, String)> = BTreeMap::new();
     for (i, d) in world.devices.iter().enumerate() {
-        if d.role == Role::ReadWrite {
+        if d.role == Role::ReadWrite && !d.send_only {
             for (path, object) in d.disk.tree() {
                 all.entry(path.clone())
                     .or_insert_with(|| (i, object.shown()));
@@ -86,7 +86,7 @@ pub fn same_where_chosen(world: &mut World) {
     }
     for i in 0..world.devices.len() {
         let d = &world.devices[i];
-        if d.role == Role::ReadOnly && world.readers_differ {
+        if d.send_only || d.role == Role::ReadOnly && world.readers_differ {
             continue;
         }
         if let Some(wrong) = all

@@ -135,6 +135,7 @@ impl Engine {
             };
             if let Decision::Take { target, .. } = self.decide(Some(&record.entry), theirs)
                 && !target.node.is_live()
+                && !self.withholds(from, &target.node)
             {
                 return Ok(Some((from.clone(), record.clone(), target)));
             }
