@@ -506,7 +506,9 @@ fn what_is_dropped_is_freed_after_the_second_look() {
         let copies: Vec<String> = rescued.iter().map(|r| r.copy.to_string()).collect();
         assert_eq!(copies.len(), 1, "{copies:?}");
         assert_eq!(s.read(&copies[0]), b"start late");
-        let left = s.all_bytes(".left/history");
+        let mut left = s.all_bytes(".left/history");
+        // (The name of the last batch that was looked at lies there too.)
+        left.retain(|bytes| !bytes.starts_with(b"20"));
         assert_eq!(
             left,
             vec![b"an old version".to_vec(); 1 + usize::from(restart)]
