@@ -37,7 +37,17 @@ pub fn choose(world: &mut World, device: usize, rng: &mut Rng) {
     world.note(&format!("{device} holds {at:?}: {hold}"));
     set(world, device, selection);
     if !hold && rng.percent(80) {
-        drop_rest(world, device, at);
+        drop_rest(world, device, at.clone());
+        if rng.percent(40) {
+            // Somebody else has the same idea.
+            let other = rng.index(world.devices.len());
+            let mut selection = world.devices[other].selection.clone();
+            if selection.set(at.as_ref(), false).is_ok() {
+                world.note(&format!("{other} does not hold {at:?} either"));
+                set(world, other, selection);
+                drop_rest(world, other, at);
+            }
+        }
     }
 }
 

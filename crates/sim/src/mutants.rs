@@ -68,7 +68,7 @@ pub const MUTANTS: [Mutant; 25] = [
     // What a device does not hold.
     mutant("the record outlives the drop", 200),
     mutant("dropped though nobody has it", 200),
-    mutant("who drops says that it holds", 3000),
+    mutant("who drops says that it holds", 300),
 ];
 
 /// The first seed that catches a fault, with what it says; `None`: none of the first `most`.

@@ -322,6 +322,7 @@ impl Engine {
         !self.scanned
             || !self.jobs.is_empty()
             || need_files > 0
+            || self.choice.is_unfinished()
             || self.is_deleting()
             || !self.damaged.is_empty()
             || !self.torn.is_empty()

@@ -17,7 +17,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 use super::code::CodeKey;
 use super::data::{BlockingTls, DataLane};
 use super::frame::FrameError;
-use super::handshake::{Introduction, OpenError, open};
+use super::handshake::{Introduction, OpenError, Opened, open};
 use super::lane::{ControlLane, LaneInfo};
 use super::listen::tune;
 use super::proof::{End, TicketSecret, code_mac, same, ticket_mac};
@@ -180,7 +180,7 @@ impl Net {
             addresses: me.addresses,
             ticket,
         };
-        let welcome = self.open(&mut connected, hello).await?;
+        let Opened { welcome, .. } = self.open(&mut connected, hello).await?;
         Ok(self.control_lane(connected, welcome, share))
     }
 
@@ -197,7 +197,7 @@ impl Net {
             name: dial.me.name,
             addresses: dial.me.addresses,
         };
-        let welcome = self.open(&mut connected, hello).await?;
+        let Opened { welcome, .. } = self.open(&mut connected, hello).await?;
         let (Some(mac), Some(share)) = (welcome.mac, welcome.share) else {
             return Err(DialError::WrongCode);
         };
@@ -217,7 +217,7 @@ impl Net {
             dialer_serves: dial.dialer_serves,
             express: dial.express,
         };
-        self.open(&mut connected, hello).await?;
+        let opened = self.open(&mut connected, hello).await?;
         let stream = BlockingTls::new(connected.stream, self.timeouts.stalled, None);
         Ok(DataLane {
             peer: dial.peer,
@@ -225,6 +225,7 @@ impl Net {
             share: dial.share,
             we_serve: dial.dialer_serves,
             express: dial.express,
+            zstd: opened.zstd,
             stream: stream.map_err(|e| DialError::NotLeft {
                 address: connected.address,
                 reason: e.to_string(),
@@ -253,14 +254,14 @@ impl Net {
         }
     }
 
-    async fn open(&self, to: &mut Connected, hello: LaneHello) -> Result<Welcome, DialError> {
+    async fn open(&self, to: &mut Connected, hello: LaneHello) -> Result<Opened, DialError> {
         let limit = self.timeouts.opening;
         let not_left = |reason: String| DialError::NotLeft {
             address: to.address.clone(),
             reason,
         };
         match timeout(limit, open(&mut to.stream, hello, limit)).await {
-            Ok(Ok(welcome)) => Ok(welcome),
+            Ok(Ok(opened)) => Ok(opened),
             Ok(Err(OpenError::Frame(FrameError::Silent(_)))) | Err(_) => {
                 Err(DialError::Timeout(limit))
             }

@@ -26,6 +26,7 @@ mod plan;
 #[cfg(debug_assertions)]
 mod powercut;
 mod refusals;
+mod reuse;
 mod safety;
 mod service;
 mod soak;

@@ -78,6 +78,7 @@ fn a_folder_is_shared_joined_looked_into_and_paused() {
     browser.until_text(".log", "later.txt");
 
     look_into(&browser);
+    hold_a_part(&browser, &a, &b);
     pause_and_resume(&browser, &b);
     fits_a_phone(&b);
 }
@@ -154,6 +155,21 @@ fn look_into(browser: &Browser) {
     assert_ne!(browser.value("document.title"), "run");
     browser.shot("preview");
     browser.click("dialog .close");
+}
+
+/// A folder goes from this device only, and comes back.
+fn hold_a_part(browser: &Browser, a: &Device, b: &Device) {
+    browser.click(".files [data-do=drop][data-path='plans']");
+    browser.until_text("dialog h2", "Remove plans from this device?");
+    browser.click("dialog footer .main");
+    browser.find(".files [data-do=fetch][data-path='plans']");
+    assert!(!b.share.join("plans").exists());
+    assert!(a.share.join("plans/garden.txt").exists());
+    browser.shot("part");
+    browser.click(".files [data-do=fetch][data-path='plans']");
+    until("it is back", || b.share.join("plans/garden.txt").exists());
+    settle(&[a, b]);
+    browser.until_text("h1 .pill", "Identical");
 }
 
 fn pause_and_resume(browser: &Browser, b: &Device) {

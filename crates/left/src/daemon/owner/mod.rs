@@ -185,7 +185,7 @@ impl Owner {
         let source = Source::new(root.clone(), reader(())?, manifests.clone(), offers.clone());
         let source = Arc::new(source);
         let (fetch_tx, fetched) = unbounded();
-        let fetcher = adapt::fetcher(&root, &stage, &manifests, fetch_tx);
+        let fetcher = adapt::fetcher(&root, &stage, Some(reader(())?), &manifests, fetch_tx);
         let (look_tx, looks) = bounded(EYE_QUEUE);
         let eye = DiskEye::start(
             root.clone(),
