@@ -1,5 +1,7 @@
 //! A device that only sends, by hand.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 
 use left_core::engine::{Event, Theirs};
