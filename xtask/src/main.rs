@@ -1,6 +1,7 @@
 //! Developer tasks of LEFT, run as `cargo xtask TASK`.
 //!
 //! - `bench` runs LEFT beside rsync, unison and syncthing on the same work and prints a table;
+//! - `lab` does the same over a long, narrow, lossy link of our own;
 //! - `tidy` checks the rules of the house that no compiler checks;
 //! - `deny` checks licences, sources and names of all crates that are used;
 //! - `sbom` prints what the program is made of;
@@ -13,6 +14,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod crates;
 mod deny;
+mod link;
 mod sbom;
 mod sim;
 mod tidy;
@@ -30,6 +32,8 @@ struct Args {
 enum Task {
     /// Measure LEFT beside rsync, unison and syncthing (needs root, for network namespaces).
     Bench(bench::Args),
+    /// The same over a long, narrow, lossy link (needs root and /dev/net/tun).
+    Lab(bench::lab::Args),
     /// Check sizes, layers and forbidden words in the sources.
     Tidy,
     /// Check licences, sources and names of all crates that are used, by deny.toml.
@@ -43,6 +47,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Args::parse().task {
         Task::Bench(args) => bench::run(&args),
+        Task::Lab(args) => bench::lab::run(&args),
         Task::Tidy => tidy::run(),
         Task::Deny => deny::run(),
         Task::Sbom => sbom::run(),

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 
 use super::root::Root;
 use super::sys::{self, Stat};
+use crate::counters::HASHED;
 
 /// Bytes asked of the system at once.
 const READ_SIZE: usize = 1024 * 1024;
@@ -126,6 +127,7 @@ fn hash_small(file: &File, stat: &Stat, buf: &mut Vec<u8>) -> Result<ContentId, 
     if got != size {
         return Err(HashError::Changed);
     }
+    HASHED.add(stat.file.size);
     Ok(chunker::content_id(&buf[..size]))
 }
 
@@ -168,6 +170,7 @@ fn hash_large(
             )));
         };
         let id = ChunkId::of(&bytes[..len]);
+        HASHED.add(len as u64);
         let len32 = u32::try_from(len).map_err(|_| HashError::Changed)?;
         pass(builder.push(ChunkRef { len: len32, id }))?;
         reader.consume(len);

@@ -8,6 +8,7 @@ use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::StoreError;
 use super::manifests::{Db, MAX_SEGMENTS, Manifests, pack, ref_sum, row_of};
+use crate::counters::MANIFEST_COMMITS;
 
 /// Ids of manifests being written.
 pub(super) type WriterIds = HashSet<i64>;
@@ -138,6 +139,7 @@ impl ManifestWriter {
                 named = true;
             }
             sql.commit()?;
+            MANIFEST_COMMITS.add(1);
             if named {
                 drop(conn);
                 db.active().remove(&id);

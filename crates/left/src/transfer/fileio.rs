@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
+use crate::counters::HASHED;
 use left_core::chunker::{self, MAX_CHUNK, ManifestBuilder};
 use left_core::content::{ChunkId, ChunkRef, ContentId};
 use left_core::entry::{FileStat, Mtime};
@@ -91,6 +92,7 @@ pub(crate) fn read_at_most(file: &File, out: &mut [u8], offset: u64) -> io::Resu
 
 /// Checks `bytes` against a chunk list that covers exactly them.
 pub(crate) fn matches(bytes: &[u8], list: &[ChunkRef]) -> bool {
+    HASHED.add(bytes.len() as u64);
     let mut at = 0;
     list.iter().all(|c| {
         let piece = &bytes[at..at + c.len as usize];
@@ -199,6 +201,7 @@ pub(crate) fn copy_hashed(
             break;
         };
         let piece = &buf[start..start + len];
+        HASHED.add(len as u64);
         builder.push(ChunkRef {
             len: len as u32,
             id: ChunkId::of(piece),

@@ -7,6 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -15,6 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::call::{Api, Refused, Shared, ask, refuse};
+use crate::counters;
 use crate::daemon::handle::{PeerStatus, ShareStatus, State as ShareState, Status};
 use crate::home::{UserError, clean};
 
@@ -135,6 +137,10 @@ fn text(status: &Status) -> Result<String, std::fmt::Error> {
             }
         }
         registry.register(format!("peer_{name}"), help, family);
+    }
+    for counter in counters::ALL {
+        let name = format!("work_{}", counter.name);
+        registry.register(name, counter.help, ConstCounter::new(counter.get()));
     }
     let mut text = String::new();
     encode(&mut text, &registry)?;

@@ -14,6 +14,7 @@ use super::base::Base;
 use super::big::{BigFile, MissingChunks, Place, Prepared, Wanted};
 use super::offers::offer_name;
 use super::shared::{Shared, guarded, lock, stage_error};
+use crate::counters::HASHED;
 use crate::transfer::fileio::{has_data, make_zero, read_at_most, start_writeback, write_chunks};
 
 /// Opens the stage and the base: of a content with this (verified) segment list, or of an offer.
@@ -188,6 +189,7 @@ fn look(
     let buf = &mut buf[..len];
     if old_data && read_at_most(staged, buf, offset)? == len {
         let last = offset + sref.len == file.size;
+        HASHED.add(buf.len() as u64);
         let cut = cut_segment(buf, last).filter(|list| SegmentId::of(list) == sref.id);
         if let Some(chunks) = cut {
             return Ok(Found::Here(Segment { sref, chunks }));
