@@ -45,6 +45,9 @@ pub struct Settings {
     /// Which packets are lost.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// TCP's congestion control in the namespaces [default: the kernel's].
+    #[arg(long, value_name = "NAME")]
+    congestion: Option<String>,
 }
 
 impl Default for Settings {
@@ -55,6 +58,7 @@ impl Default for Settings {
             loss: 1.0,
             queue: None,
             seed: 1,
+            congestion: None,
         }
     }
 }
@@ -117,6 +121,10 @@ fn measure_rows(
         }
         let lossy = row.name.ends_with("-loss");
         let net = Net::create_shaped(settings.link(lossy))?;
+        if let Some(name) = &settings.congestion {
+            net.congestion(name)?;
+            figures.machine.congestion.clone_from(name);
+        }
         let mut lines = Vec::new();
         let nothing = rows::Settings {
             big: 0,
@@ -166,16 +174,20 @@ impl Settings {
         } else {
             String::new()
         };
-        format!("{what}; {} Mbit/s, {} ms{loss}", self.rate, self.rtt)
+        let name = self.congestion.as_ref();
+        let name = name.map_or_else(String::new, |name| format!(", {name}"));
+        format!("{what}; {} Mbit/s, {} ms{loss}{name}", self.rate, self.rtt)
     }
 
     /// What tells a row over another link than the usual one.
     fn mark(&self) -> String {
         let usual = Self::default();
-        if (self.rate, self.rtt) == (usual.rate, usual.rtt) && self.loss == usual.loss {
+        let same = (self.rate, self.rtt) == (usual.rate, usual.rtt) && self.loss == usual.loss;
+        if same && self.congestion.is_none() {
             String::new()
         } else {
-            format!("-{}-{}-{}", self.rate, self.rtt, self.loss)
+            let name = self.congestion.as_deref().unwrap_or_default();
+            format!("-{}-{}-{}{name}", self.rate, self.rtt, self.loss)
         }
     }
 }

@@ -81,8 +81,8 @@ impl Net {
         }
     }
 
-    /// A command that runs `program` inside `end`. `ip netns exec` replaces itself by the
-    /// program, so the process that is started is the program's own.
+    /// A command that runs `program` inside `end`. `nsenter` replaces itself by the program, so the
+    /// process that is started is the program's own.
     pub fn command(&self, end: End, program: impl AsRef<OsStr>) -> Command {
         inside(self.name(end), program)
     }
@@ -99,6 +99,19 @@ impl Net {
     pub fn payload(&self) -> Result<u64> {
         let counters = Counters::of(self.name(End::A), LINK)?;
         Ok(counters.sent.saturating_sub(counters.packets * HEADERS))
+    }
+
+    /// Sets TCP's congestion control at both ends, for those who do not choose it themselves.
+    pub fn congestion(&self, name: &str) -> Result<()> {
+        for end in [End::A, End::B] {
+            let set = "echo \"$0\" >/proc/sys/net/ipv4/tcp_congestion_control";
+            let status = self.command(end, "sh").args(["-c", set, name]).status();
+            ensure!(
+                status.is_ok_and(|status| status.success()),
+                "this kernel has no congestion control called {name}"
+            );
+        }
+        Ok(())
     }
 
     /// Lets pass no more than `rate` bits a second each way, until what comes back is dropped.
@@ -268,9 +281,13 @@ fn raise(namespace: &str, address: &str, peer: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Not `ip netns exec`: that gives the program a copy of all mounts, and a file system that is mounted
+/// anew is one that may have lost what was not synced.
 fn inside(namespace: &str, program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", namespace]).arg(program);
+    let mut command = Command::new("nsenter");
+    command
+        .arg(format!("--net=/run/netns/{namespace}"))
+        .arg(program);
     command
 }
 

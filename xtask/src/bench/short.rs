@@ -34,6 +34,9 @@ pub const MOVED: (u64, u64) = (16, 1 << 20);
 /// How long nothing is done.
 const IDLE: Duration = Duration::from_secs(8);
 
+/// After so long a file has not been read too soon after its last change any more.
+const FRESH: Duration = Duration::from_secs(3);
+
 /// What is done, in order; each finds the tree that the one before left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
@@ -156,7 +159,11 @@ fn take(step: Step, pair: &Pair<'_>, session: &mut dyn Session) -> Result<()> {
             fs::rename(stage.join(name), root.join(name))?;
         }
         Step::Note => fs::write(&note, Random::new(6).bytes(1024))?,
-        Step::Rename => fs::rename(root.join("folder"), root.join("renamed"))?,
+        Step::Rename => {
+            // What has just been read is read again at the next hint, on purpose.
+            halt::nap(FRESH)?;
+            fs::rename(root.join("folder"), root.join("renamed"))?;
+        }
         Step::Restart => {
             for end in [End::A, End::B] {
                 session.stop(end)?;
