@@ -80,6 +80,9 @@ pub struct Args {
     /// Take the figures over into docs/benchmarks.md and its pictures; alone: measure everything.
     #[arg(long)]
     docs: bool,
+    /// Measure nothing: make the tables and pictures of the documents anew from docs/benchmarks.json.
+    #[arg(long, conflicts_with_all = ["only", "all", "limits", "growth", "docs", "short"])]
+    redraw: bool,
     /// Size of the file that is under way in the row `latency-busy`.
     #[arg(long, value_name = "BYTES", default_value = "4GiB")]
     big: ByteSize,
@@ -120,6 +123,10 @@ pub struct Common {
 /// `--short` whether no work was done twice. It never judges a time.
 pub fn run(args: &Args) -> Result<ExitCode> {
     halt::watch()?;
+    if args.redraw {
+        docs::take_over(None)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.short {
         let work = Work::create(&args.common)?;
         return short::run(&args.common, &work.0);
@@ -200,7 +207,7 @@ fn finish(figures: Figures, common: &Common, docs: bool, done: Result<()>) -> Re
     let right = figures.all_right();
     if docs {
         ensure!(right, "not taken over into the documents: a run went wrong");
-        docs::take_over(figures)?;
+        docs::take_over(Some(figures))?;
     }
     Ok(if right {
         ExitCode::SUCCESS

@@ -11,8 +11,8 @@ use super::rows::ROWS;
 use super::{lab, show, svg, write};
 use crate::workspace;
 
-/// Adds `newer` to what is kept, and makes tables and pictures anew.
-pub fn take_over(newer: Figures) -> Result<()> {
+/// Adds `newer` to what is kept, if there is any, and makes tables and pictures anew.
+pub fn take_over(newer: Option<Figures>) -> Result<()> {
     let folder = workspace::root().join("docs");
     let kept = folder.join("benchmarks.json");
     let mut figures = match fs::read_to_string(&kept) {
@@ -22,8 +22,10 @@ pub fn take_over(newer: Figures) -> Result<()> {
     };
     let rows = ROWS.iter().chain(lab::ROWS);
     let order: Vec<&str> = rows.map(|row| row.name).collect();
-    figures.update(newer, &order);
-    write(&kept, &figures.json()?)?;
+    if let Some(newer) = newer {
+        figures.update(newer, &order);
+        write(&kept, &figures.json()?)?;
+    }
     render(&figures, &folder)
 }
 

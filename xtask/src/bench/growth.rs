@@ -92,13 +92,13 @@ impl Fleet {
         let mut share = fleet.left(0, "share");
         share.arg(fleet.root(0)).args(fleet.listen(0));
         fleet.spawn(share, "share")?;
+        // Before it runs, another command would take its place.
+        until(Duration::from_secs(60), "the start of the source", || {
+            fleet.processes[0].check()?;
+            Ok(left::ticket(&fleet.processes[0].printed()))
+        })?;
         for receiver in 1..=receivers {
-            let mut ask = fleet.left(0, "ticket");
-            ask.arg(fleet.root(0)).arg("--json");
-            let ticket = until(Duration::from_secs(60), "a ticket", || {
-                let answer = ask.output().context("cannot run left")?;
-                Ok(left::ticket(&String::from_utf8_lossy(&answer.stdout)))
-            })?;
+            let ticket = fleet.ticket()?;
             let mut join = fleet.left(receiver, "join");
             join.arg(ticket).arg(fleet.root(receiver));
             join.args(fleet.listen(receiver));
@@ -111,6 +111,15 @@ impl Fleet {
         let waited = wait.output().context("cannot run left")?;
         ensure!(waited.status.success(), "the devices do not become equal");
         Ok(fleet)
+    }
+
+    /// One for another receiver.
+    fn ticket(&self) -> Result<String> {
+        let mut ask = self.left(0, "ticket");
+        ask.arg(self.root(0)).arg("--json");
+        let answer = ask.output().context("cannot run left")?;
+        left::ticket(&String::from_utf8_lossy(&answer.stdout))
+            .context("`left ticket` prints no ticket")
     }
 
     fn left(&self, machine: usize, verb: &str) -> Command {
