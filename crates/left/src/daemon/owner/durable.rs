@@ -19,6 +19,11 @@ pub(super) struct Checkpoints {
     again: bool,
     /// A power cut took something back, or may have.
     cut: bool,
+    /// Nothing is known yet of what an earlier run left.
+    first: bool,
+    /// Who asks to be told of the next sync, and of the one that runs.
+    asking: Vec<u64>,
+    running_for: Vec<u64>,
 }
 
 impl Checkpoints {
@@ -29,7 +34,23 @@ impl Checkpoints {
             running: false,
             again: false,
             cut,
+            first: true,
+            asking: Vec::new(),
+            running_for: Vec::new(),
         }
+    }
+
+    /// Somebody has to know that all is on the disk; whether it is so already.
+    pub(super) fn ask(&mut self, token: u64) -> bool {
+        if self.due.is_none() && !self.running && !self.first {
+            return true;
+        }
+        self.asking.push(token);
+        match self.running {
+            true => self.again = true,
+            false => self.due = Some(Instant::now()),
+        }
+        false
     }
 
     /// Something changed in the folder.
@@ -45,12 +66,18 @@ impl Checkpoints {
         self.due
     }
 
-    /// A sync ended.
-    pub(super) fn synced(&mut self) {
+    /// A sync ended, well or not; who is to be told that all is on the disk.
+    pub(super) fn synced(&mut self, well: bool) -> Vec<u64> {
         self.running = false;
+        self.first &= !well;
         if std::mem::take(&mut self.again) {
             self.changed();
         }
+        if !self.asking.is_empty() {
+            self.due = Some(Instant::now());
+        }
+        let told = std::mem::take(&mut self.running_for);
+        if well { told } else { Vec::new() }
     }
 }
 
@@ -65,14 +92,18 @@ impl Owner {
         let tx = self.tx.clone();
         let thread = std::thread::Builder::new().name("left-sync".into());
         let spawned = thread.spawn(move || {
-            if let Err(error) = durable.checkpoint() {
+            let done = durable.checkpoint();
+            if let Err(error) = &done {
                 tracing::warn!("the file system could not be synced: {error}");
             }
             // The share may be stopping.
-            let _ = tx.send(Msg::Synced);
+            let _ = tx.send(Msg::Synced(done.is_ok()));
         });
         match spawned {
-            Ok(_) => self.checkpoints.running = true,
+            Ok(_) => {
+                self.checkpoints.running = true;
+                self.checkpoints.running_for = std::mem::take(&mut self.checkpoints.asking);
+            }
             Err(error) => tracing::warn!("the file system is not synced: {error}"),
         }
     }
