@@ -6,10 +6,10 @@ use super::bounds::What;
 use super::figures::{Figures, Grown, Line};
 use super::judge::{self, Spread};
 
-const WIDTH: f64 = 860.0;
+const WIDTH: f64 = 960.0;
 /// Where the axis begins and ends.
-const LEFT: f64 = 330.0;
-const RIGHT: f64 = 830.0;
+const LEFT: f64 = 470.0;
+const RIGHT: f64 = 930.0;
 const ROW: f64 = 15.0;
 
 /// Follows the reader's setting; a viewer that knows no media queries shows the first colours on

@@ -241,7 +241,7 @@ impl Shared {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use super::*;
+    use super::{SockRef, prefer_bbr};
 
     #[test]
     fn bbr_is_taken_where_the_kernel_has_it() {
