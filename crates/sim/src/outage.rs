@@ -23,6 +23,7 @@ impl World {
         let config = Config {
             device: d.id,
             role: d.role,
+            send_only: d.send_only,
         };
         let vanished = vanished(&d.disk, &d.index);
         if let Some(cut) = &mut d.disk.cut {

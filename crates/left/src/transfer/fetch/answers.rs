@@ -13,11 +13,13 @@ use left_core::content::{ChunkRef, ContentId, SEGMENT_MAX_CHUNKS, Segment, WHOLE
 use left_core::version::DeviceId;
 use tracing::warn;
 
-use super::big::{BigFile, BigTask, MissingChunks, Page, Place, Wanted};
+use super::big::Page;
+use super::file::BigFile;
 use super::lane::InFlight;
 use super::shared::{Shared, guarded, lock, stage_error};
 use super::small::{Failed, Key};
 use super::state::{Job, State, Task};
+use super::wanted::{BigTask, MissingChunks, Place, Wanted};
 use crate::counters::HASHED;
 use crate::transfer::fileio::{matches, start_writeback, write_chunks};
 use crate::transfer::frame::{
