@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use left_core::engine::{Event, Theirs};
 use left_sim::mutants::Mutant;
+use left_sim::rng::Rng;
 use left_sim::scenario::{Scenario, path};
 
 fn tree(all: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -149,6 +150,51 @@ fn all_is_taken_when_it_takes_part_again() {
     let mut s = differing();
     s.sends_only(1, false);
     assert_eq!(s.tree_of(1), s.tree());
+}
+
+/// Device 1 only sends and has an edit that it told of and a power cut took back, after device 0
+/// got it and changed the file again.
+fn torn() -> Scenario {
+    let mut s = Scenario::new(3);
+    s.sends_only(1, true);
+    s.world.devices[1].disk.sync();
+    s.world.devices[1].disk.journaled = true;
+    s.write(1, "file", 1);
+    s.settle();
+    s.write(0, "file", 2);
+    s.settle();
+    // What is left of the power cut is found at random: the moment when nothing was durable yet.
+    let lost = |s: &mut Scenario, seed| {
+        let mut world = s.world.devices[1].disk.clone();
+        world.power_cut(&mut Rng::new(seed));
+        world.get(&path("file")).is_none()
+    };
+    let seed = (0..100).find(|n| lost(&mut s, *n)).unwrap();
+    s.world.power_cut(1, &mut Rng::new(seed));
+    s.world.start(1);
+    s
+}
+
+/// Nobody has what was torn any more: it is asked for until the user says what is meant, and what
+/// others have is withheld all the while.
+#[test]
+fn what_a_power_cut_took_is_asked_for_though_something_newer_is_withheld() {
+    let mut s = torn();
+    s.settle();
+    assert!(s.tree_of(1).is_empty());
+    assert_eq!(withheld(&s), [("file".to_owned(), Theirs::New)]);
+    s.world.step(1, Event::Take(None));
+    s.settle();
+    assert_eq!(s.tree_of(1), tree(&[("file", "file 2")]));
+}
+
+/// What is not there wins over nothing.
+#[test]
+fn what_a_power_cut_took_does_not_win() {
+    let mut s = torn();
+    s.world.run(1000, "started");
+    s.settle();
+    assert_eq!(s.tree(), tree(&[("file", "file 2")]));
 }
 
 /// These tests notice when the rule is broken.

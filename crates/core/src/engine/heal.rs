@@ -9,7 +9,7 @@ use crate::entry::{FileStat, Kind, Node, Record};
 use crate::index::{Index, IndexError};
 use crate::path::RelPath;
 use crate::plan::{FetchItem, Op};
-use crate::probe::cover;
+use crate::probe::{cover, mutant};
 use crate::reconcile::{Decision, best};
 
 /// What a power cut may have taken back, at most; beyond it the next start finds the rest.
@@ -119,6 +119,7 @@ impl Engine {
     }
 
     /// Whether peers have something newer in the place of what is damaged: that is brought instead.
+    /// What a device that only sends withholds is not brought.
     fn is_outdated(
         &self,
         path: &RelPath,
@@ -127,7 +128,21 @@ impl Engine {
     ) -> Result<bool, IndexError> {
         let theirs = index.theirs(path)?;
         let best = best(&theirs).map(|e| self.decide(Some(&record.entry), e));
-        Ok(matches!(best, Some(Decision::Take { .. })))
+        Ok(match best {
+            Some(Decision::Take { target, .. }) => {
+                let withheld = self.withholds(path, &target.node);
+                if withheld {
+                    cover("heal: what peers have is withheld");
+                }
+                !withheld || mutant("what is damaged waits for what is withheld")
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether what is recorded of a path is not there, and is not on its way either.
+    pub(super) fn is_damaged(&self, path: &RelPath) -> bool {
+        self.torn.contains_key(path) || self.damaged.contains_key(path)
     }
 
     /// A path was seen that is not torn (any more).
