@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use left_core::engine::{Event, Theirs};
 use left_sim::mutants::Mutant;
-use left_sim::rng::Rng;
 use left_sim::scenario::{Scenario, path};
 
 fn tree(all: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -152,47 +151,55 @@ fn all_is_taken_when_it_takes_part_again() {
     assert_eq!(s.tree_of(1), s.tree());
 }
 
-/// Device 1 only sends and has an edit that it told of and a power cut took back, after device 0
-/// got it and changed the file again.
+/// Device 1 only sends and told of an edit that a power cut then took back; device 0 had got it and
+/// changed the file again. Device 1 has found that, and asked
+/// for it in vain.
 fn torn() -> Scenario {
-    let mut s = Scenario::new(3);
+    let mut s = Scenario::new(2);
     s.sends_only(1, true);
-    s.world.devices[1].disk.sync();
-    s.world.devices[1].disk.journaled = true;
+    s.unsynced(1);
     s.write(1, "file", 1);
     s.settle();
     s.write(0, "file", 2);
     s.settle();
-    // What is left of the power cut is found at random: the moment when nothing was durable yet.
-    let lost = |s: &mut Scenario, seed| {
-        let mut world = s.world.devices[1].disk.clone();
-        world.power_cut(&mut Rng::new(seed));
-        world.get(&path("file")).is_none()
-    };
-    let seed = (0..100).find(|n| lost(&mut s, *n)).unwrap();
-    s.world.power_cut(1, &mut Rng::new(seed));
+    s.power_cut(1, "file");
     s.world.start(1);
+    let found = |s: &Scenario| {
+        let d = &s.world.devices[1];
+        let engine = d.engine.as_ref().unwrap();
+        let connected = !engine.state(&d.index).unwrap().peers.is_empty();
+        connected && engine.is_healing() && !engine.is_path_busy(&path("file"))
+    };
+    while !found(&s) {
+        assert!(s.world.happen());
+    }
     s
 }
 
-/// Nobody has what was torn any more: it is asked for until the user says what is meant, and what
-/// others have is withheld all the while.
+/// What nobody has any more is asked for again and again, until the user says what is meant.
 #[test]
 fn what_a_power_cut_took_is_asked_for_though_something_newer_is_withheld() {
     let mut s = torn();
     s.settle();
-    assert!(s.tree_of(1).is_empty());
     assert_eq!(withheld(&s), [("file".to_owned(), Theirs::New)]);
     s.world.step(1, Event::Take(None));
     s.settle();
     assert_eq!(s.tree_of(1), tree(&[("file", "file 2")]));
 }
 
-/// What is not there wins over nothing.
+#[test]
+fn what_a_power_cut_took_is_replaced_when_what_is_newer_is_taken() {
+    let mut s = torn();
+    s.world.step(1, Event::Take(None));
+    s.settle();
+    assert_eq!(s.tree_of(1), tree(&[("file", "file 2")]));
+}
+
+/// What is not there wins over nothing: nobody could get it.
 #[test]
 fn what_a_power_cut_took_does_not_win() {
     let mut s = torn();
-    s.world.run(1000, "started");
+    s.world.step(1, Event::Override(None));
     s.settle();
     assert_eq!(s.tree(), tree(&[("file", "file 2")]));
 }
@@ -200,7 +207,7 @@ fn what_a_power_cut_took_does_not_win() {
 /// These tests notice when the rule is broken.
 #[test]
 fn they_notice_their_fault() {
-    let cases: [(&str, fn()); 2] = [
+    let cases: [(&str, fn()); 4] = [
         (
             "who only sends takes all the same",
             what_others_change_is_shown_and_not_done,
@@ -208,6 +215,14 @@ fn they_notice_their_fault() {
         (
             "an override does not know of theirs",
             its_state_wins_when_asked,
+        ),
+        (
+            "what is damaged waits for what is withheld",
+            what_a_power_cut_took_is_asked_for_though_something_newer_is_withheld,
+        ),
+        (
+            "an override announces what is not there",
+            what_a_power_cut_took_does_not_win,
         ),
     ];
     for (name, history) in cases {
