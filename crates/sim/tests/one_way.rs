@@ -176,9 +176,31 @@ fn torn() -> Scenario {
     s
 }
 
+/// Somebody still has what the cut took, and that is what is to stand here.
+#[test]
+fn what_a_power_cut_took_comes_back_though_something_newer_is_withheld() {
+    let mut s = Scenario::new(3);
+    s.sends_only(1, true);
+    s.unsynced(1);
+    s.write(1, "file", 1);
+    s.settle();
+    // Devices 0 and 2 do not hear of each other.
+    s.world.block(1, true);
+    s.write(0, "file", 2);
+    s.world.run(10_000, "told");
+    s.power_cut(1, "file");
+    s.world.start(1);
+    s.world.run(10_000, "healed");
+    assert_eq!(s.tree_of(1), tree(&[("file", "file 1")]));
+    s.world.block(1, false);
+    s.settle();
+    assert_eq!(s.tree_of(1), tree(&[("file", "file 1")]));
+    assert_eq!(withheld(&s), [("file".to_owned(), Theirs::Changed)]);
+}
+
 /// What nobody has any more is asked for again and again, until the user says what is meant.
 #[test]
-fn what_a_power_cut_took_is_asked_for_though_something_newer_is_withheld() {
+fn what_a_power_cut_took_is_asked_for_until_the_user_says_what_is_meant() {
     let mut s = torn();
     s.settle();
     assert_eq!(withheld(&s), [("file".to_owned(), Theirs::New)]);
@@ -218,7 +240,7 @@ fn they_notice_their_fault() {
         ),
         (
             "what is damaged waits for what is withheld",
-            what_a_power_cut_took_is_asked_for_though_something_newer_is_withheld,
+            what_a_power_cut_took_comes_back_though_something_newer_is_withheld,
         ),
         (
             "an override announces what is not there",

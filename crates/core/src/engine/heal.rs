@@ -179,11 +179,15 @@ impl Engine {
             cover("heal: not now");
             let node = job.target.node.clone();
             self.torn.insert(job.path.clone(), Damage { node, stands });
-            if self.heal_at.is_none() {
-                let wait = (HEAL_MS << self.heal_tries.min(6)).min(HEAL_MAX_MS);
-                self.heal_at = Some(now.mono_ms + wait);
-                self.heal_tries += 1;
-            }
+            self.heal_later(now);
+        }
+    }
+
+    fn heal_later(&mut self, now: Now) {
+        if self.heal_at.is_none() {
+            let wait = (HEAL_MS << self.heal_tries.min(6)).min(HEAL_MAX_MS);
+            self.heal_at = Some(now.mono_ms + wait);
+            self.heal_tries = self.heal_tries.saturating_add(1);
         }
     }
 
@@ -214,6 +218,10 @@ impl Engine {
             if self.is_outdated(&path, &record, index)? {
                 self.fresh.push(path.clone());
                 self.torn.insert(path, damage);
+                if !mutant("what is newer is sure to come") {
+                    // It may be deleted there before it is here: then ours counts again.
+                    self.heal_later(now);
+                }
                 continue;
             }
             let content = big(&damage.node);
