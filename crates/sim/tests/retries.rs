@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use left_core::engine::Event;
 use left_sim::mutants::Mutant;
 use left_sim::scenario::{Scenario, path};
 
@@ -107,10 +108,11 @@ fn what_is_newer_goes_before_it_comes() {
     s.write(1, "file", 1);
     s.write(0, "file", 2);
     s.world.run(1000, "both see their own");
+    // Device 1 hears of it and does nothing yet.
+    s.world.step(1, Event::Pause(true));
+    s.world.block(0, false);
+    s.world.run(1000, "told");
     s.power_cut(1, "file");
-    for link in 0..s.world.links.len() {
-        s.world.block(link, false);
-    }
     s.world.start(1);
     let fetching = |s: &Scenario| {
         let engine = s.world.devices[1].engine.as_ref().unwrap();
