@@ -306,12 +306,11 @@ impl Engine {
             return Ok(false);
         }
         cover("parent: made again");
-        self.remake(now, parent, record, index, batch)?;
-        Ok(true)
+        self.remake(now, parent, record, index, batch)
     }
 
     /// Somebody deleted or replaced a folder while somebody else put something into it: what is in
-    /// it must stay reachable, so the folder is made again.
+    /// it must stay reachable, so the folder is made again. Whether that could be started.
     fn remake(
         &mut self,
         now: Now,
@@ -319,7 +318,7 @@ impl Engine {
         record: Option<Record>,
         index: &dyn Index,
         batch: &mut Batch,
-    ) -> Result<(), IndexError> {
+    ) -> Result<bool, IndexError> {
         let node = Node::Dir { mode: 0o755 };
         let target = edit(
             record.as_ref(),
@@ -333,6 +332,10 @@ impl Engine {
             Some(r) => self.loser_path(&parent, &r.entry, index)?,
             None => None,
         };
+        if loser.as_ref().is_some_and(|c| self.busy.contains_key(c)) {
+            cover("parent: the conflict copy's name is busy");
+            return Ok(false);
+        }
         let op = Op::Place {
             path: parent.clone(),
             node,
@@ -353,6 +356,6 @@ impl Engine {
             drops: false,
         };
         self.begin(job, op, batch);
-        Ok(())
+        Ok(true)
     }
 }
