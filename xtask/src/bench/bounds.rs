@@ -173,8 +173,7 @@ pub const SHORT: [Caps; 11] = [
     files(Step::Small, SMALL, percent(110, SMALL.0 * SMALL.1)),
     little(Step::Note, 6_000),
     Caps {
-        // The receiver reads half of it once more since it looks for chunks in other files: to be
-        // understood, then lowered to 2 MiB.
+        // What of it the receiver finds in other files is not sent, but read and proved.
         read: [MOVED.0 * MOVED.1 * 2 + (4 << 20), MOVED.0 * MOVED.1],
         ..files(Step::Folder, MOVED, percent(102, MOVED.0 * MOVED.1))
     },
