@@ -72,7 +72,7 @@ pub(super) enum Msg {
     /// many paths that is, or why it can not be done now.
     Revert(Option<RelPath>, Sender<Result<u64, String>>),
     /// What had changed in the folder is on the disk.
-    Synced,
+    Synced(bool),
     /// Bring these files again from peers.
     Damaged(Vec<RelPath>),
     /// Whoever read the index for another purpose found it damaged.

@@ -222,6 +222,10 @@ fn settle(
     let Ok(Some(out)) = sys::stat_at(slot, path.name()) else {
         return Ok(None);
     };
+    if run.is_junk(&out) {
+        rescue::drop_scratch(slot, path.name());
+        return Ok(None);
+    }
     if let Some(want) = loser {
         match rescue::move_beside(run.root, slot, path.name(), want) {
             Ok((copy, stat)) => {
