@@ -2,10 +2,12 @@
 
 use left_core::engine::{Config, Engine, Event};
 use left_core::path::RelPath;
+use left_core::probe::mutant;
 use left_core::version::Relation;
 
 use crate::disk::Bytes;
 use crate::index::FakeIndex;
+use crate::pack::record;
 use crate::rng::Rng;
 use crate::scan::vanished;
 use crate::world::World;
@@ -13,6 +15,7 @@ use crate::world::World;
 impl World {
     /// Starts a device: its engine knows only the index; the whole tree is looked at.
     pub fn start(&mut self, device: usize) {
+        let wall_ms = self.wall(device);
         let d = &mut self.devices[device];
         if d.engine.is_some() {
             return;
@@ -23,6 +26,10 @@ impl World {
             device: d.id,
             role: d.role,
         };
+        if !mutant("the pack is ignored") {
+            let placed = d.disk.repair(&d.index, wall_ms);
+            record(&mut d.index, placed);
+        }
         let vanished = vanished(&d.disk, &d.index);
         if let Some(cut) = &mut d.disk.cut {
             cut.vanished.extend(vanished);
@@ -59,6 +66,7 @@ impl World {
         d.barriers.clear();
         d.ops.clear();
         d.results.clear();
+        d.names_wait = true;
         d.tick_at = None;
         d.deciding = false;
         self.note(&format!("crash {device}"));

@@ -291,6 +291,10 @@ impl FetchDisk for FetchFiles {
         self.stage.create(&StageName(name.to_owned()))
     }
 
+    fn stage_put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.stage.put(&StageName(name.to_owned()), bytes)
+    }
+
     fn stage_open(&self, name: &str) -> io::Result<Option<File>> {
         self.stage.open_existing(&StageName(name.to_owned()))
     }

@@ -21,7 +21,7 @@ use super::durable::Cut;
 use super::hash::{HashError, hash_file};
 use super::history::History;
 use super::pack::{Inode, Pack, Packs};
-use super::root::Root;
+use super::root::{Found, Root};
 use super::stage::Stage;
 use super::sys::Stat;
 
@@ -140,8 +140,8 @@ impl Work<'_> {
         }
     }
 
-    /// Everything that is to be looked at, in order: where things were placed, and wherever else the
-    /// index has the same content.
+    /// Everything that is to be looked at, in order: where things were placed, wherever else the index
+    /// has the same content, and where users moved files before the index heard of it.
     fn paths(&self) -> Result<BTreeSet<RelPath>, IndexError> {
         let mut paths: BTreeSet<RelPath> = self
             .packs
@@ -153,7 +153,31 @@ impl Work<'_> {
         for page in contents.chunks(PAGE) {
             paths.extend(self.index.places(page)?.into_iter().map(|(path, _)| path));
         }
+        self.strays(&mut paths);
         Ok(paths)
+    }
+
+    /// Adds where else files of ours stand than where they were placed.
+    fn strays(&self, paths: &mut BTreeSet<RelPath>) {
+        let mut left: HashSet<u64> = self.inodes.keys().copied().collect();
+        for path in &*paths {
+            if let Ok(Some(stat)) = self.root.stat(path) {
+                left.remove(&stat.file.ino);
+            }
+        }
+        if left.is_empty() {
+            return;
+        }
+        let walked = self.root.each_below(None, &mut |path, found| {
+            if let Found::File(stat, _) = found
+                && left.contains(&stat.ino)
+            {
+                paths.insert(path);
+            }
+        });
+        if let Err(error) = walked {
+            tracing::warn!(%error, "the folder could not be looked through");
+        }
     }
 
     fn judge(&self, path: RelPath) -> Result<Option<Fix>, IndexError> {

@@ -54,7 +54,7 @@ const SURE: &[(&str, Victim, Edit)] = &[
     ("staged-part", Receiver, New),
     ("staged", Receiver, Replace),
     ("pack-written", Receiver, New),
-    ("pack-synced", Receiver, Replace),
+    ("pack-synced", Receiver, New),
     ("files-synced", Receiver, New),
     ("creating", Receiver, New),
     ("created", Receiver, New),

@@ -106,6 +106,8 @@ fn run(
 struct Did {
     /// What we put at the path; `None` after a removal.
     placed: Option<Stat>,
+    /// What was seen at the path right afterwards, where that was looked at.
+    seen: Option<Stat>,
     loser: Option<(RelPath, FileStat)>,
 }
 
@@ -113,6 +115,7 @@ impl Did {
     fn placed(stat: Stat) -> Self {
         Did {
             placed: Some(stat),
+            seen: None,
             loser: None,
         }
     }
@@ -295,8 +298,9 @@ fn finish(
             op.path()
         )));
     }
-    let stat = did.placed.map(|placed| match root.stat(op.path()) {
-        Ok(Some(now)) if is_same(&placed, &now) => now.file,
+    let look = || did.seen.or_else(|| root.stat(op.path()).ok().flatten());
+    let stat = did.placed.map(|placed| match look() {
+        Some(now) if is_same(&placed, &now) => now.file,
         _ => placed.file,
     });
     Ok(OpDone {
