@@ -16,7 +16,7 @@ use left_core::path::RelPath;
 use left_core::plan::{Expect, Op, OpError, OpId, StageName};
 use rustix::fs::{self, AtFlags, FileType};
 
-use super::apply::apply_unsynced;
+use super::apply::apply_over;
 use super::durable::Cut;
 use super::hash::{HashError, hash_file};
 use super::history::History;
@@ -79,6 +79,7 @@ pub fn repair(
         root,
         stage,
         history,
+        pack,
         packs,
         index,
         cut,
@@ -99,6 +100,7 @@ pub fn repair(
     }
     work.clean_history();
     let mut done = work.done;
+    pack.seal();
     let synced = pack.sync_all();
     if let Err(error) = &synced {
         tracing::warn!(%error, "what was repaired could not be synced to disk");
@@ -113,6 +115,7 @@ struct Work<'a> {
     root: &'a Root,
     stage: &'a Stage,
     history: &'a History,
+    pack: &'a Pack,
     packs: Packs,
     index: &'a dyn Placed,
     cut: Cut,
@@ -331,7 +334,9 @@ impl Work<'_> {
             };
             ops.push((OpId(n as u64), op));
         }
-        let results = apply_unsynced(self.root, self.stage, self.history, &junk, &ops);
+        // The power may be cut once more before this is on the disk: it is packed too.
+        let (root, stage, history) = (self.root, self.stage, self.history);
+        let results = apply_over(root, stage, history, self.pack, &junk, &ops);
         for (OpId(n), result) in results {
             let Some(fix) = fixes.get(n as usize) else {
                 continue;

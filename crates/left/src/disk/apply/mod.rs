@@ -54,21 +54,21 @@ pub fn apply_packed(
     pack: &Pack,
     ops: &[(OpId, Op)],
 ) -> Vec<(OpId, Result<OpDone, OpError>)> {
-    // Nothing of a batch is retired before all of it is done.
-    let _turn = pack.turn();
-    run(root, stage, history, How::Packed(pack), ops)
+    apply_over(root, stage, history, pack, &HashSet::new(), ops)
 }
 
-/// Like [`apply`], but nothing is durable before the caller syncs the file system. What is replaced and
-/// has one of these inodes is thrown away.
-pub(super) fn apply_unsynced(
+/// Like [`apply_packed`], but what is replaced and has one of these inodes is thrown away.
+pub(super) fn apply_over(
     root: &Root,
     stage: &Stage,
     history: &History,
+    pack: &Pack,
     junk: &HashSet<u64>,
     ops: &[(OpId, Op)],
 ) -> Vec<(OpId, Result<OpDone, OpError>)> {
-    run(root, stage, history, How::ByCaller(junk), ops)
+    // Nothing of a batch is retired before all of it is done.
+    let _turn = pack.turn();
+    run(root, stage, history, How::Packed(pack, junk), ops)
 }
 
 fn run(
@@ -226,13 +226,13 @@ impl<'a> Run<'a> {
 
     /// Whether what was replaced is worth nothing.
     fn is_junk(&self, replaced: &Stat) -> bool {
-        matches!(self.how, How::ByCaller(junk) if junk.contains(&replaced.file.ino))
+        matches!(self.how, How::Packed(_, junk) if junk.contains(&replaced.file.ino))
     }
 
     /// Syncs every folder touched; returns those where it failed.
     fn sync(mut self) -> BTreeSet<Option<RelPath>> {
         crash_point!("folders-unsynced");
-        if let How::Packed(pack) = self.how {
+        if let How::Packed(pack, _) = self.how {
             let above = self.touched.iter();
             let above: Vec<_> = above
                 .flat_map(|dir| pack.unsynced_above(dir.as_ref()))

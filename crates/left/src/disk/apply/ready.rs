@@ -32,10 +32,9 @@ const PIECE: u64 = 4 << 20;
 pub(super) enum How<'a> {
     /// File by file and folder by folder.
     Each,
-    /// What can wait goes into the pack, all else as with `Each`.
-    Packed(&'a Pack),
-    /// By the caller, afterwards. Of what is replaced, these inodes are not kept.
-    ByCaller(&'a HashSet<u64>),
+    /// What can wait goes into the pack, all else as with `Each`. Of what is replaced, these inodes are
+    /// not kept.
+    Packed(&'a Pack, &'a HashSet<u64>),
 }
 
 /// What is known of an operation before it is done.
@@ -54,22 +53,11 @@ pub(super) fn ready(root: &Root, stage: &Stage, how: How<'_>, ops: &[(OpId, Op)]
     let mut all: Vec<Ready> = ops.iter().map(|_| Ready::default()).collect();
     match how {
         How::Each => {}
-        How::Packed(pack) => {
-            sync_old(root, pack, ops, &mut all);
+        How::Packed(pack, junk) => {
+            sync_old(root, pack, junk, ops, &mut all);
             if pack.has_room() && pack_all(stage, pack, ops, &mut all).is_err() {
                 // No room, or the disk fails: as if there was no pack.
                 all.iter_mut().for_each(|r| r.waits = false);
-            }
-        }
-        How::ByCaller(_) => {
-            for (ready, (_, op)) in all.iter_mut().zip(ops) {
-                ready.waits = true;
-                if let Some((path, node, name)) = staged_file(op) {
-                    match prepare(stage, name, path, node) {
-                        Ok(made) => ready.staged = Some(made.stat),
-                        Err(e) => ready.failed = Some(e),
-                    }
-                }
             }
         }
     }
@@ -130,12 +118,12 @@ fn can_wait(op: &Op, order: Order) -> bool {
 
 /// Syncs files that we placed without waiting and that are to go away from there: the pack knows where
 /// they were, not where they are going.
-fn sync_old(root: &Root, pack: &Pack, ops: &[(OpId, Op)], all: &mut [Ready]) {
+fn sync_old(root: &Root, pack: &Pack, junk: &HashSet<u64>, ops: &[(OpId, Op)], all: &mut [Ready]) {
     let old: Vec<(usize, &RelPath, u64)> = ops
         .iter()
         .enumerate()
         .filter_map(|(at, (_, op))| old_file(op).map(|(path, stat)| (at, path, stat.ino)))
-        .filter(|(_, _, ino)| pack.is_unsynced(*ino))
+        .filter(|(_, _, ino)| pack.is_unsynced(*ino) && !junk.contains(ino))
         .collect();
     let failed = Mutex::new(Vec::new());
     in_parallel(SYNC_THREADS, &old, |_, (at, path, ino)| {

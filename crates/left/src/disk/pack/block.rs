@@ -35,6 +35,9 @@ pub(crate) struct Item {
     pub(crate) inode: Inode,
 }
 
+/// Items, each with where its content begins after the block's start.
+pub(super) type Items = Vec<(Item, u64)>;
+
 /// Tells one file from all that ever had its number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Inode {
@@ -134,7 +137,7 @@ impl Head {
 
     /// The items of the table, each with where its content begins after the block's start. `None` for
     /// a table that is not this head's.
-    pub(super) fn items(&self, table: &[u8]) -> Option<Vec<(Item, u64)>> {
+    pub(super) fn items(&self, table: &[u8]) -> Option<Items> {
         let (head, said) = self.bytes.split_at(HEAD - 32);
         if sum(head, table) != said {
             return None;

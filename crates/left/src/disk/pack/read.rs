@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use left_core::chunker::content_id;
 use rustix::fs::{self, Mode, OFlags};
 
-use super::block::{ALIGN, Head, Item};
+use super::block::{ALIGN, Head, Item, Items};
 
 /// What the packs tell, oldest first.
 pub(crate) struct Packs {
@@ -83,7 +83,7 @@ fn open(dir: &OwnedFd, name: &str) -> io::Result<File> {
 }
 
 /// The block that begins here, if one does.
-fn block(file: &File, at: u64, len: u64) -> io::Result<Option<(Head, Vec<(Item, u64)>)>> {
+fn block(file: &File, at: u64, len: u64) -> io::Result<Option<(Head, Items)>> {
     let mut head = [0; Head::LEN];
     file.read_exact_at(&mut head, at)?;
     let Some(head) = Head::parse(head) else {

@@ -3,8 +3,7 @@
 //! An answer of a wrong form closes the lane; one of the right form with wrong bytes is asked for
 //! again, from another peer where there is one.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
