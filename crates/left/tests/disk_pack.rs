@@ -308,7 +308,7 @@ fn a_damaged_content_is_none() {
     assert_eq!((done.count, done.failed), (1, 1));
     assert!(!bed.s.exists("one"));
     assert_eq!(bed.s.read("two"), b"second content");
-    assert_eq!(bed.packs(), packs);
+    assert!(bed.packs().contains(&packs[0]));
     // Peers have healed it.
     bed.pack.seal();
     bed.pack.retire(true);

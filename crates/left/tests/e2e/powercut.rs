@@ -232,7 +232,8 @@ impl Bed {
             // It may die while it is asked.
             let status = a.run(&["status", "--json"]).stdout;
             let status: Value = serde_json::from_slice(&status).unwrap_or_default();
-            a.ended().is_some() || status["shares"][0]["state"] == "offline"
+            let files = status["shares"][0]["files"].as_u64();
+            a.ended().is_some() || files.is_some_and(|n| n > 0)
         });
         println!("dies at {point}: {}", a.ended().is_some());
         self.a.kill9();
