@@ -1,6 +1,7 @@
 //! Developer tasks of LEFT, run as `cargo xtask TASK`.
 //!
 //! - `bench` runs LEFT beside rsync, unison and syncthing on the same work and prints a table;
+//! - `deb` builds a Debian package;
 //! - `tidy` checks the rules of the house that no compiler checks;
 //! - `deny` checks licences, sources and names of all crates that are used;
 //! - `sbom` prints what the program is made of;
@@ -12,6 +13,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod crates;
+mod deb;
 mod deny;
 mod sbom;
 mod sim;
@@ -34,6 +36,8 @@ enum Task {
     Tidy,
     /// Check licences, sources and names of all crates that are used, by deny.toml.
     Deny,
+    /// Build a Debian package (needs cargo-deb: `cargo install cargo-deb`).
+    Deb,
     /// Print what the program is made of, as a CycloneDX 1.5 list in JSON.
     Sbom,
     /// Run the simulator; everything given is passed on to it.
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().task {
         Task::Bench(args) => bench::run(&args),
         Task::Tidy => tidy::run(),
+        Task::Deb => deb::run(),
         Task::Deny => deny::run(),
         Task::Sbom => sbom::run(),
         Task::Sim(args) => sim::run(&args),

@@ -48,6 +48,7 @@ const HOUSE: &[(&str, &[Floor])] = &[
         &[
             floor(&["probe"]),
             floor(&["path"]),
+            floor(&["select"]),
             floor(&["content"]),
             floor(&["chunker"]),
             floor(&["version"]),
@@ -74,6 +75,7 @@ const HOUSE: &[(&str, &[Floor])] = &[
             floor(&["store", "disk", "net"]),
             floor(&["transfer"]),
             floor(&["daemon"]),
+            floor(&["once"]),
             floor(&["api"]),
             floor(&["cli"]),
             floor(&["main"]),

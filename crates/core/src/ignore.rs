@@ -1,5 +1,6 @@
 //! `.leftignore`: which paths are left alone, in gitignore syntax.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 
 use ::ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -19,6 +20,86 @@ const MAX_COMPLAINTS: usize = 100;
 const SET_LINES: usize = 1000;
 /// Most `[` of one line: each one that stays open costs a walk to the line's end.
 const MAX_BRACKETS: usize = 256;
+
+/// Starts a line that stands for the lines of another file.
+const INCLUDE: &[u8] = b"#include ";
+/// Most files that are included, each as often as it is named.
+const MAX_INCLUDED: usize = 64;
+/// Included files that include each other, at most.
+const MAX_DEPTH: usize = 8;
+/// Most bytes of all together.
+const MAX_TEXT: usize = 1 << 20;
+
+/// A `.leftignore` with what it includes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Included {
+    /// All lines.
+    pub text: Vec<u8>,
+    /// The files that were asked for: when one changes, so do the rules.
+    pub files: BTreeSet<RelPath>,
+    /// What could not be included, and why.
+    pub errors: Vec<String>,
+}
+
+/// Puts in the place of each line `#include PATH` the lines of that file, which are patterns from the
+/// share's root too. `read` gives a file of the share, or `None` when there is none.
+pub fn include<E>(
+    text: &[u8],
+    read: &mut impl FnMut(&RelPath) -> Result<Option<Vec<u8>>, E>,
+) -> Result<Included, E> {
+    let mut out = Included::default();
+    include_at(text, 0, &mut 0, read, &mut out)?;
+    Ok(out)
+}
+
+fn include_at<E>(
+    text: &[u8],
+    depth: usize,
+    count: &mut usize,
+    read: &mut impl FnMut(&RelPath) -> Result<Option<Vec<u8>>, E>,
+    out: &mut Included,
+) -> Result<(), E> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    for line in text.split(|b| *b == b'\n') {
+        let name = line.strip_prefix(INCLUDE).map(<[u8]>::trim_ascii);
+        let Some(name) = name else {
+            if out.text.len() + line.len() < MAX_TEXT {
+                out.text.extend_from_slice(line);
+                out.text.push(b'\n');
+            }
+            continue;
+        };
+        let mut refuse = |why: &str| {
+            if out.errors.len() < MAX_COMPLAINTS {
+                let name = String::from_utf8_lossy(&name[..name.len().min(320)]).into_owned();
+                out.errors.push(format!("#include {name}: {why}"));
+            }
+        };
+        let path = match RelPath::new(name) {
+            Ok(path) => path,
+            Err(e) => {
+                refuse(&format!(
+                    "{e}; name it as it stands below the share's folder"
+                ));
+                continue;
+            }
+        };
+        if depth == MAX_DEPTH || *count == MAX_INCLUDED {
+            refuse("too many files include each other");
+            continue;
+        }
+        *count += 1;
+        let found = read(&path)?;
+        if found.is_none() {
+            refuse("there is no such file");
+        }
+        out.files.insert(path);
+        if let Some(text) = found {
+            include_at(&text, depth + 1, count, read, out)?;
+        }
+    }
+    Ok(())
+}
 
 /// Compiled patterns.
 #[derive(Clone, Debug)]
@@ -255,4 +336,36 @@ fn os_str(path: &[u8]) -> std::borrow::Cow<'_, OsStr> {
 #[cfg(not(unix))]
 fn os_str(path: &[u8]) -> std::borrow::Cow<'_, OsStr> {
     std::borrow::Cow::Owned(String::from_utf8_lossy(path).into_owned().into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn included(text: &str, files: &[(&str, &str)]) -> Included {
+        let mut read = |path: &RelPath| -> Result<Option<Vec<u8>>, ()> {
+            let found = files.iter().find(|(p, _)| *p == path.to_string());
+            Ok(found.map(|(_, text)| text.as_bytes().to_vec()))
+        };
+        include(text.as_bytes(), &mut read).unwrap()
+    }
+
+    #[test]
+    fn files_stand_in_the_place_of_their_line() {
+        let files = [("common", "*.tmp\n#include more"), ("more", "!keep.tmp")];
+        let got = included("# a\n#include common\nlast", &files);
+        assert_eq!(got.text, b"# a\n*.tmp\n!keep.tmp\nlast\n");
+        assert_eq!((got.files.len(), got.errors.len()), (2, 0));
+    }
+
+    #[test]
+    fn what_can_not_be_included_is_said_and_bounded() {
+        let got = included("#include ../x\n#include none\n#included a\n", &[]);
+        assert_eq!(got.errors.len(), 2, "{:?}", got.errors);
+        assert_eq!(got.files.len(), 1);
+        let ring = included("#include a", &[("a", "x\n#include a\n#include a")]);
+        assert!(!ring.errors.is_empty());
+        assert!(ring.text.len() < 1000);
+    }
 }

@@ -42,12 +42,18 @@ pub struct Txn {
     /// New or changed records of ours; each gets the next sequence number, in this order.
     /// A path stands here at most once.
     pub put: Vec<(RelPath, Record)>,
+    /// Records of ours to be forgotten: we hold that no more, and nobody deleted it. Each path gets a
+    /// sequence number of its own, after those of `put`, in this order; none stands in `put` too.
+    pub drop: Vec<RelPath>,
     /// Only what `lstat` says changed; the sequence number stays.
     pub touch: Vec<(RelPath, FileStat)>,
     /// What peers announced and we do not have yet.
     pub theirs_put: Vec<(DeviceId, RelPath, Entry)>,
     /// What is settled.
     pub theirs_del: Vec<(DeviceId, RelPath)>,
+    /// From now on what peers announced for the path is not needed (it is *away*), or is. Done after the
+    /// puts; what is new is needed, and what was announced of a path that is away is away too.
+    pub away: Vec<(RelPath, bool)>,
     /// How far peers' indexes are taken in.
     pub cursors: Vec<(DeviceId, Cursor)>,
     /// Forget all a peer announced, and its cursor (its index was lost). Done before the rest.
@@ -60,6 +66,8 @@ impl Txn {
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
         self.put.is_empty()
+            && self.drop.is_empty()
+            && self.away.is_empty()
             && self.touch.is_empty()
             && self.theirs_put.is_empty()
             && self.theirs_del.is_empty()
@@ -102,6 +110,10 @@ pub struct Totals {
     pub need_files: u64,
     /// Bytes of needed files.
     pub need_bytes: u64,
+    /// Paths that peers have and that are not to be held here.
+    pub away_files: u64,
+    /// Bytes of those.
+    pub away_bytes: u64,
 }
 
 /// One share's index: our records, and per peer only what differs from them.
@@ -121,6 +133,12 @@ pub trait Index {
     fn max_counter(&self, device: DeviceId) -> Result<u64, IndexError>;
     /// Our record of a path, live or tombstone.
     fn get(&self, path: &RelPath) -> Result<Option<Record>, IndexError>;
+    /// Live records of the whole share, in order, after `after` where given.
+    fn live_after(
+        &self,
+        after: Option<&RelPath>,
+        limit: usize,
+    ) -> Result<Vec<(RelPath, Record)>, IndexError>;
     /// Live records strictly below `dir`, in order, after `after` where given.
     fn live_below(
         &self,
@@ -147,19 +165,24 @@ pub trait Index {
         seq: u64,
         limit: usize,
     ) -> Result<Vec<(u64, RelPath, Record)>, IndexError>;
+    /// Paths that were dropped with a sequence number above `seq`, lowest first, with that number. A new
+    /// record of a path takes it off this list.
+    fn dropped_since(&self, seq: u64, limit: usize) -> Result<Vec<(u64, RelPath)>, IndexError>;
     /// How far we know this peer's index.
     fn cursor(&self, peer: DeviceId) -> Result<Cursor, IndexError>;
-    /// What peers announced for one path and is not settled.
+    /// What peers announced for one path and is not settled, needed or away.
     fn theirs(&self, path: &RelPath) -> Result<Vec<(DeviceId, Entry)>, IndexError>;
-    /// Unsettled paths beyond `from` (exclusive) in the direction of the walk.
+    /// Needed paths beyond `from` (exclusive) in the direction of the walk.
     fn needs(
         &self,
         walk: Walk,
         from: Option<&RelPath>,
         limit: usize,
     ) -> Result<Vec<Need>, IndexError>;
-    /// Whether any unsettled path lies strictly below `dir`.
+    /// Whether any needed path lies strictly below `dir`.
     fn needs_below(&self, dir: &RelPath) -> Result<bool, IndexError>;
+    /// Paths that are away, in order, after `after` where given.
+    fn away(&self, after: Option<&RelPath>, limit: usize) -> Result<Vec<Need>, IndexError>;
     /// Counts.
     fn totals(&self) -> Result<Totals, IndexError>;
     /// Does all of `txn` durably, or nothing; returns the new head.

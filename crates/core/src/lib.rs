@@ -1,7 +1,7 @@
 //! The rules of synchronising, pure: no file, socket, clock, thread, async or database.
 //!
 //! Floors, lowest first; a module imports only from lower ones: [`probe`] ·
-//! [`path`] · [`content`] · [`chunker`] · [`version`] · [`entry`] · [`ignore`] · [`index`] ·
+//! [`path`] · [`select`] · [`content`] · [`chunker`] · [`version`] · [`entry`] · [`ignore`] · [`index`] ·
 //! [`membership`] · [`message`] · [`ticket`] · [`diff`] · [`conflict`] · [`reconcile`] · [`safety`] · [`plan`] · [`session`] ·
 //! [`engine`].
 
@@ -20,6 +20,7 @@ pub mod plan;
 pub mod probe;
 pub mod reconcile;
 pub mod safety;
+pub mod select;
 pub mod session;
 pub mod ticket;
 pub mod version;

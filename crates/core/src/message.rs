@@ -188,6 +188,10 @@ pub enum Control {
     Barrier(u64),
     /// The answer.
     BarrierDone(u64),
+    /// Which of these do you hold?
+    Ask(Ask),
+    /// The answer: those of the question whose bits are set.
+    Have(Have),
     /// Are you there?
     Ping,
     /// Yes.
@@ -218,10 +222,31 @@ pub struct Start {
 pub struct IndexBatch {
     /// Entries in the order of their sequence numbers.
     pub entries: Vec<(RelPath, Entry)>,
+    /// What the sender does not hold any more, though nobody deleted it.
+    pub dropped: Vec<RelPath>,
     /// All changes up to this one are told.
     pub upto: u64,
     /// Another batch follows at once.
     pub more: bool,
+}
+
+/// See [`Control::Ask`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ask {
+    /// Repeated in the answer. Barriers and questions share their numbers.
+    pub token: u64,
+    /// What the asker holds.
+    pub entries: Vec<(RelPath, Entry)>,
+}
+
+/// See [`Control::Have`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Have {
+    /// Of the question.
+    pub token: u64,
+    /// Bit `i % 8` of byte `i / 8`: entry `i` of the question stands at the answerer exactly so. What is
+    /// beyond its end does not. Never empty: who holds nothing answers like to a barrier.
+    pub held: Vec<u8>,
 }
 
 /// See [`Control::Progress`].
@@ -329,7 +354,8 @@ impl IndexBatch {
     /// Upper estimate of the encoded length in bytes.
     pub fn approx_len(&self) -> usize {
         let entries: usize = self.entries.iter().map(|(p, e)| entry_len(p, e)).sum();
-        INDEX_OVERHEAD + entries
+        let dropped: usize = self.dropped.iter().map(dropped_len).sum();
+        INDEX_OVERHEAD + entries + dropped
     }
 }
 
@@ -351,4 +377,9 @@ pub fn entry_len(path: &RelPath, entry: &Entry) -> usize {
     };
     // One more device: the author, if the version does not name it.
     FIXED + path.as_bytes().len() + node + (entry.version.pairs().len() + 1) * PER_DEVICE
+}
+
+/// Upper estimate of the bytes that a path which was dropped takes in an Index message.
+pub fn dropped_len(path: &RelPath) -> usize {
+    4 + path.as_bytes().len()
 }

@@ -58,6 +58,13 @@ pub enum Op {
         /// What stands there now.
         expect: Expect,
     },
+    /// As [`Op::Remove`], of what others hold: it need not be kept.
+    Drop {
+        /// Where.
+        path: RelPath,
+        /// What stands there now.
+        expect: Expect,
+    },
     /// Rename a file within the share to a place where nothing stands, then set mode and mtime.
     Move {
         /// From where.
@@ -75,7 +82,10 @@ impl Op {
     /// The path whose entry the operation makes true.
     pub fn path(&self) -> &RelPath {
         match self {
-            Op::Place { path, .. } | Op::SetMeta { path, .. } | Op::Remove { path, .. } => path,
+            Op::Place { path, .. }
+            | Op::SetMeta { path, .. }
+            | Op::Remove { path, .. }
+            | Op::Drop { path, .. } => path,
             Op::Move { to, .. } => to,
         }
     }

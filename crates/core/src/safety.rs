@@ -94,6 +94,11 @@ impl DeletionGuard {
         Some(self.last_ms + quiet)
     }
 
+    /// Whether a burst goes on in which files vanished.
+    pub fn is_counting(&self) -> bool {
+        self.count > 0
+    }
+
     /// Whether paths are held.
     pub fn is_holding(&self) -> bool {
         !self.held.is_empty()

@@ -2,8 +2,12 @@
 
 use std::collections::HashSet;
 
+use crate::entry::Record;
 use crate::index::{Cursor, Index, IndexError};
-use crate::message::{Control, IndexBatch, MAX_MESSAGE, Progress, Role, Start, entry_len};
+use crate::message::{
+    Control, IndexBatch, MAX_MESSAGE, Progress, Role, Start, dropped_len, entry_len,
+};
+use crate::path::RelPath;
 use crate::probe::{cover, mutant};
 use crate::version::DeviceId;
 
@@ -134,14 +138,26 @@ impl Session {
             return Ok(None);
         }
         let rows = index.changes_since(self.sent, BATCH)?;
+        let dropped = index.dropped_since(self.sent, BATCH)?;
         let mut batch = IndexBatch::default();
         let (mut bytes, mut all) = (0, true);
-        for (seq, path, record) in rows {
+        for (seq, path, record) in in_order(rows, dropped) {
+            let Some(record) = record else {
+                cover("session: told what is dropped");
+                bytes += dropped_len(&path);
+                batch.dropped.push(path);
+                batch.upto = seq;
+                if bytes > BATCH_BYTES {
+                    all = false;
+                    break;
+                }
+                continue;
+            };
             if self.skips.remove(&seq) {
                 cover("session: no echo");
             } else {
                 bytes += entry_len(&path, &record.entry);
-                if bytes > BATCH_BYTES && !batch.entries.is_empty() {
+                if bytes > BATCH_BYTES && batch.upto > 0 {
                     all = false;
                     break;
                 }
@@ -197,6 +213,24 @@ impl Session {
                 !p.busy && p.need_files == 0 && p.your_seq >= head && p.head <= self.taken.seq
             })
     }
+}
+
+/// Both lists as one, by number, as far as both are known: a full one may go on.
+fn in_order(
+    rows: Vec<(u64, RelPath, Record)>,
+    dropped: Vec<(u64, RelPath)>,
+) -> Vec<(u64, RelPath, Option<Record>)> {
+    if dropped.is_empty() {
+        return rows.into_iter().map(|(n, p, r)| (n, p, Some(r))).collect();
+    }
+    let end = |len: usize, last: Option<u64>| last.filter(|_| len == BATCH).unwrap_or(u64::MAX);
+    let upto = end(rows.len(), rows.last().map(|(n, ..)| *n))
+        .min(end(dropped.len(), dropped.last().map(|(n, _)| *n)));
+    let rows = rows.into_iter().map(|(n, p, r)| (n, p, Some(r)));
+    let dropped = dropped.into_iter().map(|(n, p)| (n, p, None));
+    let mut all: Vec<_> = rows.chain(dropped).filter(|(n, ..)| *n <= upto).collect();
+    all.sort_by_key(|(n, ..)| *n);
+    all
 }
 
 /// Whether what is known of an index is still true of the index that is at `now` and had these

@@ -1,7 +1,7 @@
 //! Tickets: one copy-and-paste string that lets a device into a share.
 //!
 //! The text is `left1` and lowercase base32 (RFC 4648, no padding) of: format (1 byte), share
-//! (32), inviter (32), id (16), secret (16), role (1), expiry (8, little-endian), number of
+//! (32), inviter (32), id (16), secret (16), role (1; 3: not a share but a [`SendTicket`]), expiry (8, little-endian), number of
 //! addresses (1), each address (1 byte of length, then its bytes), checksum (5: the start of a
 //! BLAKE3 over all before it).
 
@@ -21,6 +21,8 @@ pub const MAX_ADDRESS: usize = 255;
 const PREFIX: &str = "left1";
 /// Names the binary form.
 const FORMAT: u8 = 1;
+/// In the place of a role: a [`SendTicket`].
+const SEND: u8 = 3;
 /// Bytes of the checksum: 8 characters.
 const CHECKSUM: usize = 5;
 /// Bytes before the addresses.
@@ -59,38 +61,57 @@ pub enum TicketError {
     /// Made by a newer LEFT.
     #[error("the ticket is of a newer kind than this version of left reads; update left")]
     Newer,
+    /// It lets into no share: `left send` made it.
+    #[error("this ticket is of `left send`, not of a share; take what is sent with `left get`")]
+    OfSend,
+    /// It lets into a share.
+    #[error("this ticket is of a share, not of `left send`; join the share with `left join`")]
+    OfShare,
+}
+
+/// A ticket of `left send`: whoever has it may fetch once what is sent. `share` names what is sent,
+/// `role` is read-only and means nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SendTicket(pub Ticket);
+
+impl SendTicket {
+    /// Parses the text as [`Ticket::parse`] does.
+    pub fn parse(text: &str) -> Result<Self, TicketError> {
+        match read_text(text)? {
+            (ticket, SEND) => Ok(Self(ticket)),
+            _ => Err(TicketError::OfShare),
+        }
+    }
+}
+
+impl fmt::Display for SendTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write(f, SEND)
+    }
 }
 
 impl Ticket {
     /// Parses the text. White space is ignored wherever it stands (long lines get wrapped), and
     /// capitals are as good as small letters.
     pub fn parse(text: &str) -> Result<Self, TicketError> {
-        let text: String = text
-            .chars()
-            .filter(|c| !c.is_whitespace())
-            .take(MAX_TEXT + 1)
-            .map(|c| c.to_ascii_uppercase())
-            .collect();
-        let code = text
-            .strip_prefix(&PREFIX.to_ascii_uppercase())
-            .ok_or(TicketError::NotATicket)?;
-        if text.len() > MAX_TEXT {
-            return Err(TicketError::Mistyped);
+        match read_text(text)? {
+            (_, SEND) => Err(TicketError::OfSend),
+            (ticket, _) => Ok(ticket),
         }
-        let bytes = BASE32_NOPAD
-            .decode(code.as_bytes())
-            .map_err(|_| TicketError::Mistyped)?;
-        let (body, sum) = bytes
-            .split_last_chunk::<CHECKSUM>()
-            .ok_or(TicketError::Mistyped)?;
-        if *sum != checksum(body) {
-            return Err(TicketError::Mistyped);
-        }
-        // The text is what its maker wrote; if it can not be read, the maker knows more.
-        read_body(body).ok_or(TicketError::Newer)
     }
 
-    fn body(&self) -> Vec<u8> {
+    fn write(&self, f: &mut fmt::Formatter<'_>, role: u8) -> fmt::Result {
+        let mut bytes = self.body(role);
+        let sum = checksum(&bytes);
+        bytes.extend_from_slice(&sum);
+        write!(
+            f,
+            "{PREFIX}{}",
+            BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()
+        )
+    }
+
+    fn body(&self, role: u8) -> Vec<u8> {
         let addresses: Vec<&String> = self
             .addresses
             .iter()
@@ -104,10 +125,7 @@ impl Ticket {
         body.extend_from_slice(&self.inviter.0);
         body.extend_from_slice(&self.id);
         body.extend_from_slice(&self.secret);
-        body.push(match self.role {
-            Role::ReadWrite => 1,
-            Role::ReadOnly => 2,
-        });
+        body.push(role);
         body.extend_from_slice(&self.expires.to_le_bytes());
         body.push(addresses.len() as u8);
         for address in addresses {
@@ -122,14 +140,11 @@ impl Ticket {
 /// left out. It holds the secret: not for logs.
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = self.body();
-        let sum = checksum(&bytes);
-        bytes.extend_from_slice(&sum);
-        write!(
-            f,
-            "{PREFIX}{}",
-            BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()
-        )
+        let role = match self.role {
+            Role::ReadWrite => 1,
+            Role::ReadOnly => 2,
+        };
+        self.write(f, role)
     }
 }
 
@@ -154,7 +169,34 @@ fn checksum(body: &[u8]) -> [u8; CHECKSUM] {
     sum
 }
 
-fn read_body(body: &[u8]) -> Option<Ticket> {
+/// The ticket, and the byte in the place of its role.
+fn read_text(text: &str) -> Result<(Ticket, u8), TicketError> {
+    let text: String = text
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .take(MAX_TEXT + 1)
+        .map(|c| c.to_ascii_uppercase())
+        .collect();
+    let code = text
+        .strip_prefix(&PREFIX.to_ascii_uppercase())
+        .ok_or(TicketError::NotATicket)?;
+    if text.len() > MAX_TEXT {
+        return Err(TicketError::Mistyped);
+    }
+    let bytes = BASE32_NOPAD
+        .decode(code.as_bytes())
+        .map_err(|_| TicketError::Mistyped)?;
+    let (body, sum) = bytes
+        .split_last_chunk::<CHECKSUM>()
+        .ok_or(TicketError::Mistyped)?;
+    if *sum != checksum(body) {
+        return Err(TicketError::Mistyped);
+    }
+    // The text is what its maker wrote; if it can not be read, the maker knows more.
+    read_body(body).ok_or(TicketError::Newer)
+}
+
+fn read_body(body: &[u8]) -> Option<(Ticket, u8)> {
     let mut rest = body;
     let [format] = take(&mut rest)?;
     if format != FORMAT {
@@ -164,9 +206,10 @@ fn read_body(body: &[u8]) -> Option<Ticket> {
     let inviter = DeviceId(take(&mut rest)?);
     let id = take(&mut rest)?;
     let secret = take(&mut rest)?;
-    let role = match take(&mut rest)? {
-        [1] => Role::ReadWrite,
-        [2] => Role::ReadOnly,
+    let [kind] = take(&mut rest)?;
+    let role = match kind {
+        1 => Role::ReadWrite,
+        2 | SEND => Role::ReadOnly,
         _ => return None,
     };
     let expires = u64::from_le_bytes(take(&mut rest)?);
@@ -185,7 +228,7 @@ fn read_body(body: &[u8]) -> Option<Ticket> {
         addresses.push(address.to_owned());
         rest = after;
     }
-    rest.is_empty().then_some(Ticket {
+    let ticket = Ticket {
         share,
         inviter,
         id,
@@ -193,7 +236,8 @@ fn read_body(body: &[u8]) -> Option<Ticket> {
         role,
         expires,
         addresses,
-    })
+    };
+    rest.is_empty().then_some((ticket, kind))
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {

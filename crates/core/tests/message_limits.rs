@@ -427,6 +427,7 @@ fn big_entry(at: usize) -> (RelPath, Entry) {
 fn the_estimate_of_a_batch_holds_for_the_largest_entries() {
     let batch = |n: usize| IndexBatch {
         entries: (0..n).map(big_entry).collect(),
+        dropped: (9..9 + n).map(|i| big_entry(i).0).collect(),
         upto: u64::MAX,
         more: true,
     };
@@ -450,10 +451,47 @@ fn the_estimate_of_a_batch_holds_for_the_largest_entries() {
     entry.version = Version::from_pairs([(DeviceId([9; 32]), MAX_COUNTER)]);
     let batch = IndexBatch {
         entries: vec![(path, entry)],
+        dropped: Vec::new(),
         upto: u64::MAX,
         more: true,
     };
     assert!(Control::Index(batch.clone()).encode().len() <= batch.approx_len());
+}
+
+#[test]
+fn what_is_dropped_and_asked_for_is_counted() {
+    let path = |n: usize| left_core::path::RelPath::new(format!("f{n}")).unwrap();
+    let dropped = |n: usize| {
+        Control::Index(IndexBatch {
+            dropped: (0..n).map(path).collect(),
+            ..IndexBatch::default()
+        })
+    };
+    let asked = |n: usize| {
+        let entries = (0..n).map(|n| {
+            let (_, mut entry) = big_entry(0);
+            entry.version = Version::from_pairs([(entry.stamp.device, 1)]);
+            entry.node = Node::Tombstone;
+            (path(n), entry)
+        });
+        Control::Ask(left_core::message::Ask {
+            token: 1,
+            entries: entries.collect(),
+        })
+    };
+    let held = |n: usize| {
+        let held = vec![1; n];
+        Control::Have(left_core::message::Have { token: 1, held })
+    };
+    let is_ok = |m: &Control| Control::decode(&m.encode()).is_ok_and(|got| got == *m);
+    assert!(is_ok(&dropped(4096)) && !is_ok(&dropped(4097)));
+    assert!(is_ok(&asked(4096)) && !is_ok(&asked(4097)));
+    assert!(is_ok(&held(512)) && !is_ok(&held(513)));
+    let twice = Control::Index(IndexBatch {
+        dropped: vec![path(1), path(1)],
+        ..IndexBatch::default()
+    });
+    assert!(!is_ok(&twice));
 }
 
 #[test]

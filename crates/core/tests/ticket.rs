@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
 
 use left_core::message::{Role, ShareId};
-use left_core::ticket::{MAX_ADDRESS, MAX_ADDRESSES, Ticket, TicketError};
+use left_core::ticket::{MAX_ADDRESS, MAX_ADDRESSES, SendTicket, Ticket, TicketError};
 use left_core::version::DeviceId;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -160,4 +160,20 @@ fn debug_hides_the_secret() {
         !shown.contains("secret") && !shown.contains("171"),
         "{shown}"
     );
+}
+
+#[test]
+fn a_ticket_of_send_is_another_kind_than_one_of_a_share() {
+    let share = sample();
+    let send = SendTicket(Ticket {
+        role: Role::ReadOnly,
+        ..share.clone()
+    });
+    let text = send.to_string();
+    assert_eq!(SendTicket::parse(&text).unwrap(), send);
+    assert_eq!(Ticket::parse(&text), Err(TicketError::OfSend));
+    let of_share = SendTicket::parse(&share.to_string());
+    assert_eq!(of_share, Err(TicketError::OfShare));
+    assert_eq!(SendTicket::parse("left1"), Err(TicketError::Mistyped));
+    assert!(!format!("{send:?}").contains("secret"));
 }

@@ -7,7 +7,7 @@
 //! `examples/two_folders.rs`.
 //!
 //! Floors, lowest first; a module imports only from lower ones: [`home`] · [`store`], [`disk`],
-//! [`net`] · [`transfer`] · [`daemon`] · [`api`] · [`cli`].
+//! [`net`] · [`transfer`] · [`daemon`] · [`once`] · [`api`] · [`cli`].
 
 /// Names a point at which a test may end the process: see `crash`. Nothing in a release build.
 macro_rules! crash_point {
@@ -26,5 +26,6 @@ pub mod daemon;
 pub mod disk;
 pub mod home;
 pub mod net;
+pub mod once;
 pub mod store;
 pub mod transfer;

@@ -65,6 +65,13 @@ pub fn apply(disk: &mut FakeDisk, op: &Op, wall_ms: u64) -> Result<OpDone, OpErr
             put_away(disk, path, None, wall_ms);
             Ok(done(disk, path, None))
         }
+        Op::Drop { path, expect } => {
+            check(disk, path, expect)?;
+            check_empty(disk, path)?;
+            // Freed at once: nobody may need what lies here.
+            disk.take(path, wall_ms);
+            Ok(done(disk, path, None))
+        }
         Op::Move {
             from,
             expect,
@@ -87,7 +94,7 @@ pub fn apply(disk: &mut FakeDisk, op: &Op, wall_ms: u64) -> Result<OpDone, OpErr
 pub fn paths(op: &Op) -> Vec<&RelPath> {
     match op {
         Op::Place { path, loser, .. } => std::iter::once(path).chain(loser).collect(),
-        Op::SetMeta { path, .. } | Op::Remove { path, .. } => vec![path],
+        Op::SetMeta { path, .. } | Op::Remove { path, .. } | Op::Drop { path, .. } => vec![path],
         Op::Move { from, to, .. } => vec![from, to],
     }
 }

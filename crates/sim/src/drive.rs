@@ -2,9 +2,10 @@
 
 use left_core::engine::{Effect, Event};
 use left_core::entry::{Entry, Node};
-use left_core::index::IndexError;
+use left_core::index::{Index, IndexError};
 use left_core::message::{Control, Role};
 use left_core::path::RelPath;
+use left_core::plan::Op;
 
 use crate::faults::Kind;
 use crate::rng::Rng;
@@ -200,7 +201,14 @@ impl World {
             }
             Effect::Reopen { peer } => self.reopen(device, peer),
             Effect::Fetch(items) => self.fetch(device, items),
-            Effect::Apply(batch) => self.apply_later(device, batch),
+            Effect::Apply(batch) => {
+                if batch.iter().any(|(_, op)| matches!(op, Op::Drop { .. })) {
+                    // As the daemon does: an older copy of the index would miss what is dropped.
+                    let d = &mut self.devices[device];
+                    d.dropped = d.index.head();
+                }
+                self.apply_later(device, batch);
+            }
             Effect::Rescan(paths) => {
                 let after = self.delay(0, 20);
                 self.hint(device, paths, after);
@@ -212,6 +220,18 @@ impl World {
             Effect::Barrier(token) => {
                 self.devices[device].barriers.push(token);
                 self.answer_barriers(device);
+            }
+            Effect::Sync(token) => {
+                let after = self.delay(0, 50);
+                self.plan_on(device, after, Local::Synced(token));
+            }
+            Effect::Dropped(_, report) => {
+                if report.files + report.dirs > 0 {
+                    self.stats.fault("something went");
+                }
+                if report.kept > 0 {
+                    self.stats.fault("something was kept");
+                }
             }
             Effect::Waited(id) => {
                 self.devices[device].waited.insert(id);

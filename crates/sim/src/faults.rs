@@ -45,10 +45,12 @@ pub enum Kind {
     Pause,
     /// One device may only read.
     Reader,
+    /// Devices hold a part of the share only.
+    Choose,
 }
 
 /// All kinds with their names, as `--without` takes them.
-pub const KINDS: [(Kind, &str); 20] = [
+pub const KINDS: [(Kind, &str); 21] = [
     (Kind::Fetch, "fetch"),
     (Kind::Race, "race"),
     (Kind::Torn, "torn"),
@@ -69,6 +71,7 @@ pub const KINDS: [(Kind, &str); 20] = [
     (Kind::Emptied, "emptied"),
     (Kind::Pause, "pause"),
     (Kind::Reader, "reader"),
+    (Kind::Choose, "choose"),
 ];
 
 /// A set of kinds.
@@ -89,6 +92,7 @@ impl Faults {
         for (kind, _) in KINDS {
             let on = match kind {
                 Kind::Reader => rng.percent(15),
+                Kind::Choose => rng.percent(50),
                 Kind::Lost | Kind::Restored | Kind::Power | Kind::Wipe | Kind::Emptied => {
                     rng.percent(chance) && rng.percent(60)
                 }

@@ -1,7 +1,7 @@
 //! An index in maps that follows the contract of [`left_core::index`], and checks what the engine
 //! commits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use left_core::content::ContentId;
 use left_core::entry::{Entry, Kind, Mtime, Record};
@@ -32,6 +32,10 @@ pub struct FakeIndex {
     ours: BTreeMap<RelPath, (u64, Record)>,
     by_seq: BTreeMap<u64, RelPath>,
     theirs: BTreeMap<RelPath, BTreeMap<DeviceId, Entry>>,
+    /// Of these paths what is not needed.
+    away: BTreeSet<RelPath>,
+    /// What was dropped, by its number.
+    dropped: BTreeMap<u64, RelPath>,
     cursors: BTreeMap<DeviceId, Cursor>,
     tops: BTreeMap<DeviceId, u64>,
     /// What is ours reaches nobody, so its versions need not go forward.
@@ -56,6 +60,8 @@ impl FakeIndex {
             ours: BTreeMap::new(),
             by_seq: BTreeMap::new(),
             theirs: BTreeMap::new(),
+            away: BTreeSet::new(),
+            dropped: BTreeMap::new(),
             cursors: BTreeMap::new(),
             tops: BTreeMap::new(),
             read_only: false,
@@ -105,6 +111,20 @@ impl FakeIndex {
         &self.theirs
     }
 
+    /// Whether what peers announced of a path is not to be here.
+    pub fn is_away(&self, path: &RelPath) -> bool {
+        self.away.contains(path)
+    }
+
+    /// Whether a path was dropped and is not here again.
+    pub fn is_dropped(&self, path: &RelPath) -> bool {
+        self.dropped.values().any(|p| p == path)
+    }
+
+    fn needed(&self) -> impl DoubleEndedIterator<Item = &RelPath> {
+        self.theirs.keys().filter(|p| !self.away.contains(*p))
+    }
+
     /// Our entry of a path.
     pub fn entry(&self, path: &RelPath) -> Option<&Entry> {
         self.ours.get(path).map(|(_, r)| &r.entry)
@@ -144,8 +164,18 @@ impl FakeIndex {
             }
             self.by_seq.remove(seq);
         }
+        self.dropped.retain(|_, p| *p != path);
         self.by_seq.insert(self.head, path.clone());
         self.ours.insert(path, (self.head, record));
+    }
+
+    fn drop_record(&mut self, path: RelPath) {
+        self.head += 1;
+        if let Some((seq, _)) = self.ours.remove(&path) {
+            self.by_seq.remove(&seq);
+        }
+        self.dropped.retain(|_, p| *p != path);
+        self.dropped.insert(self.head, path);
     }
 
     fn need(&self, path: &RelPath) -> Need {
@@ -184,6 +214,16 @@ impl Index for FakeIndex {
 
     fn get(&self, path: &RelPath) -> Result<Option<Record>, IndexError> {
         Ok(self.ours.get(path).map(|(_, r)| r.clone()))
+    }
+
+    fn live_after(
+        &self,
+        after: Option<&RelPath>,
+        limit: usize,
+    ) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        let beyond = self.live().filter(|(p, _)| after.is_none_or(|a| *p > a));
+        let page = beyond.take(limit);
+        Ok(page.map(|(p, r)| (p.clone(), r.clone())).collect())
     }
 
     fn live_below(
@@ -246,6 +286,11 @@ impl Index for FakeIndex {
             .collect())
     }
 
+    fn dropped_since(&self, seq: u64, limit: usize) -> Result<Vec<(u64, RelPath)>, IndexError> {
+        let beyond = self.dropped.range(seq + 1..).take(limit);
+        Ok(beyond.map(|(n, p)| (*n, p.clone())).collect())
+    }
+
     fn cursor(&self, peer: DeviceId) -> Result<Cursor, IndexError> {
         Ok(self.cursors.get(&peer).copied().unwrap_or_default())
     }
@@ -260,7 +305,7 @@ impl Index for FakeIndex {
         from: Option<&RelPath>,
         limit: usize,
     ) -> Result<Vec<Need>, IndexError> {
-        let up = self.theirs.keys();
+        let up = self.needed();
         let paths: Vec<&RelPath> = match walk {
             Walk::Up => up
                 .filter(|p| from.is_none_or(|f| *p > f))
@@ -276,12 +321,18 @@ impl Index for FakeIndex {
     }
 
     fn needs_below(&self, dir: &RelPath) -> Result<bool, IndexError> {
-        Ok(self.theirs.keys().any(|p| p.is_below(dir)))
+        Ok(self.needed().any(|p| p.is_below(dir)))
+    }
+
+    fn away(&self, after: Option<&RelPath>, limit: usize) -> Result<Vec<Need>, IndexError> {
+        let beyond = self.away.iter().filter(|p| after.is_none_or(|a| *p > a));
+        Ok(beyond.take(limit).map(|p| self.need(p)).collect())
     }
 
     fn totals(&self) -> Result<Totals, IndexError> {
         let mut totals = Totals {
-            need_files: self.theirs.len() as u64,
+            need_files: (self.theirs.len() - self.away.len()) as u64,
+            away_files: self.away.len() as u64,
             ..Totals::default()
         };
         for (_, record) in self.live() {
@@ -293,9 +344,13 @@ impl Index for FakeIndex {
             }
             totals.bytes += record.entry.node.size();
         }
-        for theirs in self.theirs.values() {
+        for (path, theirs) in &self.theirs {
             let last = theirs.values().max_by_key(|e| (e.stamp, e.node.size()));
-            totals.need_bytes += last.map_or(0, |e| e.node.size());
+            let bytes = last.map_or(0, |e| e.node.size());
+            match self.away.contains(path) {
+                true => totals.away_bytes += bytes,
+                false => totals.need_bytes += bytes,
+            }
         }
         Ok(totals)
     }
@@ -318,7 +373,8 @@ impl Index for FakeIndex {
             self.durable = None;
             self.durable = Some(Box::new(self.clone()));
         }
-        let mut paths: Vec<&RelPath> = txn.put.iter().map(|(p, _)| p).collect();
+        let put = txn.put.iter().map(|(p, _)| p);
+        let mut paths: Vec<&RelPath> = put.chain(&txn.drop).collect();
         paths.sort();
         if let Some(twice) = paths.windows(2).find(|w| w[0] == w[1]) {
             let text = format!("{}: stands twice in one transaction", twice[0]);
@@ -340,8 +396,19 @@ impl Index for FakeIndex {
             self.theirs.entry(path).or_default().insert(peer, entry);
         }
         self.theirs.retain(|_, theirs| !theirs.is_empty());
+        for (path, away) in txn.away {
+            match away {
+                true => self.away.insert(path),
+                false => self.away.remove(&path),
+            };
+        }
+        let theirs = &self.theirs;
+        self.away.retain(|p| theirs.contains_key(p));
         for (path, record) in txn.put {
             self.put(path, record);
+        }
+        for path in txn.drop {
+            self.drop_record(path);
         }
         for (path, stat) in txn.touch {
             if let Some((_, record)) = self.ours.get_mut(&path)

@@ -4,6 +4,7 @@
 
 pub mod apply;
 pub mod check;
+pub mod chosen;
 pub mod coverage;
 pub mod disk;
 pub mod drive;

@@ -7,7 +7,7 @@ use left_core::plan::{FetchError, FetchItem, Op, OpDone, OpError, OpId};
 use left_core::probe::mutant;
 
 use crate::apply::{apply, shuffled};
-use crate::disk::Bytes;
+use crate::disk::{Bytes, Object};
 use crate::faults::Kind;
 use crate::pack::waits;
 use crate::scan::{differences, gone, holds, present};
@@ -33,6 +33,10 @@ impl World {
             Local::Fetched(item) => self.fetch_ends(device, &item),
             Local::ApplyNext => self.apply_next(device),
             Local::Applied(results) => self.step(device, Event::Applied(results)),
+            Local::Synced(token) => {
+                self.devices[device].disk.sync();
+                self.step(device, Event::Synced(token));
+            }
             Local::PutBack => self.put_back(device),
             Local::Resume => self.step(
                 device,
@@ -307,6 +311,7 @@ impl World {
         let d = &mut self.devices[device];
         d.ops.pop_front();
         d.disk.before(&op);
+        let before = d.disk.get(op.path()).and_then(Object::bytes);
         let result = apply(&mut d.disk, &op, wall);
         if result.is_ok() {
             d.disk.after(&op);
@@ -319,6 +324,16 @@ impl World {
         }
         self.note(&format!("{device} did {op:?}: {result:?}"));
         self.count(&op, &result);
+        if let (Op::Drop { path, .. }, Ok(_)) = (&op, &result) {
+            self.devices[device].announced.remove(path);
+            // A user overwrote the last one meanwhile: of what a device drops it keeps no history.
+            if let Some(bytes) = before
+                && self.written.superseded.contains(&bytes)
+                && !self.devices.iter().any(|d| d.disk.holds(bytes))
+            {
+                self.written.destroyed.insert(bytes);
+            }
+        }
         if self.rng.percent(30) {
             // The watcher sees our own changes too.
             let after = self.delay(0, 20);
@@ -371,6 +386,7 @@ impl World {
             Op::Place { .. } => "place",
             Op::SetMeta { .. } => "set meta",
             Op::Remove { .. } => "remove",
+            Op::Drop { .. } => "drop",
             Op::Move { .. } => "move",
         };
         let result = match result {

@@ -36,7 +36,7 @@ const fn mutant(name: &'static str, within: u64) -> Mutant {
 }
 
 /// All faults.
-pub const MUTANTS: [Mutant; 23] = [
+pub const MUTANTS: [Mutant; 26] = [
     // Who wins, what is kept.
     mutant("mtime decides the winner", 50),
     mutant("edit loses to deletion", 50),
@@ -65,6 +65,10 @@ pub const MUTANTS: [Mutant; 23] = [
     mutant("no new versions after a lost index", 2000),
     mutant("an older index goes on under its old epoch", 600),
     mutant("a lost index of a peer is not forgotten", 50),
+    // What a device does not hold.
+    mutant("the record outlives the drop", 200),
+    mutant("dropped though nobody has it", 200),
+    mutant("who drops says that it holds", 3000),
 ];
 
 /// The first seed that catches a fault, with what it says; `None`: none of the first `most`.

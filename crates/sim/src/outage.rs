@@ -1,6 +1,7 @@
 //! Devices start, crash, lose power and lose their index.
 
 use left_core::engine::{Config, Engine, Event};
+use left_core::index::Index;
 use left_core::path::RelPath;
 use left_core::probe::mutant;
 use left_core::version::Relation;
@@ -36,7 +37,8 @@ impl World {
         }
         // As the store does when it is opened.
         d.index.reopen(self.rng.next_u64() | 1);
-        d.engine = Some(Engine::new(config, &d.index));
+        let engine = Engine::new(config, &d.index);
+        d.engine = Some(engine.with_selection(d.selection.clone()));
         self.note(&format!("start {device}"));
         self.check_announced(device);
         if self.devices[device].paused {
@@ -109,7 +111,8 @@ impl World {
     /// Whatever others were told is still in the index.
     fn check_announced(&mut self, device: usize) {
         let d = &self.devices[device];
-        let forgotten = d.announced.iter().find(|(path, told)| {
+        let mut kept = d.announced.iter().filter(|(p, _)| !d.index.is_dropped(p));
+        let forgotten = kept.find(|(path, told)| {
             let known = d.index.entry(path).map(|e| e.version.relation(told));
             !matches!(known, Some(Relation::Equal | Relation::After))
         });
@@ -202,11 +205,15 @@ impl World {
         d.announced.clear();
         d.missed.clear();
         d.saved = None;
+        d.dropped = 0;
     }
 
     /// An older copy of the index takes its place, if there is one.
     pub fn restore_index(&mut self, device: usize) {
         let d = &mut self.devices[device];
+        if d.saved.as_ref().is_some_and(|s| s.head() < d.dropped) {
+            return self.new_index(device);
+        }
         if let Some(saved) = d.saved.clone() {
             d.index = *saved;
             d.announced.clear();

@@ -71,7 +71,7 @@ impl FakeDisk {
             Op::Place { expect, .. } | Op::Remove { expect, .. } | Op::Move { expect, .. } => {
                 expect
             }
-            Op::SetMeta { expect, .. } => expect,
+            Op::SetMeta { expect, .. } | Op::Drop { expect, .. } => expect,
         };
         if let Expect::Present(Kind::File, stat) = old
             && !mutant("a packed file goes to history unsynced")

@@ -4,13 +4,13 @@ use left_core::engine::Event;
 use left_core::message::Role;
 use left_core::path::RelPath;
 
-use crate::check;
 use crate::disk::Bytes;
 use crate::edits::Written;
-use crate::faults::Faults;
+use crate::faults::{Faults, Kind};
 use crate::rng::Rng;
 use crate::steps::{crash, readable};
 use crate::world::World;
+use crate::{check, chosen};
 
 /// Happenings within which a healed world of two or three devices must come to rest.
 pub const REST: u64 = 60_000;
@@ -22,6 +22,14 @@ pub fn finish(world: &mut World, seed: u64) {
     heal(world);
     rest(world, "after healing");
     check::idle(world);
+    if faults.has(Kind::Choose) {
+        chosen::same_where_chosen(world);
+        check::bytes_kept(world);
+        again(world);
+        chosen::everything(world);
+        rest(world, "with everything chosen");
+        check::idle(world);
+    }
     check::same_trees(world);
     check::bytes_kept(world);
     check::inside(world);

@@ -77,6 +77,10 @@ pub fn run(params: &Params, print: bool) -> Outcome {
             faults.set(kind, false);
         }
     }
+    if params.seed % 4 != 3 {
+        // What a device does not hold it does not hand on: all must be linked with all.
+        faults.set(Kind::Choose, false);
+    }
     if faults.has(Kind::Emptied) {
         // Here users never mean to delete all.
         faults.set(Kind::Wipe, false);

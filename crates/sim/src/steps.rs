@@ -4,6 +4,7 @@ use left_core::engine::Event;
 use left_core::message::Role;
 use left_core::path::RelPath;
 
+use crate::chosen::choose;
 use crate::edits::User;
 use crate::faults::{Faults, Kind};
 use crate::index::CommitFault;
@@ -86,7 +87,7 @@ impl<'a> Steps<'a> {
 }
 
 /// Kinds that are steps, and how many of 100 steps each takes.
-const WEIGHTS: [(Kind, usize); 14] = [
+const WEIGHTS: [(Kind, usize); 15] = [
     (Kind::Power, 5),
     (Kind::Lost, 4),
     (Kind::Restored, 5),
@@ -101,6 +102,7 @@ const WEIGHTS: [(Kind, usize); 14] = [
     (Kind::Unreadable, 4),
     (Kind::Wipe, 1),
     (Kind::Pause, 3),
+    (Kind::Choose, 12),
 ];
 /// At least two thirds of the steps are edits.
 const MOST_FAULTS: usize = 33;
@@ -133,6 +135,7 @@ fn fault(world: &mut World, kind: Kind, [device, writer]: [usize; 2], rng: &mut 
         Kind::Unreadable => unreadable(world, device, rng),
         Kind::Emptied => empty(world, writer, rng),
         Kind::Pause => pause(world, device),
+        Kind::Choose => choose(world, device, rng),
         // These happen by themselves.
         Kind::Fetch | Kind::Race | Kind::Torn | Kind::Effect | Kind::Twice => {}
         // The one is an edit, the other no event.

@@ -2,6 +2,7 @@
 
 use left_core::diff::{Observation, Seen};
 use left_core::message::Role;
+use left_core::path::RelPath;
 use left_core::plan::Op;
 
 use crate::disk::Thing;
@@ -96,6 +97,25 @@ impl World {
         self.note(&format!("{device} {said}"));
     }
 
+    /// A user makes something where others have what this device wrote last and dropped since: that is
+    /// a newer version of it, for a device knows its own edits.
+    fn overwrites_own(&mut self, device: usize, hints: &[RelPath]) {
+        let d = &self.devices[device];
+        let away = hints
+            .iter()
+            .filter(|p| d.disk.get(p).is_some() && d.index.entry(p).is_none())
+            .filter_map(|p| d.index.unsettled().get(p))
+            .flat_map(|theirs| theirs.values());
+        let own = away
+            .filter(|e| e.version.pairs().iter().all(|(by, _)| *by == d.id))
+            .filter_map(|e| e.node.content());
+        for content in own {
+            let all = self.written.all.keys();
+            let same: Vec<_> = all.filter(|b| b.id() == content).copied().collect();
+            self.written.superseded.extend(same);
+        }
+    }
+
     /// Lets a user edit; then the watcher hints at it.
     pub fn with_user<T>(
         &mut self,
@@ -117,6 +137,7 @@ impl World {
         };
         let out = edit(&mut user);
         let (hints, lost) = (user.hints, user.lost);
+        self.overwrites_own(device, &hints);
         for bytes in lost {
             if !self.devices.iter().any(|d| d.disk.holds(bytes)) {
                 self.written.destroyed.insert(bytes);

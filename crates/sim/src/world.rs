@@ -7,6 +7,7 @@ use left_core::engine::{Engine, Now};
 use left_core::message::{Control, Role};
 use left_core::path::RelPath;
 use left_core::plan::{FetchItem, Op, OpDone, OpError, OpId};
+use left_core::select::Selection;
 use left_core::version::{DeviceId, Version};
 
 use crate::disk::FakeDisk;
@@ -88,6 +89,8 @@ pub enum Local {
     Resume,
     /// What vanished is put back.
     PutBack,
+    /// The disk is synced, as the engine asked.
+    Synced(u64),
 }
 
 /// One device.
@@ -147,6 +150,10 @@ pub struct Device {
     pub paused: bool,
     /// An alarm is raised, or was and the tree is not looked at since.
     pub deciding: bool,
+    /// What it holds. Survives crashes.
+    pub selection: Selection,
+    /// The index' last number when something was dropped last. Survives crashes.
+    pub dropped: u64,
 }
 
 /// All devices and what connects them.
@@ -215,6 +222,8 @@ impl World {
                 missed: Vec::new(),
                 paused: false,
                 deciding: false,
+                selection: Selection::everything(),
+                dropped: 0,
             }
         };
         Self {

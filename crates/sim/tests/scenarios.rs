@@ -379,6 +379,19 @@ fn an_older_index_comes_back() {
     assert_eq!(s.tree()["b"], "file 2");
 }
 
+/// Without a peer nobody has the same: a wait whose last peer goes is answered when it is back.
+#[test]
+fn a_wait_outlives_its_peer() {
+    let mut s = Scenario::new(2);
+    s.apart();
+    s.write(0, "f", 1);
+    s.world.step(0, Event::Wait(9));
+    s.world.run(REST, "alone");
+    assert!(!s.world.devices[0].waited.contains(&9));
+    s.together();
+    assert!(s.world.devices[0].waited.contains(&9));
+}
+
 /// Two files of one big content are damaged: both are brought again, one after the other.
 #[test]
 fn two_damaged_files_of_one_content() {

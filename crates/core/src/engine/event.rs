@@ -1,10 +1,12 @@
 //! Everything that can wake the engine, and everything it asks for.
 
+use super::shed::Dropped;
 use crate::diff::Observation;
 use crate::index::Totals;
 use crate::message::{Control, Progress, Role};
 use crate::path::RelPath;
 use crate::plan::{FetchError, FetchItem, Op, OpDone, OpError, OpId, StageName};
+use crate::select::Selection;
 use crate::version::DeviceId;
 
 /// The two clocks, read once per step by the caller.
@@ -71,6 +73,18 @@ pub enum Event {
     /// The user wants the share's state back where this read-only member edited it: at and below
     /// this path, or everywhere.
     Revert(Option<RelPath>),
+    /// What this device holds of the share from now on.
+    Choose(Selection),
+    /// What is here and not to be held goes from this device, at and below a path or everywhere, where
+    /// another connected device has it. Told by [`Effect::Dropped`] under this number.
+    Drop {
+        /// The number.
+        id: u64,
+        /// Where; `None`: everywhere.
+        at: Option<RelPath>,
+    },
+    /// What [`Effect::Sync`] asked for is done.
+    Synced(u64),
     /// The user looked into an alarm.
     Resume {
         /// The deletions are meant.
@@ -112,6 +126,10 @@ pub enum Effect {
     RescanAll,
     /// Look at whatever may have changed until now, then say [`Event::BarrierDone`].
     Barrier(u64),
+    /// Make all durable that is in the folder now, then say [`Event::Synced`].
+    Sync(u64),
+    /// An order to drop is done.
+    Dropped(u64, Dropped),
     /// The wait of this number is over: all connected peers have the same.
     Waited(u64),
     /// For people.

@@ -251,6 +251,7 @@ impl Engine {
             copies: Vec::new(),
             torn: true,
             heals: Some(damage.stands),
+            drops: false,
         };
         let expect = job.expect();
         let id = self.claim(job);

@@ -10,10 +10,12 @@ use crate::message::Role;
 use crate::path::RelPath;
 use crate::probe::{cover, mutant};
 use crate::reconcile::Decision;
-use crate::safety::{Verdict, is_emptied};
+use crate::safety::{QUIET_MS, Verdict, is_emptied};
 
 /// Paths below a folder that went away which are looked at once more.
 const MAX_BELOW: usize = 1000;
+/// Folders that just arrived somewhere, remembered to tell those that moved from deleted ones.
+const MAX_ARRIVED: usize = 4096;
 
 impl Engine {
     /// Takes in what a look at the disk showed.
@@ -70,8 +72,11 @@ impl Engine {
                 Change::Edit(mut new) => {
                     if let Some(stat) = new.stat {
                         arrived.insert((stat.ino, stat.size));
+                        if new.entry.node.kind() == Kind::Dir {
+                            self.arrived_dir(now, stat.ino, &path);
+                        }
                     }
-                    if totals.need_files > 0 {
+                    if totals.need_files + totals.away_files > 0 {
                         new.entry = self.settle(&path, new.entry, index, &mut txn)?;
                     }
                     txn.put.push((path.clone(), new));
@@ -141,6 +146,11 @@ impl Engine {
             return Ok(true);
         }
         let is_dir = record.entry.node.kind() == Kind::Dir;
+        let ino = record.stat.map(|stat| stat.ino);
+        if is_dir && ino.is_some_and(|ino| self.stands_elsewhere(now, ino, path)) {
+            cover("local: folder not deleted but moved");
+            return Ok(true);
+        }
         if is_dir && !self.guard.is_holding() && mutant("a folder's deletion is not held") {
             return Ok(true);
         }
@@ -169,6 +179,23 @@ impl Engine {
         Ok(same.iter().any(|(p, _)| p != path))
     }
 
+    /// A folder with this inode was seen at `path`, where none was before.
+    fn arrived_dir(&mut self, now: Now, ino: u64, path: &RelPath) {
+        if self.arrived_dirs.len() >= MAX_ARRIVED {
+            self.arrived_dirs.clear();
+        }
+        self.arrived_dirs.insert(ino, (path.clone(), now.mono_ms));
+    }
+
+    /// Whether a folder that is gone from `path` stands elsewhere now. Only its inode tells (its size
+    /// and times change with what is in it), and a file system gives that of a deleted folder out
+    /// again. So where files vanish too, their judgement is waited for.
+    fn stands_elsewhere(&self, now: Now, ino: u64, path: &RelPath) -> bool {
+        let since = now.mono_ms.saturating_sub(QUIET_MS);
+        let moved = |(at, seen): &(RelPath, u64)| at != path && *seen >= since;
+        !self.guard.is_counting() && self.arrived_dirs.get(&ino).is_some_and(moved)
+    }
+
     /// Our entry of `path` becomes `entry`: drops what peers announced and is thereby settled, and
     /// returns the entry that knows of it.
     pub(super) fn settle(
@@ -183,6 +210,9 @@ impl Engine {
                 Decision::Take { .. } => {
                     cover("settle: another announcement is to be taken");
                     self.fresh.push(path.clone());
+                    if !self.choice.selection.is_everything() {
+                        txn.away.push((path.clone(), false));
+                    }
                     continue;
                 }
                 Decision::Merge(merged) => {

@@ -12,6 +12,8 @@ use crate::path::RelPath;
 use crate::plan::{Expect, FetchItem, Op};
 use crate::probe::cover;
 use crate::reconcile::{Decision, best};
+use crate::session::Session;
+use crate::version::DeviceId;
 
 /// How long a new file that looks like half a rename waits for the other half.
 const HOPE_MS: u64 = 100;
@@ -178,7 +180,14 @@ impl Engine {
             .theirs
             .iter()
             .filter(|(_, e)| e.node.content() == Some(content));
-        let peers: Vec<_> = self.connected(announced.map(|(d, _)| d)).collect();
+        let mut peers: Vec<_> = self.connected(announced.map(|(d, _)| d)).collect();
+        let untold = need.theirs.iter().any(|(d, _)| *d == self.config.device);
+        if peers.is_empty() && (untold || !self.choice.selection.is_everything()) {
+            // Who got it from us never announced it.
+            cover("plan: fetch from whoever may have it");
+            let writes = |(_, s): &(&DeviceId, &Session)| s.role == Role::ReadWrite;
+            peers.extend(self.sessions.iter().filter(writes).map(|(d, _)| *d));
+        }
         if peers.is_empty() && copies.is_empty() && size > 0 {
             // Asked for again when a peer comes.
             cover("plan: nobody here has it");
@@ -277,7 +286,7 @@ impl Engine {
                 path: parent.clone(),
                 theirs: index.theirs(&parent)?,
             };
-            self.start(now, &need, Which::Any, index, batch)?;
+            self.start_wanted(now, &need, Which::Any, index, batch)?;
             return Ok(self.busy.contains_key(&parent));
         }
         let theirs = record.as_ref().map(|r| r.entry.stamp.device) != Some(self.config.device);
@@ -334,6 +343,7 @@ impl Engine {
             copies: Vec::new(),
             torn: false,
             heals: None,
+            drops: false,
         };
         self.begin(job, op, batch);
         Ok(())

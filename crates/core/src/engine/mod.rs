@@ -1,8 +1,9 @@
 //! One share's engine: `step(now, event, index) -> effects`. It only dispatches; what an event
 //! means stands in the files beside this one: [`local`](self) (the disk was looked at), `peers`
-//! (messages), `work` (what to do next), `make` (how), `results` (what came of it), `heal` (damage), `wait` (is all
-//! equal?).
+//! (messages), `work` (what to do next), `make` (how), `results` (what came of it), `heal` (damage), `choose` (what is
+//! held), `shed` (what is dropped), `wait` (is all equal?).
 
+mod choose;
 mod event;
 mod heal;
 mod local;
@@ -10,6 +11,7 @@ mod make;
 mod own;
 mod peers;
 mod results;
+mod shed;
 mod wait;
 mod work;
 
@@ -25,10 +27,13 @@ use crate::safety::DeletionGuard;
 use crate::session::Session;
 use crate::version::DeviceId;
 
+use choose::Choice;
 pub use event::{Effect, Event, Now, PeerState, Report, State};
 use heal::Damage;
 pub use own::Edits;
 use own::OwnEdits;
+use shed::Sheds;
+pub use shed::{Dropped, Kept, MAX_SHEDS};
 use wait::Waits;
 use work::{Job, Retry, Walker};
 
@@ -76,6 +81,9 @@ pub struct Engine {
     look_again: BTreeSet<RelPath>,
     problems: BTreeSet<RelPath>,
     guard: DeletionGuard,
+    /// By inode, folders that were seen where none was before: the path, and when (monotonic
+    /// milliseconds).
+    arrived_dirs: HashMap<u64, (RelPath, u64)>,
     /// Deletions that were held and are meant: announced if a last look shows them.
     meant: BTreeSet<RelPath>,
     alarm: Option<String>,
@@ -90,6 +98,8 @@ pub struct Engine {
     first_scan: bool,
     waits: Waits,
     own: OwnEdits,
+    choice: Choice,
+    sheds: Sheds,
 }
 
 impl Engine {
@@ -115,6 +125,7 @@ impl Engine {
             look_again: BTreeSet::new(),
             problems: BTreeSet::new(),
             guard: DeletionGuard::default(),
+            arrived_dirs: HashMap::new(),
             meant: BTreeSet::new(),
             alarm: None,
             paused: false,
@@ -124,6 +135,8 @@ impl Engine {
             first_scan: index.head() == 0,
             waits: Waits::default(),
             own: OwnEdits::default(),
+            choice: Choice::default(),
+            sheds: Sheds::default(),
         }
     }
 
@@ -155,7 +168,8 @@ impl Engine {
                 self.accepting = false;
                 self.walker.again();
             }
-            Event::BarrierDone(token) => self.barrier_done(token, index),
+            Event::BarrierDone(token) => self.barrier_done(token, index, &mut out),
+            Event::Synced(token) => self.synced(token, index, &mut out)?,
             Event::Wait(id) => self.wait(id, &mut out),
             Event::Damaged(paths) => self.damaged(paths, index)?,
             Event::Fetched(results) => self.fetched(now, results, index, &mut out)?,
@@ -170,13 +184,17 @@ impl Engine {
                 self.revert(at.as_ref(), index, &mut out)?;
             }
             Event::Resume { accept_deletions } => self.resume(accept_deletions, &mut out),
+            Event::Choose(selection) => self.choose(selection),
+            Event::Drop { id, at } => self.shed(id, at, &mut out),
         }
         self.settle_deletions(now, &mut out);
         self.release_barriers(index);
         self.expire_retries(now, &mut out);
         self.expire_healing(now);
+        self.look_through_away(index)?;
         self.pump(now, index, &mut out)?;
         self.heal(now, index, &mut out)?;
+        self.shed_more(now, index, &mut out)?;
         self.tell_peers(now, index, &mut out)?;
         self.answer_waits(index, &mut out)?;
         Ok(out)
@@ -187,6 +205,7 @@ impl Engine {
         let retry = self.retries.values().filter_map(Retry::due).min();
         let soon = self.walker.is_waiting();
         let soon = soon.then(|| now.mono_ms + LOOK_AGAIN_MS);
+        let at_once = self.choice.is_unfinished() || self.sheds.is_unfinished();
         [
             retry,
             soon,
@@ -194,6 +213,8 @@ impl Engine {
             self.full_until,
             self.rewalk_at,
             self.heal_at,
+            self.sheds.due(),
+            at_once.then_some(now.mono_ms),
         ]
         .into_iter()
         .flatten()
@@ -337,8 +358,8 @@ impl Engine {
         if txn.is_empty() {
             return Ok(());
         }
-        let puts = txn.put.len() as u64;
-        let head = index.commit(txn)?;
+        let (puts, drops) = (txn.put.len() as u64, txn.drop.len() as u64);
+        let head = index.commit(txn)? - drops;
         for (i, peers) in from.iter().enumerate() {
             for peer in peers {
                 if let Some(session) = self.sessions.get_mut(peer) {

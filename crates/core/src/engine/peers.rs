@@ -74,6 +74,15 @@ impl Engine {
             }
             Control::BarrierDone(token) => {
                 self.peer_barrier_done(peer, token);
+                self.sheds.answered(peer, token, &[]);
+                Ok(())
+            }
+            Control::Ask(ask) => {
+                self.peer_asks(peer, ask, out);
+                Ok(())
+            }
+            Control::Have(have) => {
+                self.sheds.answered(peer, have.token, &have.held);
                 Ok(())
             }
             // The lane's and the daemon's business.
@@ -177,7 +186,10 @@ impl Engine {
             self.commit(std::mem::take(&mut txn), &[], index)?;
         }
         if believed {
-            let needing = index.totals()?.need_files > 0;
+            let totals = index.totals()?;
+            let needing = totals.need_files + totals.away_files > 0;
+            let everything = self.choice.selection.is_everything();
+            self.peer_dropped(peer, batch.dropped, index, &mut txn)?;
             for (path, theirs) in batch.entries {
                 if self.busy.contains_key(&path) {
                     cover("peers: told of a busy path");
@@ -188,17 +200,27 @@ impl Engine {
                 match self.decide(ours.as_ref().map(|r| &r.entry), &theirs) {
                     Decision::Take { target, .. } => {
                         self.retries.remove(&path);
-                        if big(&target.node).is_some() {
+                        if big(&target.node).is_some() && self.wants(&path, ours.as_ref()) {
                             self.walker.note_big(&path);
                         }
                         if !target.node.is_live() {
                             self.hope_fulfilled(ours.as_ref());
                         }
-                        self.fresh.push(path.clone());
+                        if everything || self.wants(&path, ours.as_ref()) {
+                            self.fresh.push(path.clone());
+                        }
+                        if !everything {
+                            let away = !self.wants(&path, ours.as_ref());
+                            txn.theirs_del.push((self.config.device, path.clone()));
+                            txn.away.push((path.clone(), away));
+                        }
                         txn.theirs_put.push((peer, path, theirs));
                         continue;
                     }
-                    Decision::Merge(entry) => {
+                    Decision::Merge(mut entry) => {
+                        if totals.away_files > 0 {
+                            entry = self.settle(&path, entry, index, &mut txn)?;
+                        }
                         from.push(if entry == theirs { vec![peer] } else { vec![] });
                         let stat = ours.and_then(|r| r.stat);
                         txn.put.push((path.clone(), Record { entry, stat }));

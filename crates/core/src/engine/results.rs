@@ -115,6 +115,12 @@ impl Engine {
                 continue;
             };
             match result {
+                Ok(_) if job.drops => self.drop_done(job),
+                Err(error) if job.drops => {
+                    let done = std::mem::take(&mut puts);
+                    self.commit(done.txn, &done.from, index)?;
+                    self.drop_failed(job, error, index, out)?;
+                }
                 Ok(done) => self.op_done(now, job, done, index, &mut puts, out)?,
                 Err(error) => {
                     let path = job.path.clone();

@@ -1,11 +1,12 @@
 //! Waiting until all connected peers have the same: first everyone looks at its disk (a barrier),
-//! then everyone must have taken in everyone's index and need nothing.
+//! then everyone must have taken in everyone's index and need nothing. Where the last peer goes
+//! meanwhile, the wait goes on until one comes: without a peer nobody has the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Effect, Engine};
 use crate::index::{Index, IndexError};
-use crate::message::Control;
+use crate::message::{Ask, Control};
 use crate::version::DeviceId;
 
 /// Barriers and waits under way.
@@ -25,6 +26,9 @@ enum Asker {
     Peer(DeviceId, u64),
     /// The engine, for a last look at what is deleted.
     Deletions,
+    /// A peer that asked what we hold: first we look, then our disk is synced.
+    Question(DeviceId),
+    Answer(DeviceId),
 }
 
 #[derive(Debug)]
@@ -75,7 +79,7 @@ impl Engine {
     }
 
     /// Our own disk was looked at.
-    pub(super) fn barrier_done(&mut self, token: u64, index: &dyn Index) {
+    pub(super) fn barrier_done(&mut self, token: u64, index: &dyn Index, out: &mut Vec<Effect>) {
         match self.waits.local.remove(&token) {
             Some(Asker::Us) => {
                 for wait in &mut self.waits.waits {
@@ -93,8 +97,46 @@ impl Engine {
                     self.meant.clear();
                 }
             }
-            None => {}
+            Some(Asker::Question(peer)) => {
+                let token = self.next_token();
+                self.waits.local.insert(token, Asker::Answer(peer));
+                out.push(Effect::Sync(token));
+            }
+            Some(Asker::Answer(_)) | None => {}
         }
+    }
+
+    /// A peer asks which of these we hold.
+    pub(super) fn peer_asks(&mut self, peer: DeviceId, ask: Ask, out: &mut Vec<Effect>) {
+        if self.sheds.question(peer, ask) {
+            let token = self.next_token();
+            self.waits.local.insert(token, Asker::Question(peer));
+            out.push(Effect::Barrier(token));
+        }
+    }
+
+    /// What is in the folder is durable.
+    pub(super) fn synced(
+        &mut self,
+        token: u64,
+        index: &dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        self.sheds.synced(token);
+        match self.waits.local.get(&token) {
+            Some(Asker::Answer(peer)) => {
+                let peer = *peer;
+                self.waits.local.remove(&token);
+                self.answer(peer, index, out)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A number for a barrier or a question.
+    pub(super) fn next_token(&mut self) -> u64 {
+        self.waits.next_token += 1;
+        self.waits.next_token
     }
 
     /// Has the disk looked at once more for deletions that are meant.
@@ -131,7 +173,8 @@ impl Engine {
     pub(super) fn forget_barriers(&mut self, peer: DeviceId) {
         self.waits
             .local
-            .retain(|_, asker| !matches!(asker, Asker::Peer(p, _) if *p == peer));
+            .retain(|_, asker| !matches!(asker, Asker::Peer(p, _) | Asker::Question(p) | Asker::Answer(p) if *p == peer));
+        self.sheds.peer_down(peer);
         self.waits.held.retain(|(p, _)| *p != peer);
         for wait in &mut self.waits.waits {
             wait.peers.remove(&peer);
@@ -150,7 +193,8 @@ impl Engine {
         let head = self.announced_head(index);
         let calm = !self.is_busy(index.totals()?.need_files)
             && self.alarm.is_none()
-            && self.look_again.is_empty();
+            && self.look_again.is_empty()
+            && !self.sessions.is_empty();
         if !calm || !self.sessions.values().all(|s| s.in_sync(head)) {
             return Ok(());
         }

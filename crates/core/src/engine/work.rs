@@ -48,6 +48,8 @@ pub(super) struct Job {
     pub torn: bool,
     /// The entry is ours already and only the disk lacks it.
     pub heals: Option<Stands>,
+    /// Our index forgot the entry already and it goes from the disk.
+    pub drops: bool,
 }
 
 impl Job {
@@ -224,6 +226,10 @@ impl Engine {
                 cover("plan: deletions wait for the rest of an index");
                 break;
             }
+            if self.choice.is_enough() {
+                // A new selection may set very many aside.
+                break;
+            }
             let page = index.needs(walk, from.as_ref(), PAGE)?;
             let Some(last) = page.last().map(|n| n.path.clone()) else {
                 self.walker.end_of_pass();
@@ -351,7 +357,30 @@ impl Engine {
     }
 
     /// Starts what one need asks for, if it can be started now and belongs to this walk.
-    pub(super) fn start(
+    fn start(
+        &mut self,
+        now: Now,
+        need: &Need,
+        which: Which,
+        index: &dyn Index,
+        batch: &mut Batch,
+    ) -> Result<(), IndexError> {
+        if !self.choice.selection.wants(&need.path) && !self.busy.contains_key(&need.path) {
+            let ours = batch.record(&need.path, index)?;
+            let best = best(&need.theirs).map(|e| self.decide(ours.as_ref().map(|r| &r.entry), e));
+            let take = matches!(best, Some(Decision::Take { .. }));
+            if take && !self.wants(&need.path, ours.as_ref()) {
+                cover("choose: set aside");
+                self.choice.aside += 1;
+                batch.txn.away.push((need.path.clone(), true));
+                return Ok(());
+            }
+        }
+        self.start_wanted(now, need, which, index, batch)
+    }
+
+    /// As [`start`](Self::start), whether or not it is to be held here.
+    pub(super) fn start_wanted(
         &mut self,
         now: Now,
         need: &Need,
@@ -412,6 +441,7 @@ impl Engine {
             copies: Vec::new(),
             torn,
             heals: None,
+            drops: false,
         };
         if !job.target.node.is_live() {
             if self.sources.contains_key(path) {

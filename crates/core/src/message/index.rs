@@ -84,6 +84,25 @@ pub(super) fn to_wire(batch: &IndexBatch) -> proto::Index {
         entries,
         upto: batch.upto,
         more: batch.more,
+        dropped: batch
+            .dropped
+            .iter()
+            .map(|p| p.as_bytes().to_vec())
+            .collect(),
+    }
+}
+
+/// The entries of a question.
+pub(super) fn asked_to_wire(entries: &[(RelPath, Entry)]) -> proto::Index {
+    let mut table = Table::default();
+    let entries = entries
+        .iter()
+        .map(|(path, entry)| entry_to_wire(path, entry, &mut table))
+        .collect();
+    proto::Index {
+        devices: table.ids,
+        entries,
+        ..proto::Index::default()
     }
 }
 
@@ -141,8 +160,16 @@ pub(super) fn from_wire(wire: proto::Index) -> Result<IndexBatch, DecodeError> {
         let entry = entry_from_wire(e, &devices).map_err(|why| shown(why.0))?;
         entries.push((path, entry));
     }
-    let mut seen = HashSet::with_capacity(entries.len());
-    for (path, _) in &entries {
+    let dropped = wire
+        .dropped
+        .into_iter()
+        .map(|raw| {
+            let wrong = |why| bad(format!("dropped {:?}: {why}", show(&raw)));
+            RelPath::new(raw.as_slice()).map_err(wrong)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut seen = HashSet::with_capacity(entries.len() + dropped.len());
+    for path in entries.iter().map(|(path, _)| path).chain(&dropped) {
         if !seen.insert(path) {
             return Err(bad(format!(
                 "entry {:?} stands twice",
@@ -153,6 +180,7 @@ pub(super) fn from_wire(wire: proto::Index) -> Result<IndexBatch, DecodeError> {
     drop(seen);
     Ok(IndexBatch {
         entries,
+        dropped,
         upto: wire.upto,
         more: wire.more,
     })

@@ -70,6 +70,12 @@ pub(super) static HELLO_REPLY: Shape = Shape(&[
     field(5, "refused", 1),
 ]);
 
+static INDEX: Shape = Shape(&[
+    field(1, "devices", MAX_INDEX_DEVICES),
+    field(2, "entries", MAX_INDEX_ENTRIES),
+    field(5, "dropped", MAX_INDEX_ENTRIES),
+]);
+
 pub(super) static CONTROL: Shape = Shape(&[
     message(
         1,
@@ -77,15 +83,7 @@ pub(super) static CONTROL: Shape = Shape(&[
         1,
         &Shape(&[field(6, "former lives", MAX_FORMER)]),
     ),
-    message(
-        2,
-        "index",
-        1,
-        &Shape(&[
-            field(1, "devices", MAX_INDEX_DEVICES),
-            field(2, "entries", MAX_INDEX_ENTRIES),
-        ]),
-    ),
+    message(2, "index", 1, &INDEX),
     message(
         4,
         "members",
@@ -97,6 +95,7 @@ pub(super) static CONTROL: Shape = Shape(&[
             &Shape(&[field(3, "addresses", MAX_ADDRESSES)]),
         )]),
     ),
+    message(7, "barrier", 1, &Shape(&[message(2, "asked", 1, &INDEX)])),
     message(
         11,
         "roll",
@@ -117,7 +116,7 @@ pub(super) static WANT: Shape = Shape(&[
 ]);
 
 /// Most fields that [`Shape`] lists for one message.
-const MOST_FIELDS: usize = 4;
+const MOST_FIELDS: usize = 5;
 
 /// Walks over `bytes` without taking memory; an error when a field stands too often or the bytes
 /// are no protobuf.

@@ -3,10 +3,10 @@
 use prost::Message;
 
 use super::{
-    Control, DecodeError, Hello, HelloReply, LaneHello, MAX_ADDRESS, MAX_ADDRESSES, MAX_BITMAP,
-    MAX_HELLO, MAX_MEMBERS, MAX_MESSAGE, MAX_NAME, MAX_REASON, MAX_WANT_SEGMENTS, Member, Nonce,
-    Progress, Refused, RefusedCode, Role, ShareId, TicketProof, Want, Welcome, What, index, proto,
-    scan,
+    Ask, Control, DecodeError, Have, Hello, HelloReply, LaneHello, MAX_ADDRESS, MAX_ADDRESSES,
+    MAX_BITMAP, MAX_HELLO, MAX_INDEX_ENTRIES, MAX_MEMBERS, MAX_MESSAGE, MAX_NAME, MAX_REASON,
+    MAX_WANT_SEGMENTS, Member, Nonce, Progress, Refused, RefusedCode, Role, ShareId, TicketProof,
+    Want, Welcome, What, index, proto, scan,
 };
 use crate::content::ContentId;
 use crate::version::DeviceId;
@@ -194,8 +194,22 @@ impl Control {
             Control::Members(members) => Body::Members(proto::Members {
                 members: members_to_wire(members),
             }),
-            Control::Barrier(token) => Body::Barrier(proto::Barrier { token: *token }),
-            Control::BarrierDone(token) => Body::BarrierDone(proto::BarrierDone { token: *token }),
+            Control::Barrier(token) => Body::Barrier(proto::Barrier {
+                token: *token,
+                asked: None,
+            }),
+            Control::BarrierDone(token) => Body::BarrierDone(proto::BarrierDone {
+                token: *token,
+                held: Vec::new(),
+            }),
+            Control::Ask(ask) => Body::Barrier(proto::Barrier {
+                token: ask.token,
+                asked: Some(index::asked_to_wire(&ask.entries)),
+            }),
+            Control::Have(have) => Body::BarrierDone(proto::BarrierDone {
+                token: have.token,
+                held: have.held.clone(),
+            }),
             Control::Ping => Body::Ping(proto::Ping {}),
             Control::Pong => Body::Pong(proto::Pong {}),
             Control::Bye(reason) => Body::Bye(proto::Bye {
@@ -228,8 +242,23 @@ impl Control {
                         .map(member)
                         .collect::<Result<_, _>>()?,
                 ),
-                Body::Barrier(b) => Control::Barrier(b.token),
-                Body::BarrierDone(b) => Control::BarrierDone(b.token),
+                Body::Barrier(b) => match b.asked {
+                    None => Control::Barrier(b.token),
+                    Some(asked) => Control::Ask(Ask {
+                        token: b.token,
+                        entries: index::from_wire(asked)?.entries,
+                    }),
+                },
+                Body::BarrierDone(b) if b.held.is_empty() => Control::BarrierDone(b.token),
+                Body::BarrierDone(b) => {
+                    if b.held.len() > MAX_INDEX_ENTRIES.div_ceil(8) {
+                        return Err(bad("an answer to more than was asked"));
+                    }
+                    Control::Have(Have {
+                        token: b.token,
+                        held: b.held,
+                    })
+                }
                 Body::Ping(_) => Control::Ping,
                 Body::Pong(_) => Control::Pong,
                 Body::Bye(b) => Control::Bye(cut_reason(&b.reason)),

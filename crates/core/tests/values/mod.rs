@@ -5,7 +5,7 @@ use left_core::entry::{Entry, MODE_MASK, Mtime, Node, Stamp};
 use left_core::index::Cursor;
 use left_core::membership::{Act, Founding, MAX_AFTER, Signed, Statement, StatementId};
 use left_core::message::{
-    Control, Hello, HelloReply, IndexBatch, LaneHello, Member, Offer, Progress, Refused,
+    Ask, Control, Have, Hello, HelloReply, IndexBatch, LaneHello, Member, Offer, Progress, Refused,
     RefusedCode, Role, RollPart, ShareId, Start, TicketProof, Want, Welcome, What,
 };
 use left_core::path::RelPath;
@@ -197,13 +197,21 @@ pub fn entry() -> impl Strategy<Value = Entry> {
 pub fn batch() -> impl Strategy<Value = IndexBatch> {
     (
         btree_map(path(), entry(), 0..12).prop_map(|m| m.into_iter().collect()),
+        vec(path(), 0..4),
         any::<u64>(),
         any::<bool>(),
     )
-        .prop_map(|(entries, upto, more)| IndexBatch {
-            entries,
-            upto,
-            more,
+        .prop_map(|(entries, mut dropped, upto, more)| {
+            let entries: Vec<(RelPath, Entry)> = entries;
+            dropped.sort();
+            dropped.dedup();
+            dropped.retain(|path| entries.iter().all(|(p, _)| p != path));
+            IndexBatch {
+                entries,
+                dropped,
+                upto,
+                more,
+            }
         })
 }
 
@@ -243,6 +251,12 @@ pub fn control() -> impl Strategy<Value = Control> {
         offer().prop_map(Control::Offer),
         any::<u64>().prop_map(Control::Barrier),
         any::<u64>().prop_map(Control::BarrierDone),
+        (any::<u64>(), batch()).prop_map(|(token, batch)| {
+            let entries = batch.entries;
+            Control::Ask(Ask { token, entries })
+        }),
+        (any::<u64>(), vec(any::<u8>(), 1..20))
+            .prop_map(|(token, held)| Control::Have(Have { token, held })),
         Just(Control::Ping),
         Just(Control::Pong),
         "[a-zé ]{0,500}".prop_map(Control::Bye),

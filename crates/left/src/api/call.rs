@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use utoipa::IntoResponses;
 
 use super::activity::Log;
+use super::hooks::Hooks;
 use super::web::Page;
 use crate::daemon::handle::Daemon;
 use crate::home::{Exit, Home, UserError};
@@ -30,6 +31,8 @@ pub(super) struct Api {
     pub(super) sendings: Arc<Semaphore>,
     /// What happened lately.
     pub(super) activity: Log,
+    /// What the process can do, when it can.
+    pub(super) hooks: OnceLock<Hooks>,
     /// The page, when it is served.
     pub(super) page: OnceLock<Page>,
     pub(super) home: Home,

@@ -14,13 +14,14 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
 use super::{
-    ConflictsRequest, DiffRequest, DirRequest, Done, JoinRequest, LimitRequest, LogRequest,
-    PageLink, RemovePeerRequest, ResolveRequest, RestoreRequest, ResumeRequest, RevertRequest,
-    SyncRequest, TicketRequest, VerifyRequest, VersionsRequest, WaitRequest, socket,
+    ChoiceRequest, ChooseRequest, ConflictsRequest, DiffRequest, DirRequest, Done, JoinRequest,
+    LimitRequest, ListRequest, LogLevel, LogLevelRequest, LogRequest, PageLink, RemovePeerRequest,
+    ResolveRequest, RestoreRequest, ResumeRequest, RevertRequest, SyncRequest, TicketRequest,
+    VerifyRequest, VersionsRequest, WaitRequest, socket,
 };
 use crate::daemon::handle::{
-    DaemonEvent, Removed, Reverted, ShareInfo, Status, SyncInfo, TicketInfo, VerifyReport,
-    WaitResult,
+    Choice, Chosen, DaemonEvent, Folder, Reloaded, Removed, Reverted, ShareInfo, Status, SyncInfo,
+    TicketInfo, VerifyReport, WaitResult,
 };
 use crate::daemon::history::{
     ConflictInfo, DiffReport, LogEntry, Resolved, RestoreReport, VersionInfo,
@@ -169,6 +170,32 @@ impl Client {
         self.post("/v1/limit", request)
     }
 
+    /// Has the settings read anew.
+    pub fn reload(&self) -> Result<Reloaded, UserError> {
+        self.post("/v1/reload", &Done {})
+    }
+
+    /// Sets what the log says, or only asks.
+    pub fn log_level(&self, filter: Option<String>) -> Result<LogLevel, UserError> {
+        self.post("/v1/log-level", &LogLevelRequest { filter })
+    }
+
+    /// See [`Daemon::choice`](crate::daemon::handle::Daemon::choice).
+    pub fn choice(&self, dir: &Path) -> Result<Choice, UserError> {
+        let request = ChoiceRequest { dir: dir.into() };
+        self.call(Method::GET, &query("/v1/choice", &request)?, &Done {})
+    }
+
+    /// See [`Daemon::choose`](crate::daemon::handle::Daemon::choose).
+    pub fn choose(&self, request: &ChooseRequest) -> Result<Chosen, UserError> {
+        self.post("/v1/choose", request)
+    }
+
+    /// See [`Daemon::list`](crate::daemon::handle::Daemon::list).
+    pub fn list(&self, request: &ListRequest) -> Result<Folder, UserError> {
+        self.call(Method::GET, &query("/v1/list", request)?, &Done {})
+    }
+
     /// What changed, the latest first.
     pub fn log(&self, request: &LogRequest) -> Result<Vec<LogEntry>, UserError> {
         self.post("/v1/log", request)
@@ -277,6 +304,31 @@ impl Client {
             .map_err(broken)?;
         sender.send_request(request).await.map_err(broken)
     }
+}
+
+/// A request's address with what it asks for behind the `?`.
+fn query(path: &str, request: &impl Serialize) -> Result<String, UserError> {
+    let value = serde_json::to_value(request).map_err(broken)?;
+    let mut uri = path.to_owned();
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let text = match value {
+            serde_json::Value::Null => continue,
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        uri.push(if uri.len() == path.len() { '?' } else { '&' });
+        uri.push_str(name);
+        uri.push('=');
+        for byte in text.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' => {
+                    uri.push(char::from(byte));
+                }
+                _ => uri.push_str(&format!("%{byte:02X}")),
+            }
+        }
+    }
+    Ok(uri)
 }
 
 /// The events of a running left, oldest first; ends when it stops.

@@ -13,6 +13,8 @@
 mod activity;
 mod call;
 mod client;
+mod hooks;
+mod metrics_port;
 mod routes;
 mod server;
 mod socket;
@@ -24,7 +26,10 @@ use utoipa::ToSchema;
 
 pub use activity::Activity;
 pub use client::{Client, Events};
+pub use hooks::{Hooks, LogLevel, LogLevelHook};
 pub use routes::browse::{FileRequest, ListRequest};
+pub use routes::choose::{ChoiceRequest, ChooseRequest};
+pub use routes::device::LogLevelRequest;
 pub use routes::document;
 pub use routes::history::{
     ConflictsRequest, ContentRequest, DiffRequest, LogRequest, MAX_CONTENT, ResolveRequest,

@@ -8,8 +8,9 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
 use super::call::{Api, until};
+use super::hooks::Hooks;
 use super::web::{self, Page};
-use super::{activity, routes, socket};
+use super::{activity, metrics_port, routes, socket};
 use crate::daemon::handle::Daemon;
 use crate::home::{Home, UserError};
 
@@ -54,6 +55,7 @@ pub fn serve(
         permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
         sendings: Arc::new(Semaphore::new(MAX_SENDINGS)),
         activity: activity::Log::default(),
+        hooks: OnceLock::new(),
         page: OnceLock::new(),
         home: home.clone(),
         closed: closed.clone(),
@@ -109,6 +111,38 @@ impl Server {
             let served = axum::serve(listener, routes).with_graceful_shutdown(until(closed));
             if let Err(e) = served.await {
                 tracing::error!("the page failed: {e}");
+            }
+        }));
+        Ok(())
+    }
+}
+
+impl Server {
+    /// Lets requests reach what only this process can do. A second call does nothing.
+    pub fn hook(&self, hooks: Hooks) {
+        let _ = self.api.hooks.set(hooks);
+    }
+
+    /// Serves `GET /metrics` on loopback to whoever shows the token.
+    pub fn open_metrics(&mut self, port: u16, token: &str) -> Result<(), UserError> {
+        let error = |e: std::io::Error| {
+            let what = format!("cannot serve metrics on port {port} of this machine");
+            UserError::new(what, e, "set another `port` in [metrics] of config.toml")
+        };
+        let Some(runtime) = &self.runtime else {
+            return Ok(());
+        };
+        let socket = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(error)?;
+        let listener = {
+            let _context = runtime.enter();
+            web::listener(socket).map_err(error)?
+        };
+        let routes = metrics_port::router(self.api.clone(), token);
+        let closed = self.api.closed.clone();
+        self.tasks.push(runtime.spawn(async move {
+            let served = axum::serve(listener, routes).with_graceful_shutdown(until(closed));
+            if let Err(e) = served.await {
+                tracing::error!("the port for metrics failed: {e}");
             }
         }));
         Ok(())

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::choose::RawChoose;
 use super::machine::MachineCommand;
+use super::once::RawOnce;
 use super::past_args::RawPast;
 
 const EXAMPLES: &str = "\
@@ -16,6 +18,7 @@ Examples:
   left status                     how the shares are, and what needs you
   left wait docs && backup docs   go on when everything is identical everywhere
   left restore ~/photos --deleted-since 10m   take a deletion back
+  left send report.pdf photos     print a ticket and serve these once, without a share
   left demo                       see it work, with two processes on this machine
 
 Exit codes:
@@ -129,6 +132,8 @@ pub(super) enum RawCommand {
     #[command(flatten)]
     Ask(RawQuestion),
     #[command(flatten)]
+    Once(RawOnce),
+    #[command(flatten)]
     Machine(MachineCommand),
     /// Show on this machine that it works: two real processes, kills, md5s, times.
     ///
@@ -229,6 +234,8 @@ pub(super) enum RawQuestion {
         down: Option<String>,
     },
     #[command(flatten)]
+    Choose(RawChoose),
+    #[command(flatten)]
     Past(RawPast),
     /// Leave a share: the folder stays as it is, it is only no longer synchronised.
     Leave {
@@ -243,6 +250,19 @@ pub(super) enum RawQuestion {
         /// Only print the link.
         #[arg(long)]
         print: bool,
+    },
+    /// Have the running left read config.toml anew; one that cannot be read changes nothing.
+    ///
+    /// Says what changed, and what only a restart changes. SIGHUP does the same, unless left runs in
+    /// a terminal.
+    Reload,
+    /// Show or set what the running left writes to its log, until it is started anew.
+    #[command(
+        after_help = "Examples:\n  left log-level debug\n  left log-level warn,left::net=trace"
+    )]
+    LogLevel {
+        /// error, warn, info, debug, trace, or a filter.
+        filter: Option<String>,
     },
     /// Print this device's id.
     Id,

@@ -9,10 +9,11 @@ use serde::Serialize;
 use super::output::Output;
 use super::run::{running, ticket_lines};
 use super::settings::{self, Question, RunSettings};
-use super::{Start, format, past, status_text, web};
+use super::{Start, choose, format, past, status_text, web};
 use crate::api::{self, Client, Server};
 use crate::daemon::handle::{
-    Daemon, Exit, Removed, ShareStatus, State, Status, UserError, VerifyReport, WaitResult,
+    ApplyTimes, Daemon, Exit, Removed, ShareStatus, State, Status, UserError, VerifyReport,
+    WaitResult,
 };
 use crate::daemon::members_at_rest;
 use crate::home::{Home, ShareRecord, clean, read_share};
@@ -90,6 +91,7 @@ pub(super) fn ask(question: Question, out: Output, start: Start) -> Result<Exit,
                 }
             }
         }
+        Question::Choose(question) => return choose::ask(&home, question, out, start),
         Question::Past(question) => return past::ask(&home, question, out, start),
         Question::Leave { dir } => {
             Reached::reach(&home, start, true)?.client.leave(&dir)?;
@@ -124,6 +126,23 @@ pub(super) fn ask(question: Question, out: Output, start: Start) -> Result<Exit,
         Question::Web { print } => {
             let left = running(&home)?.ok_or_else(|| not_running("cannot open the page"))?;
             web::open(&left.page_link()?, print, out);
+        }
+        Question::Reload => {
+            let left = running(&home)?.ok_or_else(|| not_running("cannot reload"))?;
+            let reloaded = left.reload()?;
+            match out.json() {
+                true => out.object(&reloaded),
+                false => out.line(&reloaded.text()),
+            }
+        }
+        Question::LogLevel { filter } => {
+            let what = "cannot tell the log's level";
+            let left = running(&home)?.ok_or_else(|| not_running(what))?;
+            let level = left.log_level(filter)?;
+            match out.json() {
+                true => out.object(&level),
+                false => out.line(&level.filter),
+            }
         }
         Question::Stop => {
             running(&home)?
@@ -251,6 +270,8 @@ fn share_at_rest(record: ShareRecord) -> ShareStatus {
         bytes: 0,
         need_files: 0,
         need_bytes: 0,
+        away_files: 0,
+        away_bytes: 0,
         peers,
         conflicts: Vec::new(),
         local_edits: Vec::new(),
@@ -259,6 +280,8 @@ fn share_at_rest(record: ShareRecord) -> ShareStatus {
         notices: Vec::new(),
         alarm: None,
         transfers: Vec::new(),
+        limit: record.limit,
+        applied: ApplyTimes::default(),
     }
 }
 

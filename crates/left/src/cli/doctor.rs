@@ -1,6 +1,7 @@
 //! `left doctor`: looks for what may keep left from working here, and says how to mend it.
 
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +13,7 @@ use super::settings::{self, RunSettings};
 use super::{ask, format};
 use crate::daemon::handle::{ShareStatus, State, Status};
 use crate::disk::Root;
-use crate::home::{Exit, Home, UserError, clean};
+use crate::home::{Exit, Home, MARKER_DIR, UserError, clean};
 
 /// How long a peer may take to answer.
 const REACH: Duration = Duration::from_secs(3);
@@ -20,6 +21,8 @@ const REACH: Duration = Duration::from_secs(3);
 const MAX_PEERS: usize = 32;
 /// With less room than this a transfer may soon stop.
 const ROOM: u64 = 1_000_000_000;
+/// With fewer new files than this the same.
+const INODES: u64 = 10_000;
 /// Open files that are comfortable: databases, lanes, files under way.
 const OPEN_FILES: u64 = 1024;
 /// When this was written (2026-11-01); a clock before it is wrong.
@@ -64,7 +67,9 @@ pub(super) fn run(out: Output) -> Result<Exit, UserError> {
     found.push(port(&home, &status)?);
     found.push(clock());
     found.push(watches(&status));
+    found.push(instances());
     found.push(open_files());
+    found.push(home_folder(&home));
     for share in &status.shares {
         found.extend(share_findings(share, status.pid.is_some()));
     }
@@ -148,6 +153,143 @@ fn watches(status: &Status) -> Finding {
     bad(check, found, todo)
 }
 
+/// Each share needs one queue of the kernel's for its watches.
+fn instances() -> Finding {
+    let check = "watch queues";
+    let limit = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances");
+    let Some(limit) = limit.ok().and_then(|t| t.trim().parse::<u64>().ok()) else {
+        return good(check, "the limit cannot be read");
+    };
+    // What is in use is not told; that one more can be had is.
+    match rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC) {
+        Ok(_) => good(check, format!("at most {limit}, and there is a free one")),
+        Err(e) => bad(
+            check,
+            format!("none of {limit} is free: {e}"),
+            "write `fs.inotify.max_user_instances=1024` to /etc/sysctl.d/40-left.conf, then `sudo sysctl --system`",
+        ),
+    }
+}
+
+/// The key lies there: nobody else may read it.
+fn home_folder(home: &Home) -> Finding {
+    let check = "permissions of the settings";
+    let key = home.path().join("device.key");
+    let mode = |path: &Path| std::fs::metadata(path).map(|m| m.mode() & 0o777).ok();
+    match (mode(home.path()), mode(&key)) {
+        (_, Some(key_mode)) if key_mode & 0o077 != 0 => bad(
+            check,
+            format!("others may read {} (mode {key_mode:o})", clean(&key)),
+            format!(
+                "run `chmod 600 {}`; if others have been on this machine, make a new key: see docs/security.md",
+                clean(&key)
+            ),
+        ),
+        (Some(dir), _) if dir & 0o022 != 0 => bad(
+            check,
+            format!("others may write to {} (mode {dir:o})", clean(home.path())),
+            format!("run `chmod 700 {}`", clean(home.path())),
+        ),
+        _ => good(check, "only you can read the key"),
+    }
+}
+
+/// What LEFT needs of a file system, tried out in `.left`.
+fn file_system(path: &Path, name: &str) -> Vec<Finding> {
+    let check = format!("file system of {name}");
+    let kind = rustix::fs::statfs(path).ok();
+    if let Some((kind, todo)) = kind.and_then(|s| peculiar(s.f_type as u64)) {
+        return vec![bad(check, kind, todo)];
+    }
+    let inner = path.join(MARKER_DIR);
+    match tried_out(&inner) {
+        Ok(None) => vec![good(check, "can exchange names, keeps times and modes")],
+        Ok(Some(lack)) => vec![bad(
+            check,
+            lack,
+            "LEFT works there more slowly and a little less safely; a folder on ext4, btrfs, xfs or zfs is better",
+        )],
+        // Said by another check.
+        Err(_) => Vec::new(),
+    }
+}
+
+/// File systems on which something is known to be amiss, by their `f_type` (statfs(2)).
+fn peculiar(kind: u64) -> Option<(&'static str, &'static str)> {
+    let local = "use a folder on a disk of this machine, such as ext4, btrfs or xfs";
+    match kind & 0xffff_ffff {
+        0x4d44 => Some(("FAT keeps no modes and links, and times only to 2 s", local)),
+        0x2011_bab0 => Some(("exFAT keeps no modes and no links", local)),
+        0x6969 | 0xff53_4d42 | 0xfe53_4d42 | 0x517b => Some((
+            "a network file system does not tell of changes that other machines make",
+            "run left on the machine that has the disk; here changes are found only when the tree is looked through",
+        )),
+        _ => None,
+    }
+}
+
+/// What a file system lacks, if anything.
+fn tried_out(inner: &Path) -> std::io::Result<Option<&'static str>> {
+    let dir = inner.join(format!("doctor-{}", std::process::id()));
+    std::fs::create_dir(&dir)?;
+    let result = try_in(&dir);
+    let _ = std::fs::remove_dir_all(&dir);
+    result
+}
+
+fn try_in(dir: &Path) -> std::io::Result<Option<&'static str>> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let (a, b) = (dir.join("a"), dir.join("b"));
+    std::fs::write(&a, "a")?;
+    std::fs::write(&b, "b")?;
+    let before = std::fs::metadata(&a)?.ino();
+    if renameat_with(CWD, &a, CWD, &b, RenameFlags::EXCHANGE).is_err() {
+        return Ok(Some("it cannot exchange two names at once"));
+    }
+    if std::fs::metadata(&b)?.ino() != before {
+        return Ok(Some("a file gets another inode number when it is renamed"));
+    }
+    if renameat_with(CWD, &a, CWD, &b, RenameFlags::NOREPLACE).is_ok() {
+        return Ok(Some("it replaces a name though it was told not to"));
+    }
+    std::fs::set_permissions(&b, std::fs::Permissions::from_mode(0o640))?;
+    let time = UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789);
+    std::fs::File::options()
+        .write(true)
+        .open(&b)?
+        .set_modified(time)?;
+    let now = std::fs::metadata(&b)?;
+    if now.mode() & 0o777 != 0o640 {
+        return Ok(Some("it does not keep permissions"));
+    }
+    if now.modified()? != time {
+        return Ok(Some("it does not keep times to the nanosecond"));
+    }
+    if std::os::unix::fs::symlink("b", dir.join("link")).is_err() {
+        return Ok(Some("it knows no symbolic links"));
+    }
+    Ok(None)
+}
+
+/// Files that can still be made. Some file systems make inodes as they need them, and tell no number.
+fn inodes(path: &Path, name: &str) -> Option<Finding> {
+    let fs = rustix::fs::statvfs(path).ok().filter(|fs| fs.f_files > 0)?;
+    let check = format!("inodes in {name}");
+    let found = format!(
+        "{} of {} free",
+        fs.f_favail,
+        format::count(fs.f_files, "inode")
+    );
+    Some(match fs.f_favail < INODES {
+        true => bad(
+            check,
+            found,
+            "delete files that are not needed, or make a new file system with more inodes (`mkfs.ext4 -N`)",
+        ),
+        false => good(check, found),
+    })
+}
+
 fn open_files() -> Finding {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let check = "open files";
@@ -164,7 +306,10 @@ fn open_files() -> Finding {
 
 fn share_findings(share: &ShareStatus, runs: bool) -> Vec<Finding> {
     let name = clean(&share.path);
-    let mut found = vec![folder(&share.path, &name), room(&share.path, &name)];
+    let mut found = vec![folder(&share.path, &name)];
+    found.extend(file_system(&share.path, &name));
+    found.push(room(&share.path, &name));
+    found.extend(inodes(&share.path, &name));
     if let Some(alarm) = &share.alarm {
         found.push(bad(&name, &alarm.reason, &alarm.todo));
     } else if runs && share.state == State::Paused {

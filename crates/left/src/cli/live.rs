@@ -26,6 +26,27 @@ pub(super) fn suspend<T>(print: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Bars that [`suspend`] knows of.
+fn drawn() -> MultiProgress {
+    let bars = MultiProgress::new();
+    if let Ok(mut drawn) = DRAWN.lock() {
+        *drawn = Some(bars.clone());
+    }
+    bars
+}
+
+/// Draws one bar until [`hide`].
+pub(super) fn show(bar: &ProgressBar) -> ProgressBar {
+    drawn().add(bar.clone())
+}
+
+/// No bar is drawn any more.
+pub(super) fn hide() {
+    if let Ok(mut drawn) = DRAWN.lock() {
+        *drawn = None;
+    }
+}
+
 /// Live bars, gone when dropped.
 pub(super) struct Live {
     bars: MultiProgress,
@@ -41,10 +62,7 @@ struct ShareBars {
 
 impl Live {
     pub(super) fn new() -> Self {
-        let bars = MultiProgress::new();
-        if let Ok(mut drawn) = DRAWN.lock() {
-            *drawn = Some(bars.clone());
-        }
+        let bars = drawn();
         Self {
             bars,
             shares: BTreeMap::new(),
@@ -76,9 +94,7 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         self.shares.values_mut().for_each(ShareBars::clear);
-        if let Ok(mut drawn) = DRAWN.lock() {
-            *drawn = None;
-        }
+        hide();
     }
 }
 

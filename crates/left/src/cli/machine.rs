@@ -45,6 +45,12 @@ pub(super) enum ServiceCommand {
     Uninstall,
     /// Show whether it is there and runs.
     Status,
+    /// Print the file that describes it, for another supervisor or to be changed by hand.
+    Print {
+        /// For launchd of macOS, instead of systemd: goes to ~/Library/LaunchAgents/left.plist.
+        #[arg(long)]
+        launchd: bool,
+    },
 }
 
 pub(super) fn run(command: &MachineCommand, out: Output) -> Result<Exit, UserError> {
@@ -52,9 +58,9 @@ pub(super) fn run(command: &MachineCommand, out: Output) -> Result<Exit, UserErr
         MachineCommand::Service { what } => service::run(*what, out),
         MachineCommand::Doctor => doctor::run(out),
         MachineCommand::Completions { shell } => {
-            generate::completions(*shell);
+            generate::completions(*shell, out);
             Ok(Exit::Ok)
         }
-        MachineCommand::Man { dir } => generate::man(dir.as_deref()).map(|()| Exit::Ok),
+        MachineCommand::Man { dir } => generate::man(dir.as_deref(), out).map(|()| Exit::Ok),
     }
 }

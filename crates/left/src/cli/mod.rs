@@ -12,6 +12,7 @@
 
 mod args;
 mod ask;
+mod choose;
 pub mod demo;
 mod doctor;
 mod format;
@@ -19,6 +20,7 @@ mod generate;
 mod live;
 mod log;
 mod machine;
+mod once;
 mod output;
 mod parse;
 mod past;
@@ -66,6 +68,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, start: Start) -> ExitCode {
     let result = match settings.command {
         Command::Run(job, how) => run::run(job, &how, out, start),
         Command::Ask(question) => ask::ask(question, out, start),
+        Command::Once(what) => once::run(what, out),
         Command::Machine(command) => machine::run(&command, out),
         Command::Demo { size } => demo::run(&demo::Plan::of_this_program(size), out.json()),
     };

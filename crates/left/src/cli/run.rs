@@ -1,5 +1,6 @@
 //! Commands that keep running: through the left that runs already, or by becoming it.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
@@ -12,12 +13,12 @@ use tokio::sync::broadcast::error::RecvError;
 use super::output::Output;
 use super::settings::{self, Job, RunSettings};
 use super::ui::Ui;
-use super::{Start, format, signals};
-use crate::api::{self, Client};
+use super::{Start, format, log, signals};
+use crate::api::{self, Client, Hooks};
 use crate::daemon::handle::{
-    Daemon, DaemonEvent, Exit, ShareInfo, SyncInfo, TicketInfo, UserError,
+    Daemon, DaemonEvent, Exit, Reloaded, ShareInfo, SyncInfo, TicketInfo, UserError,
 };
-use crate::home::{Home, clean};
+use crate::home::{Config, Home, clean};
 
 /// How often progress is drawn.
 const TICK: Duration = Duration::from_millis(200);
@@ -41,6 +42,8 @@ enum Wake {
     Job(Result<Reply, UserError>),
     /// SIGINT or SIGTERM.
     Signal,
+    /// SIGHUP: read the settings anew.
+    Reload,
     /// A client has stopped the daemon.
     Stopped,
 }
@@ -57,13 +60,25 @@ pub(super) fn run(
     }
     let config = home.config()?;
     let options = settings::options(how, &config)?;
-    let page = (!how.no_web).then_some(config.web_port.unwrap_or(0));
     // Whatever can not be read is said before anybody can connect to this left.
     home.shares()?;
     let (wakes, inbox) = sync_channel(1024);
     signals::on_stop({
         let wakes = wakes.clone();
         move || drop(wakes.send(Wake::Signal))
+    })?;
+    // Who closes a terminal ends what runs in it; a service is told to look at its settings.
+    let in_terminal = std::io::stderr().is_terminal();
+    signals::on_hangup({
+        let wakes = wakes.clone();
+        move || {
+            let wake = if in_terminal {
+                Wake::Signal
+            } else {
+                Wake::Reload
+            };
+            drop(wakes.send(wake));
+        }
     })?;
     let daemon = match start(home.clone(), options) {
         Ok(daemon) => daemon,
@@ -74,7 +89,12 @@ pub(super) fn run(
         },
     };
     let mut ui = Ui::new(out);
-    let result = serve(&home, &daemon, page, job, &mut ui, (&wakes, &inbox));
+    let settings = Settled {
+        home: home.clone(),
+        how: how.clone(),
+        config,
+    };
+    let result = serve(settings, &daemon, job, &mut ui, (&wakes, &inbox));
     ui.close();
     tell_supervisor(&NotifyState::Stopping);
     daemon.stop();
@@ -135,9 +155,8 @@ fn do_job(client: &Client, job: &Job) -> Result<Reply, UserError> {
 
 /// Serves the API and the page (on this port, if any), does the job through it, and shows what happens until the stop.
 fn serve(
-    home: &Home,
+    settings: Settled,
     daemon: &Arc<dyn Daemon>,
-    page: Option<u16>,
     job: Job,
     ui: &mut Ui,
     (wakes, inbox): (&SyncSender<Wake>, &Receiver<Wake>),
@@ -145,16 +164,26 @@ fn serve(
     forward_events(daemon, wakes.clone());
     let stopped = wakes.clone();
     let on_stop = move || drop(stopped.try_send(Wake::Stopped));
+    let home = &settings.home.clone();
     let mut server = api::serve(home, daemon.clone(), on_stop)?;
-    // Without a page everything else goes on.
-    match page.map(|port| server.open_page(port)) {
-        Some(Ok(())) => ui.page = true,
-        Some(Err(e)) => {
-            let text = e.to_string();
-            ui.event(&DaemonEvent::Notice { text });
-        }
-        None => {}
+    let config = &settings.config;
+    // Without a page everything else goes on, and so it does without numbers for Prometheus.
+    if !settings.how.no_web {
+        let opened = server.open_page(config.web_port.unwrap_or(0));
+        ui.page = opened.is_ok();
+        note_failure(ui, opened);
     }
+    if let Some(metrics) = &config.metrics {
+        note_failure(ui, server.open_metrics(metrics.port, &metrics.token));
+    }
+    let settings = Arc::new(settings);
+    server.hook(Hooks {
+        reload: {
+            let (settings, daemon) = (settings.clone(), daemon.clone());
+            Box::new(move || settings.reload(daemon.as_ref()))
+        },
+        log_level: Box::new(log::level),
+    });
     let client = Client::connect(home)?.ok_or_else(|| {
         UserError::new(
             "cannot start",
@@ -165,7 +194,7 @@ fn serve(
     let wakes = wakes.clone();
     // In a thread of its own: a job may wait for a peer, and Ctrl-C counts meanwhile.
     thread::spawn(move || drop(wakes.send(Wake::Job(do_job(&client, &job)))));
-    follow(daemon.as_ref(), ui, inbox)
+    follow(daemon.as_ref(), &settings, ui, inbox)
 }
 
 /// A service manager that waits is told; without one this does nothing.
@@ -175,7 +204,48 @@ fn tell_supervisor(state: &NotifyState<'_>) {
     }
 }
 
-fn follow(daemon: &dyn Daemon, ui: &mut Ui, inbox: &Receiver<Wake>) -> Result<(), UserError> {
+/// What this left was started with.
+struct Settled {
+    home: Home,
+    how: RunSettings,
+    config: Config,
+}
+
+impl Settled {
+    /// Reads `config.toml` anew; the command line still goes before it.
+    fn reload(&self, daemon: &dyn Daemon) -> Result<Reloaded, UserError> {
+        let stays = |e: UserError| UserError {
+            what: format!("the settings stay as they are: {}", e.what),
+            ..e
+        };
+        let config = self.home.config().map_err(stays)?;
+        let options = settings::options(&self.how, &config).map_err(stays)?;
+        let mut reloaded = daemon.reload(&options).map_err(stays)?;
+        for (name, differs) in [
+            ("web_port", config.web_port != self.config.web_port),
+            ("metrics", config.metrics != self.config.metrics),
+        ] {
+            if differs {
+                reloaded.restart.push(name.to_owned());
+            }
+        }
+        Ok(reloaded)
+    }
+}
+
+fn note_failure(ui: &mut Ui, done: Result<(), UserError>) {
+    if let Err(e) = done {
+        let text = e.to_string();
+        ui.event(&DaemonEvent::Notice { text });
+    }
+}
+
+fn follow(
+    daemon: &dyn Daemon,
+    settings: &Settled,
+    ui: &mut Ui,
+    inbox: &Receiver<Wake>,
+) -> Result<(), UserError> {
     let mut drawn = Instant::now();
     loop {
         match inbox.recv_timeout(TICK) {
@@ -185,6 +255,13 @@ fn follow(daemon: &dyn Daemon, ui: &mut Ui, inbox: &Receiver<Wake>) -> Result<()
                 ui.reply(&reply);
             }
             Ok(Wake::Job(Err(e))) => return Err(e),
+            Ok(Wake::Reload) => {
+                let text = match settings.reload(daemon) {
+                    Ok(reloaded) => reloaded.text(),
+                    Err(e) => e.to_string(),
+                };
+                ui.event(&DaemonEvent::Notice { text });
+            }
             Ok(Wake::Signal | Wake::Stopped) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
             Err(RecvTimeoutError::Timeout) => {}
         }

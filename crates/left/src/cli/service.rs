@@ -16,6 +16,14 @@ const UNIT: &str = "left.service";
 pub(super) fn run(what: ServiceCommand, out: Output) -> Result<Exit, UserError> {
     let file = unit_file()?;
     match what {
+        ServiceCommand::Print { launchd } => {
+            let text = text("cannot print the service", launchd)?;
+            match out.json() {
+                true => out.object(&Printed { text }),
+                false => out.text(&text),
+            }
+            return Ok(Exit::Ok);
+        }
         ServiceCommand::Install => install(&file)?,
         ServiceCommand::Uninstall => uninstall(&file)?,
         ServiceCommand::Status => {}
@@ -29,6 +37,12 @@ pub(super) fn run(what: ServiceCommand, out: Output) -> Result<Exit, UserError> 
         ServiceCommand::Status if status.active != "active" => Exit::Failure,
         _ => Exit::Ok,
     })
+}
+
+/// What `left service print --json` prints.
+#[derive(Debug, Serialize)]
+struct Printed {
+    text: String,
 }
 
 /// What `left service status --json` prints.
@@ -80,12 +94,7 @@ fn lines(what: ServiceCommand, s: &ServiceStatus) -> Vec<String> {
 
 fn install(file: &Path) -> Result<(), UserError> {
     let what = "cannot install the service";
-    let program = std::env::current_exe().map_err(|e| UserError::new(what, e, "try again"))?;
-    let home = Home::open(None)?;
-    let text = unit(&program, home.path()).ok_or_else(|| {
-        let why = "the path of left or of its settings is not UTF-8 or has control characters";
-        UserError::new(what, why, "move it")
-    })?;
+    let text = text(what, false)?;
     if let Some(dir) = file.parent() {
         fs::create_dir_all(dir).map_err(|e| UserError::io(what, dir, &e))?;
     }
@@ -96,10 +105,28 @@ fn install(file: &Path) -> Result<(), UserError> {
     Ok(())
 }
 
+/// The file of the service that runs this program with this home.
+fn text(what: &str, launchd: bool) -> Result<String, UserError> {
+    let program = std::env::current_exe().map_err(|e| UserError::new(what, e, "try again"))?;
+    let home = Home::open(None)?;
+    let text = match launchd {
+        true => plist(&program, home.path()),
+        false => unit(&program, Some(home.path())),
+    };
+    text.ok_or_else(|| {
+        let why = "the path of left or of its settings is not UTF-8 or has control characters";
+        UserError::new(what, why, "move it")
+    })
+}
+
 fn uninstall(file: &Path) -> Result<(), UserError> {
     let what = "cannot uninstall the service";
     if !file.exists() {
-        return Err(UserError::new(what, "there is none", ""));
+        return Err(UserError::new(
+            what,
+            "there is none",
+            "`left service install` makes one",
+        ));
     }
     run_systemctl(what, &["disable", "--now", UNIT])?;
     fs::remove_file(file).map_err(|e| UserError::io(what, file, &e))?;
@@ -113,10 +140,13 @@ fn unit_file() -> Result<PathBuf, UserError> {
 }
 
 /// The unit's text; `None` where a path cannot be written in one.
-fn unit(program: &Path, home: &Path) -> Option<String> {
+fn unit(program: &Path, home: Option<&Path>) -> Option<String> {
     let program = quoted("", program)?.replace('$', "$$");
     // Here a dollar sign means itself.
-    let home = quoted("LEFT_HOME=", home)?;
+    let home = match home {
+        Some(home) => format!("Environment={}\n", quoted("LEFT_HOME=", home)?),
+        None => String::new(),
+    };
     Some(format!(
         "[Unit]\n\
          Description=LEFT keeps folders identical on several machines\n\
@@ -125,7 +155,8 @@ fn unit(program: &Path, home: &Path) -> Option<String> {
          [Service]\n\
          Type=notify\n\
          ExecStart={program} up\n\
-         Environment={home}\n\
+         ExecReload={program} reload\n\
+         {home}\
          Restart=on-failure\n\
          RestartSec=5\n\
          TimeoutStopSec=20\n\
@@ -134,6 +165,46 @@ fn unit(program: &Path, home: &Path) -> Option<String> {
          [Install]\n\
          WantedBy=default.target\n"
     ))
+}
+
+/// The same for launchd (launchd.plist(5)); `None` where a path cannot be written in one.
+fn plist(program: &Path, home: &Path) -> Option<String> {
+    let (program, home) = (xml(program)?, xml(home)?);
+    Some(format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+         <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \
+         \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\
+         <plist version=\"1.0\">\n\
+         <dict>\n\
+         \t<key>Label</key>\n\
+         \t<string>left</string>\n\
+         \t<key>ProgramArguments</key>\n\
+         \t<array>\n\
+         \t\t<string>{program}</string>\n\
+         \t\t<string>up</string>\n\
+         \t</array>\n\
+         \t<key>EnvironmentVariables</key>\n\
+         \t<dict>\n\
+         \t\t<key>LEFT_HOME</key>\n\
+         \t\t<string>{home}</string>\n\
+         \t</dict>\n\
+         \t<key>RunAtLoad</key>\n\
+         \t<true/>\n\
+         \t<key>KeepAlive</key>\n\
+         \t<dict>\n\
+         \t\t<key>SuccessfulExit</key>\n\
+         \t\t<false/>\n\
+         \t</dict>\n\
+         </dict>\n\
+         </plist>\n"
+    ))
+}
+
+/// A path as text in XML.
+fn xml(path: &Path) -> Option<String> {
+    let text = path.to_str().filter(|t| !t.chars().any(char::is_control))?;
+    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    Some(text.replace('>', "&gt;"))
 }
 
 /// A path behind `start`, all in double quotes, as systemd reads it: `\` and `"` escaped, `%`
@@ -182,10 +253,20 @@ mod tests {
         assert_eq!(path("/50%/$x").unwrap(), "\"/50%%/$x\"");
         assert_eq!(path("/\"\\").unwrap(), "\"/\\\"\\\\\"");
         assert_eq!(path("/a\n[Service]"), None);
-        let unit = unit(Path::new("/usr/bin/left"), Path::new("/h")).unwrap();
+        let program = Path::new("/usr/bin/left");
+        let packaged = include_str!("../../packaging/left.service");
+        assert_eq!(unit(program, None).unwrap(), packaged);
+        let unit = unit(program, Some(Path::new("/h"))).unwrap();
+        for line in [
+            "ExecStart=\"/usr/bin/left\" up",
+            "ExecReload=\"/usr/bin/left\" reload",
+        ] {
+            assert!(unit.lines().any(|l| l == line), "{unit}");
+        }
+        let plist = plist(Path::new("/a & <b>/left"), Path::new("/h")).unwrap();
         assert!(
-            unit.contains("\nExecStart=\"/usr/bin/left\" up\n"),
-            "{unit}"
+            plist.contains("<string>/a &amp; &lt;b&gt;/left</string>"),
+            "{plist}"
         );
     }
 }

@@ -7,7 +7,9 @@ use clap::Parser;
 use left_core::message::Role;
 
 use super::args::{RawArgs, RawCommand, RawQuestion, RunArgs};
+use super::choose::{self, ChooseQuestion};
 use super::machine::MachineCommand;
+use super::once::{self, Once};
 use super::parse;
 use super::past::{self, PastQuestion};
 use crate::daemon::handle::{DEFAULT_PORT, Listen, Options};
@@ -34,6 +36,8 @@ pub(super) enum Command {
     Run(Job, RunSettings),
     /// Asks a running left, or does it without one.
     Ask(Question),
+    /// A transfer without a share.
+    Once(Once),
     /// About this machine.
     Machine(MachineCommand),
     Demo {
@@ -96,6 +100,8 @@ pub(super) enum Question {
         up: Option<String>,
         down: Option<String>,
     },
+    /// About what is held here.
+    Choose(ChooseQuestion),
     /// About what was.
     Past(PastQuestion),
     Leave {
@@ -103,6 +109,10 @@ pub(super) enum Question {
     },
     Web {
         print: bool,
+    },
+    Reload,
+    LogLevel {
+        filter: Option<String>,
     },
     Id,
     Stop,
@@ -249,6 +259,7 @@ fn command_of(raw: RawCommand, code: Option<String>) -> Result<Command, UserErro
             }
             size => Ok(Command::Demo { size }),
         },
+        RawCommand::Once(raw) => Ok(Command::Once(once::checked(raw)?)),
         RawCommand::Machine(command) => Ok(Command::Machine(command)),
         RawCommand::Ask(question) => Ok(Command::Ask(question_of(question)?)),
     }
@@ -316,11 +327,14 @@ fn question_of(raw: RawQuestion) -> Result<Question, UserError> {
             let dir = absolute(&dir)?;
             Ok(Question::Limit { dir, up, down })
         }
+        RawQuestion::Choose(raw) => Ok(Question::Choose(choose::question(raw)?)),
         RawQuestion::Past(past) => Ok(Question::Past(past::question(past)?)),
         RawQuestion::Leave { dir } => Ok(Question::Leave {
             dir: absolute(&dir)?,
         }),
         RawQuestion::Web { print } => Ok(Question::Web { print }),
+        RawQuestion::Reload => Ok(Question::Reload),
+        RawQuestion::LogLevel { filter } => Ok(Question::LogLevel { filter }),
         RawQuestion::Id => Ok(Question::Id),
         RawQuestion::Stop => Ok(Question::Stop),
     }
@@ -336,7 +350,7 @@ fn sync(dir: &Path, peer: &str, code: Option<String>, run: &RunArgs) -> Result<C
     Ok(Command::Run(job, run_settings(run)?))
 }
 
-fn run_settings(run: &RunArgs) -> Result<RunSettings, UserError> {
+pub(super) fn run_settings(run: &RunArgs) -> Result<RunSettings, UserError> {
     Ok(RunSettings {
         listen: run.listen.as_deref().map(parse::listen).transpose()?,
         advertise: run
@@ -372,7 +386,7 @@ fn ticket_text(text: &str) -> Result<String, UserError> {
     ))
 }
 
-fn ticket_time(text: &str) -> Result<Duration, UserError> {
+pub(super) fn ticket_time(text: &str) -> Result<Duration, UserError> {
     let time = parse::duration(text)?;
     if time < Duration::from_secs(1) || time > MAX_EXPIRES {
         return Err(UserError::usage(

@@ -48,9 +48,22 @@ fn share_lines(share: &ShareStatus, width: usize, running: bool) -> Vec<String> 
     if share.state == State::Paused {
         lines.push(format!("  go on with `left resume {}`", clean(&share.path)));
     }
+    if !share.limit.is_unlimited() {
+        let text =
+            |rate: Option<u64>| rate.map_or("unlimited".into(), |n| format!("{}/s", bytes(n)));
+        let (up, down) = (text(share.limit.up), text(share.limit.down));
+        lines.push(format!("  limited: up {up}, down {down}"));
+    }
     if share.need_files > 0 || share.need_bytes > 0 {
         let (files, size) = (count(share.need_files, "file"), bytes(share.need_bytes));
         lines.push(format!("  needs {files}, {size}"));
+    }
+    if share.away_files > 0 {
+        let (paths, size) = (count(share.away_files, "path"), bytes(share.away_bytes));
+        lines.push(format!(
+            "  {paths}, {size}, not held here (`left choose {}`)",
+            clean(&share.path)
+        ));
     }
     let peers = share.peers.iter().map(|p| peer_line(p, running));
     some(&mut lines, share.peers.len(), "peer", peers);

@@ -19,7 +19,7 @@ use left_core::path::RelPath;
 use left_core::plan::{Op, OpId, StageName};
 
 use super::ask::{LaneKind, Msg};
-use super::limits::{Limits, PIECE};
+use super::limits::{Limited, Limits};
 use super::offers::{Offering, Offers};
 use super::owner::FetchResults;
 use crate::disk::{
@@ -129,7 +129,7 @@ impl ManifestOut for Writing {
 }
 
 /// The manifests as transfer reads and writes them.
-struct Cache(Manifests);
+pub(crate) struct Cache(pub(crate) Manifests);
 
 impl ManifestRead for Cache {
     fn info(&self, content: &ContentId) -> io::Result<Option<(u64, u64)>> {
@@ -314,7 +314,7 @@ impl FetchDisk for FetchFiles {
 }
 
 /// The fetcher of one share.
-pub(super) fn fetcher(
+pub(crate) fn fetcher(
     root: &Arc<Root>,
     stage: &Arc<Stage>,
     manifests: &Manifests,
@@ -333,7 +333,7 @@ pub(super) fn fetcher(
     )
 }
 
-struct Closer(ShutdownHandle);
+pub(crate) struct Closer(pub(crate) ShutdownHandle);
 
 impl LaneCloser for Closer {
     fn close(&self) {
@@ -356,10 +356,9 @@ pub(super) fn add_lane(fetcher: &Fetcher, lane: DataLane, limits: Limits, tx: Se
 /// A lane's stream that keeps to the limits, and tells its owner when it is given up, so that it can be
 /// dialed again.
 struct Watched {
-    stream: crate::net::BlockingTls,
+    stream: Limited,
     lane: LaneKind,
     session: Nonce,
-    limits: Limits,
     tx: Sender<Msg>,
 }
 
@@ -371,8 +370,10 @@ impl Watched {
                 express: lane.express,
             },
             session: lane.session,
-            stream: lane.stream,
-            limits,
+            stream: Limited {
+                stream: lane.stream,
+                limits,
+            },
             tx,
         }
     }
@@ -390,24 +391,13 @@ impl Drop for Watched {
 
 impl io::Read for Watched {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if !self.limits.any() {
-            return self.stream.read(buf);
-        }
-        let piece = buf.len().min(PIECE);
-        let n = self.stream.read(&mut buf[..piece])?;
-        self.limits.down(n);
-        Ok(n)
+        self.stream.read(buf)
     }
 }
 
 impl io::Write for Watched {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if !self.limits.any() {
-            return self.stream.write(buf);
-        }
-        let piece = &buf[..buf.len().min(PIECE)];
-        self.limits.up(piece.len());
-        self.stream.write(piece)
+        self.stream.write(buf)
     }
 
     fn flush(&mut self) -> io::Result<()> {

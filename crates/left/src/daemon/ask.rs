@@ -1,9 +1,11 @@
 //! What the owner of a share is told and asked by other threads.
 
 use crossbeam_channel::Sender;
+use left_core::engine::Dropped;
 use left_core::index::IndexError;
 use left_core::path::RelPath;
 use left_core::plan::{OpDone, OpError, OpId};
+use left_core::select::Selection;
 use left_core::version::DeviceId;
 
 use super::history::Lent;
@@ -71,7 +73,10 @@ pub(super) enum Msg {
     /// Take back what this read-only member edited itself, at and below a path or everywhere; how
     /// many paths that is, or why it can not be done now.
     Revert(Option<RelPath>, Sender<Result<u64, String>>),
-    /// What had changed in the folder is on the disk.
+    /// Hold this from now on; then drop what is not to be held, below a path or everywhere, if that is
+    /// asked for; what came of it.
+    Choose(Selection, Option<Option<RelPath>>, Sender<Dropped>),
+    /// What had changed in the folder is on the disk, or could not be brought there.
     Synced(bool),
     /// Bring these files again from peers.
     Damaged(Vec<RelPath>),

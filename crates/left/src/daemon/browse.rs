@@ -1,11 +1,13 @@
 //! Looking into a share: its folders as the index knows them, and the bytes of its files.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use left_core::entry::{Node, Record};
+use left_core::entry::{Kind, Node};
 use left_core::index::IndexError;
 use left_core::path::RelPath;
+use left_core::reconcile::best;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -48,6 +50,13 @@ pub struct FolderEntry {
     pub modified: Option<i64>,
     /// Where a link points.
     pub target: Option<String>,
+    /// It is here; else other devices hold it, and `bytes` and `files` of a folder are in `away_bytes`
+    /// and `away_files`.
+    pub held: bool,
+    /// Of a folder: bytes in it that other devices hold and this one does not.
+    pub away_bytes: u64,
+    /// Of a folder: files and links in it that other devices hold and this one does not.
+    pub away_files: u64,
 }
 
 /// What can stand at a path.
@@ -85,20 +94,33 @@ pub(super) fn list(dir: &Path, path: &Path, after: Option<&Path>) -> Result<Fold
         .map_err(|e| UserError::new(&what, e, "see `left status`"))?;
     if let Some(at) = &at {
         let found = reader.get(at).map_err(failed)?;
-        if !found.is_some_and(|r| matches!(r.entry.node, Node::Dir { .. })) {
+        let theirs = reader.theirs(at).map_err(failed)?;
+        let away = best(&theirs).is_some_and(|e| e.node.kind() == Kind::Dir);
+        if !away && !found.is_some_and(|r| matches!(r.entry.node, Node::Dir { .. })) {
             let todo = "look at the folder above it";
             return Err(UserError::new(what, "there is no such folder", todo));
         }
     }
-    let mut rows = reader
+    let here = reader
         .children_after(at.as_ref(), after.as_ref(), PAGE + 1)
         .map_err(failed)?;
+    let away = reader
+        .away_children(at.as_ref(), after.as_ref(), PAGE + 1)
+        .map_err(failed)?;
+    let mut rows: BTreeMap<RelPath, (Node, bool)> = BTreeMap::new();
+    for need in away {
+        if let Some(entry) = best(&need.theirs).filter(|e| e.node.is_live()) {
+            rows.insert(need.path, (entry.node.clone(), false));
+        }
+    }
+    for (path, record) in here {
+        rows.insert(path, (record.entry.node, true));
+    }
     let more = rows.len() > PAGE;
-    rows.truncate(PAGE);
     let mut budget = MAX_COUNTED;
     let mut entries = Vec::with_capacity(rows.len());
-    for (path, record) in rows {
-        let mut entry = describe(&path, &record);
+    for (path, (node, held)) in rows.into_iter().take(PAGE) {
+        let mut entry = describe(&path, &node, held);
         if entry.kind == EntryKind::Folder {
             count(&reader, &path, &mut entry, &mut budget).map_err(failed)?;
         }
@@ -127,9 +149,8 @@ fn inner(what: &str, path: &Path) -> Result<RelPath, UserError> {
     RelPath::new(path.as_os_str().as_bytes()).map_err(|e| UserError::usage(what, e, todo))
 }
 
-fn describe(path: &RelPath, record: &Record) -> FolderEntry {
+fn describe(path: &RelPath, node: &Node, held: bool) -> FolderEntry {
     use std::os::unix::ffi::OsStrExt;
-    let node = &record.entry.node;
     let (kind, modified) = match node {
         Node::File { mtime, .. } => (EntryKind::File, Some(mtime.secs)),
         Node::Symlink { mtime, .. } => (EntryKind::Link, Some(mtime.secs)),
@@ -148,6 +169,9 @@ fn describe(path: &RelPath, record: &Record) -> FolderEntry {
             Node::Symlink { target, .. } => Some(clean(os(target))),
             _ => None,
         },
+        held,
+        away_bytes: 0,
+        away_files: 0,
     }
 }
 
@@ -158,22 +182,42 @@ fn count(
     entry: &mut FolderEntry,
     budget: &mut usize,
 ) -> Result<(), IndexError> {
-    let mut after: Option<RelPath> = None;
-    loop {
-        let limit = PAGE.min(*budget);
-        if limit == 0 {
-            entry.at_least = true;
-            return Ok(());
+    let is_file = |node: &Node| u64::from(!matches!(node, Node::Dir { .. } | Node::Tombstone));
+    for away in [false, true] {
+        let mut after: Option<RelPath> = None;
+        loop {
+            let limit = PAGE.min(*budget);
+            if limit == 0 {
+                entry.at_least = true;
+                return Ok(());
+            }
+            let (mut bytes, mut files) = (0u64, 0);
+            let mut add = |node: &Node| {
+                bytes = bytes.saturating_add(node.size());
+                files += is_file(node);
+            };
+            let (rows, last) = if away {
+                let rows = reader.away_below(dir, after.as_ref(), limit)?;
+                let all = rows.iter().filter_map(|need| best(&need.theirs));
+                all.for_each(|e| add(&e.node));
+                (rows.len(), rows.into_iter().next_back().map(|n| n.path))
+            } else {
+                let rows = reader.live_below(dir, after.as_ref(), limit)?;
+                rows.iter().for_each(|(_, record)| add(&record.entry.node));
+                (rows.len(), rows.into_iter().next_back().map(|(p, _)| p))
+            };
+            *budget -= rows;
+            let (sum, count) = match away {
+                true => (&mut entry.away_bytes, &mut entry.away_files),
+                false => (&mut entry.bytes, &mut entry.files),
+            };
+            *sum = sum.saturating_add(bytes);
+            *count += files;
+            if rows < limit {
+                break;
+            }
+            after = last;
         }
-        let rows = reader.live_below(dir, after.as_ref(), limit)?;
-        *budget -= rows.len();
-        for (_, record) in &rows {
-            entry.bytes = entry.bytes.saturating_add(record.entry.node.size());
-            entry.files += u64::from(!matches!(record.entry.node, Node::Dir { .. }));
-        }
-        if rows.len() < limit {
-            return Ok(());
-        }
-        after = rows.into_iter().next_back().map(|(path, _)| path);
     }
+    Ok(())
 }

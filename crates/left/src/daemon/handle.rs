@@ -14,7 +14,10 @@ use tokio::sync::broadcast;
 use utoipa::ToSchema;
 
 pub use super::browse::{EntryKind, Folder, FolderEntry, OpenFile};
+pub use super::choose::{Choice, ChoiceRule, Choosing, Chosen};
 use super::history::Past;
+pub use super::reload::Reloaded;
+pub use super::times::ApplyTimes;
 use crate::home::text;
 pub use crate::home::{Exit, Rate, UserError};
 
@@ -88,6 +91,14 @@ pub trait Daemon: Send + Sync {
     /// Returns when it has begun.
     fn revert(&self, dir: &Path, path: Option<&Path>) -> Result<Reverted, UserError>;
 
+    /// What this device holds of the share `dir`.
+    fn choice(&self, dir: &Path) -> Result<Choice, UserError>;
+
+    /// Changes what this device holds of the share `dir`; `paths` are relative to it. Returns when all
+    /// that is not to be held any more and that another connected device has is gone from here. Nothing
+    /// of this is a deletion for anybody.
+    fn choose(&self, dir: &Path, how: Choosing, paths: &[PathBuf]) -> Result<Chosen, UserError>;
+
     /// Sets how many bytes a second the share `dir` may send and receive, at once; returns what holds
     /// then.
     fn limit(&self, dir: &Path, up: Change, down: Change) -> Result<Rate, UserError>;
@@ -100,6 +111,13 @@ pub trait Daemon: Send + Sync {
     /// them back. Also the path as [`Past::place`] takes it. `PATH@VERSION` will do, and so will what
     /// is gone. The share need not run.
     fn past(&self, path: &Path) -> Result<(Past, PathBuf), UserError>;
+
+    /// Takes in what of the settings has changed, as far as that can be done while it runs: the name
+    /// and addresses that peers are told of, bandwidth, history.
+    ///
+    /// # Errors
+    /// When `config.toml` can not be read; then everything stays as it is.
+    fn reload(&self, options: &Options) -> Result<Reloaded, UserError>;
 
     /// Leaves the share: its folder stays with all files of the user, only `.left` goes.
     fn leave(&self, dir: &Path) -> Result<(), UserError>;
@@ -256,6 +274,12 @@ pub struct ShareStatus {
     pub need_files: u64,
     /// Bytes this device still needs.
     pub need_bytes: u64,
+    /// Paths that others hold and this device does not, as it was chosen.
+    #[serde(default)]
+    pub away_files: u64,
+    /// Bytes of these.
+    #[serde(default)]
+    pub away_bytes: u64,
     /// The other members.
     pub peers: Vec<PeerStatus>,
     /// Conflict copies that are there.
@@ -274,6 +298,12 @@ pub struct ShareStatus {
     pub alarm: Option<Alarm>,
     /// Long transfers to this device that run now.
     pub transfers: Vec<Transfer>,
+    /// How fast it may be here, by `left limit`.
+    #[serde(default)]
+    pub limit: Rate,
+    /// How long changes of the folder took since left started.
+    #[serde(default)]
+    pub applied: ApplyTimes,
 }
 
 /// Another member of a share.

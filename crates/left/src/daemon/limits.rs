@@ -1,6 +1,7 @@
 //! How many bytes a second data lanes may carry: a token bucket a direction, for a share and for the
 //! whole device, and the hours of the latter. Control lanes are never held back.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,11 +9,12 @@ use std::time::{Duration, Instant};
 use jiff::Zoned;
 
 use crate::home::{BandwidthConfig, Rate};
+use crate::net::BlockingTls;
 
 /// What may be carried at once after a rest, in time: 100 ms at the rate.
 const BURST_PART: u64 = 10;
 /// Bytes that are asked for at once, so that a change of the rate is soon felt.
-pub(super) const PIECE: usize = 16 << 10;
+const PIECE: usize = 16 << 10;
 /// How long a wait goes on before the rate is looked at again.
 const SLICE: Duration = Duration::from_millis(100);
 /// How often the hours and `config.toml` are looked at.
@@ -69,49 +71,84 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Both directions of a share, or of the device.
 #[derive(Debug, Default)]
-pub(super) struct Limiter {
+pub(crate) struct Limiter {
     up: Bucket,
     down: Bucket,
 }
 
 impl Limiter {
     /// Sets both rates at once, in bytes a second; `None`: no limit.
-    pub(super) fn set(&self, rate: Rate) {
-        self.up.rate.store(rate.up.unwrap_or(0), Ordering::Relaxed);
-        self.down
-            .rate
-            .store(rate.down.unwrap_or(0), Ordering::Relaxed);
+    /// Whether they were others before.
+    pub(crate) fn set(&self, rate: Rate) -> bool {
+        let set = |b: &Bucket, rate: Option<u64>| {
+            let rate = rate.unwrap_or(0);
+            b.rate.swap(rate, Ordering::Relaxed) != rate
+        };
+        set(&self.up, rate.up) | set(&self.down, rate.down)
     }
 }
 
 /// All that holds one lane back.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Limits(Vec<Arc<Limiter>>);
+pub(crate) struct Limits(Vec<Arc<Limiter>>);
 
 impl Limits {
-    pub(super) fn new(all: impl IntoIterator<Item = Arc<Limiter>>) -> Limits {
+    pub(crate) fn new(all: impl IntoIterator<Item = Arc<Limiter>>) -> Limits {
         Limits(all.into_iter().collect())
     }
 
     /// Returns when `n` bytes may be sent.
-    pub(super) fn up(&self, n: usize) {
+    fn up(&self, n: usize) {
         self.0.iter().for_each(|l| l.up.take(n));
     }
 
     /// Returns when what follows `n` received bytes may be received.
-    pub(super) fn down(&self, n: usize) {
+    fn down(&self, n: usize) {
         self.0.iter().for_each(|l| l.down.take(n));
     }
 
     /// Whether any limit is set now.
-    pub(super) fn any(&self) -> bool {
+    fn any(&self) -> bool {
         let set = |b: &Bucket| b.rate.load(Ordering::Relaxed) != 0;
         self.0.iter().any(|l| set(&l.up) || set(&l.down))
     }
 }
 
+/// A lane's stream that keeps to the limits.
+pub(crate) struct Limited {
+    pub(crate) stream: BlockingTls,
+    pub(crate) limits: Limits,
+}
+
+impl io::Read for Limited {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if !self.limits.any() {
+            return self.stream.read(buf);
+        }
+        let piece = buf.len().min(PIECE);
+        let n = self.stream.read(&mut buf[..piece])?;
+        self.limits.down(n);
+        Ok(n)
+    }
+}
+
+impl io::Write for Limited {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if !self.limits.any() {
+            return self.stream.write(buf);
+        }
+        let piece = &buf[..buf.len().min(PIECE)];
+        self.limits.up(piece.len());
+        self.stream.write(piece)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
 /// The device's rate at a time of day.
-pub(super) fn rate_at(config: &BandwidthConfig, now: &Zoned) -> Rate {
+pub(crate) fn rate_at(config: &BandwidthConfig, now: &Zoned) -> Rate {
     let minute = now.hour() as u16 * 60 + now.minute() as u16;
     let hit = config.hours.iter().find(|h| h.holds(minute));
     hit.map_or(config.rate, |h| h.rate)

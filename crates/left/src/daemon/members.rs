@@ -261,7 +261,13 @@ impl Members {
         if let Some(roll) = roll.filter(|r| r.role_of(device).is_none()) {
             let mut roll = (*roll).clone();
             self.say(&mut roll, device, Act::Admit(Role::ReadWrite))
-                .map_err(|e| UserError::new("cannot let the other device in", e, ""))?;
+                .map_err(|e| {
+                    UserError::new(
+                        "cannot let the other device in",
+                        e,
+                        "have another member that may write let it in",
+                    )
+                })?;
             return self.amend(&mut guard, record, roll);
         }
         if guard.standing_of(self.key.id()).is_none() {
@@ -294,7 +300,11 @@ impl Members {
                     "this device is no read-write member of the share",
                     "do it on one that is",
                 ),
-                e => UserError::new(what, e, ""),
+                e => UserError::new(
+                    what,
+                    e,
+                    "try again, or do it on another member that may write",
+                ),
             })?;
         let record = (*guard.record).clone();
         self.amend(&mut guard, record, roll)?;

@@ -3,23 +3,27 @@
 //! One owner thread a share ([`owner`]); all else sends it messages. What others may ask of a
 //! running left is the trait [`handle::Daemon`].
 
-mod adapt;
+pub(crate) mod adapt;
 mod ask;
 mod book;
 mod browse;
+mod choose;
 mod device;
 mod gate;
 pub mod handle;
 pub mod history;
-mod limits;
+pub(crate) mod limits;
 mod links;
 mod members;
 mod offers;
 mod owner;
 mod pairing;
+mod reload;
 mod snapshot;
+pub mod times;
 mod verify;
 
+pub(crate) use device::address::{advertised, listen_addrs};
 pub use device::start;
 use handle::PeerStatus;
 
@@ -38,10 +42,16 @@ pub fn load_key(home: &Home) -> Result<DeviceKey, UserError> {
     let bytes = home.device_key(
         || {
             let key = DeviceKey::generate()
-                .map_err(|e| UserError::new("cannot make the device's key", e, ""))?;
+                .map_err(|e| UserError::new("cannot make the device's key", e, "try again"))?;
             Ok(key.to_pkcs8().to_vec())
         },
         |bytes| DeviceKey::from_pkcs8(bytes).is_ok(),
     )?;
-    DeviceKey::from_pkcs8(&bytes).map_err(|e| UserError::new("cannot use the device's key", e, ""))
+    DeviceKey::from_pkcs8(&bytes).map_err(|e| {
+        UserError::new(
+            "cannot use the device's key",
+            e,
+            "put device.key back from a backup: see docs/damage.md",
+        )
+    })
 }

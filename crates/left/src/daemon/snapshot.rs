@@ -9,7 +9,9 @@ use left_core::path::RelPath;
 use tokio::sync::broadcast;
 
 use super::book::Fellow;
-use super::handle::{Alarm, DaemonEvent, PeerStatus, Problem, ShareStatus, State, Transfer};
+use super::handle::{
+    Alarm, ApplyTimes, DaemonEvent, PeerStatus, Problem, ShareStatus, State, Transfer,
+};
 use super::links::Links;
 use crate::home::ShareRecord;
 
@@ -62,6 +64,7 @@ pub(super) struct Parts<'a> {
     pub(super) problems: &'a [(String, String)],
     pub(super) notices: &'a [String],
     pub(super) transfers: Vec<Transfer>,
+    pub(super) applied: &'a ApplyTimes,
 }
 
 pub(super) fn status(parts: &Parts<'_>) -> ShareStatus {
@@ -89,6 +92,8 @@ pub(super) fn status(parts: &Parts<'_>) -> ShareStatus {
         bytes: totals.bytes,
         need_files: totals.need_files,
         need_bytes: totals.need_bytes,
+        away_files: totals.away_files,
+        away_bytes: totals.away_bytes,
         peers,
         conflicts: parts
             .conflicts
@@ -113,6 +118,8 @@ pub(super) fn status(parts: &Parts<'_>) -> ShareStatus {
             Alarm { reason, todo }
         }),
         transfers: parts.transfers.iter().take(MAX_LIST).cloned().collect(),
+        limit: record.limit,
+        applied: parts.applied.clone(),
     }
 }
 

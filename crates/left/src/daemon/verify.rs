@@ -32,7 +32,8 @@ pub(super) fn verify(
     report: &mut VerifyReport,
 ) -> Result<(), UserError> {
     let what = format!("cannot verify {}", clean(dir));
-    let fail = |e: &dyn std::fmt::Display| UserError::new(&what, e, "");
+    let fail =
+        |e: &dyn std::fmt::Display| UserError::new(&what, e, "`left doctor` looks for the cause");
     let root = Root::open(dir).map_err(|e| fail(&e))?;
     let reader = IndexReader::open(&dir.join(MARKER_DIR).join("index.db")).map_err(|e| fail(&e))?;
     let name = |path: &RelPath| format!("{}/{path}", clean(dir));

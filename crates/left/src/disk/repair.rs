@@ -205,7 +205,7 @@ impl Work<'_> {
             None => self.told.contains(&path),
         };
         // What was there at the checkpoint is no loss of the cut.
-        let unsure = record.stat.is_none_or(|s| s.ctime >= self.cut.since);
+        let unsure = record.stat.is_some_and(|s| s.ctime >= self.cut.since);
         (known && unsure).then_some(Fix {
             path,
             node,

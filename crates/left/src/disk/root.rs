@@ -118,6 +118,8 @@ pub struct Root {
     resolver: Resolver,
     pub(crate) renamer: Renamer,
     fine_stamps: bool,
+    /// Where LEFT's own files are, if not in `.left`.
+    aside: Option<OwnedFd>,
 }
 
 /// Makes `dir` a share by writing `marker` to `.left/share.toml`, durably. Refuses when it is one.
@@ -188,6 +190,29 @@ impl Root {
             resolver,
             renamer: Renamer::default(),
             fine_stamps,
+            aside: None,
+        })
+    }
+
+    /// Opens a folder that is no share, such as one that something is sent from. LEFT's own files go
+    /// to the folder `aside`, which is on the same file system, or nowhere: then nothing may be staged.
+    pub fn bare(dir: &Path, aside: Option<&Path>) -> Result<Root, RootError> {
+        let path = std::path::absolute(dir).map_err(|e| root_error(dir, e))?;
+        // Only the right to enter it is needed.
+        let fd = fs::open(&path, DIR_HANDLE, Mode::empty());
+        let fd = fd.map_err(|e| root_error(&path, e.into()))?;
+        let stat = sys::stat_fd(&fd).map_err(|e| root_error(&path, e))?;
+        let aside = aside.map(open_folder).transpose()?;
+        let fine_stamps = aside.as_ref().is_some_and(|a| has_fine_stamps(a.as_fd()));
+        Ok(Root {
+            dir: fd,
+            path,
+            id: (stat.dev, stat.file.ino),
+            marker: Vec::new(),
+            resolver: Resolver::default(),
+            renamer: Renamer::default(),
+            fine_stamps,
+            aside,
         })
     }
 
@@ -244,13 +269,23 @@ impl Root {
         at: Option<&RelPath>,
         each: &mut dyn FnMut(RelPath, Found),
     ) -> io::Result<()> {
+        self.each_below_or(at, each, &mut |_, _| {})
+    }
+
+    /// [`each_below`](Self::each_below), telling the folders that can not be read.
+    pub fn each_below_or(
+        &self,
+        at: Option<&RelPath>,
+        each: &mut dyn FnMut(RelPath, Found),
+        unread: &mut dyn FnMut(&RelPath, io::Error),
+    ) -> io::Result<()> {
         let Some(path) = at else {
-            return self.each_in(None, each);
+            return self.each_in(None, each, unread);
         };
         match self.look(path)? {
             Some(found @ Found::Dir(_)) => {
                 each(path.clone(), found);
-                self.each_in(at, each)
+                self.each_in(at, each, unread)
             }
             Some(found) => {
                 each(path.clone(), found);
@@ -264,15 +299,27 @@ impl Root {
         &self,
         at: Option<&RelPath>,
         each: &mut dyn FnMut(RelPath, Found),
+        unread: &mut dyn FnMut(&RelPath, io::Error),
     ) -> io::Result<()> {
         let mut folders = vec![at.cloned()];
         while let Some(folder) = folders.pop() {
             let dir = match self.open_dir(folder.as_ref()) {
                 Ok(dir) => dir,
                 Err(e) if folder.as_ref() == at => return Err(e.into()),
-                Err(_) => continue,
+                Err(e) => {
+                    folder.iter().for_each(|f| unread(f, e.into()));
+                    continue;
+                }
             };
-            let Ok(names) = sys::list(&dir) else { continue };
+            let names = match sys::list(&dir) {
+                Ok(names) => names,
+                Err(e) => {
+                    if let Some(folder) = &folder {
+                        unread(folder, e);
+                    }
+                    continue;
+                }
+            };
             for name in names {
                 // What is no path of a share is LEFT's own.
                 let Ok(path) = left_core::path::join(folder.as_ref(), &name) else {
@@ -390,7 +437,11 @@ impl Root {
 
     /// The folder of LEFT's own files.
     pub(crate) fn inner(&self) -> io::Result<OwnedFd> {
-        Ok(fs::openat(&self.dir, INNER, DIR_HANDLE, Mode::empty())?)
+        let handle = match &self.aside {
+            Some(aside) => fs::openat(aside, c".", DIR_HANDLE, Mode::empty()),
+            None => fs::openat(&self.dir, INNER, DIR_HANDLE, Mode::empty()),
+        };
+        Ok(handle?)
     }
 
     /// [`parent_of`](Self::parent_of) beneath any handle, as strictly as beneath the root.

@@ -27,6 +27,8 @@ pub struct Config {
     pub web_port: Option<u16>,
     /// Which old versions are kept.
     pub history: HistoryConfig,
+    /// Where Prometheus finds its numbers.
+    pub metrics: Option<MetricsConfig>,
     /// How fast all shares together may be.
     pub bandwidth: BandwidthConfig,
 }
@@ -43,6 +45,27 @@ pub struct HistoryConfig {
     pub max_percent: u32,
     /// Most versions of one file; default 0: no limit.
     pub keep: u32,
+}
+
+/// `[metrics]`: a port on loopback where `GET /metrics` answers to whoever shows the token.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct MetricsConfig {
+    /// The port.
+    pub port: u16,
+    /// What Prometheus has to show, as `Authorization: Bearer TOKEN`; at least 16 characters.
+    pub token: String,
+}
+
+impl MetricsConfig {
+    const SHORTEST: usize = 16;
+
+    fn check(&self) -> Result<(), &'static str> {
+        let plain = self.token.bytes().all(|b| b.is_ascii_graphic());
+        if self.token.len() < Self::SHORTEST || !plain {
+            return Err("`token` of [metrics] is 16 characters or more, without spaces");
+        }
+        Ok(())
+    }
 }
 
 impl Default for HistoryConfig {
@@ -79,6 +102,9 @@ pub(super) fn load(path: &Path) -> Result<Config, UserError> {
         toml::from_str(&text).map_err(|e| bad_toml(what, path, &text, &e, todo))?;
     let wrong = |why| UserError::new(format!("{what} {}", clean(path)), why, todo);
     config.history.check().map_err(wrong)?;
+    if let Some(metrics) = &config.metrics {
+        metrics.check().map_err(wrong)?;
+    }
     Ok(config)
 }
 
@@ -116,6 +142,23 @@ mod tests {
             let e = load(&path).unwrap_err().to_string();
             assert!(e.contains("config.toml"), "{bad}: {e}");
         }
+    }
+
+    #[test]
+    fn metrics_need_a_token_that_nobody_guesses() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        for bad in [
+            "port = 9",
+            "port = 9\ntoken = \"short\"",
+            "port = 9\ntoken = \"with a space in it\"",
+        ] {
+            std::fs::write(&path, format!("[metrics]\n{bad}\n")).unwrap();
+            let e = load(&path).unwrap_err().to_string();
+            assert!(e.contains("token"), "{bad}: {e}");
+        }
+        std::fs::write(&path, "[metrics]\nport = 9\ntoken = \"0123456789abcdef\"\n").unwrap();
+        assert_eq!(load(&path).unwrap().metrics.unwrap().port, 9);
     }
 
     #[test]

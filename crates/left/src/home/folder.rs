@@ -62,7 +62,8 @@ pub fn init_share(
             .strftime("%Y-%m-%dT%H:%M:%SZ")
             .to_string(),
     };
-    let text = toml::to_string(&marker).map_err(|e| UserError::new(what, e, ""))?;
+    let text = toml::to_string(&marker)
+        .map_err(|e| UserError::new(what, e, "please report it: it is a bug"))?;
     let path = own.join(MARKER);
     files::write_atomic(&path, text.as_bytes(), 0o644)
         .and_then(|()| files::sync_parent(&own))

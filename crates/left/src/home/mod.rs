@@ -14,6 +14,7 @@
 //! leaves the old or the new one.
 
 mod bandwidth;
+mod choice;
 mod config;
 mod error;
 mod files;
@@ -31,7 +32,8 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 
 pub use bandwidth::{BandwidthConfig, MIN_RATE, Rate, parse_rate};
-pub use config::{Config, HistoryConfig};
+pub use choice::{ChoiceRecord, selection_of};
+pub use config::{Config, HistoryConfig, MetricsConfig};
 pub use error::{Exit, UserError};
 pub use files::write_atomic;
 pub use folder::{MARKER_DIR, Marker, clean, enclosing_share, init_share, read_share};

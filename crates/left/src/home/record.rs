@@ -8,6 +8,7 @@ use left_core::version::DeviceId;
 use serde::{Deserialize, Serialize};
 
 use super::bandwidth::Rate;
+use super::choice::ChoiceRecord;
 use super::error::UserError;
 use super::files;
 use super::folder::clean;
@@ -31,6 +32,13 @@ pub struct ShareRecord {
     /// How fast it may be here.
     #[serde(default, skip_serializing_if = "Rate::is_unlimited")]
     pub limit: Rate,
+    /// What of the share this device holds; none: everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<ChoiceRecord>,
+    /// How far the index was when something was dropped last, `epoch:number`: an older copy of it would
+    /// take that for deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<String>,
     /// The ticket this device still has to show to get in; gone once it is a member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invitation: Option<String>,
@@ -128,6 +136,8 @@ impl ShareRecord {
             role: Role::ReadWrite,
             paused: false,
             limit: Rate::default(),
+            choice: None,
+            dropped: None,
             invitation: None,
             pairing: None,
             sponsor: None,
@@ -179,7 +189,8 @@ pub(super) fn load(path: &Path) -> Result<Option<ShareRecord>, UserError> {
 
 pub(super) fn save(path: &Path, record: &ShareRecord) -> Result<(), UserError> {
     let what = "cannot write the record of the share";
-    let text = toml::to_string(record).map_err(|e| UserError::new(what, e, ""))?;
+    let text = toml::to_string(record)
+        .map_err(|e| UserError::new(what, e, "please report it: it is a bug"))?;
     let text = format!("{BEGIN}{text}{END}");
     files::write_atomic(path, text.as_bytes(), 0o600).map_err(|e| UserError::io(what, path, &e))
 }
@@ -205,6 +216,7 @@ pub(super) fn bad_toml(
 #[cfg(test)]
 mod tests {
     use left_core::membership::{Act, Statement};
+    use left_core::select::Selection;
 
     use super::*;
 
@@ -218,6 +230,8 @@ mod tests {
                 up: Some(64_000),
                 down: None,
             },
+            choice: ChoiceRecord::new(&Selection::nothing()).unwrap(),
+            dropped: Some("1a:7".into()),
             invitation: Some("left1abc".into()),
             pairing: Some(PairingRecord {
                 key: [4; 32],

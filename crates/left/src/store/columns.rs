@@ -12,16 +12,17 @@ use super::codec::{SUM_LEN, sum};
 /// The tables. A path keeps its `entry.id` when its record is replaced, so that a record that differs
 /// in times, mode or version only leaves the indexes on key, content and inode alone. `c4` (the first
 /// 4 bytes of the content id) and `ino` stand only for live files and only to find them; the truth is
-/// in `rec` (see `codec`). Keys are [`RelPath::key`], so byte order is tree order.
+/// in `rec` (see `codec`). All rows that `theirs` has of a path are `away` (1) or none is (0). Keys are [`RelPath::key`], so byte order is tree order.
 pub(super) const SCHEMA: &str = "
-CREATE TABLE meta(id INTEGER PRIMARY KEY, device BLOB NOT NULL, epoch INTEGER NOT NULL, head INTEGER NOT NULL, floor INTEGER NOT NULL, clean INTEGER NOT NULL, files INTEGER NOT NULL, dirs INTEGER NOT NULL, links INTEGER NOT NULL, bytes INTEGER NOT NULL, need_files INTEGER NOT NULL, need_bytes INTEGER NOT NULL, sum BLOB NOT NULL);
+CREATE TABLE meta(id INTEGER PRIMARY KEY, device BLOB NOT NULL, epoch INTEGER NOT NULL, head INTEGER NOT NULL, floor INTEGER NOT NULL, clean INTEGER NOT NULL, files INTEGER NOT NULL, dirs INTEGER NOT NULL, links INTEGER NOT NULL, bytes INTEGER NOT NULL, need_files INTEGER NOT NULL, need_bytes INTEGER NOT NULL, away_files INTEGER NOT NULL, away_bytes INTEGER NOT NULL, sum BLOB NOT NULL);
 CREATE TABLE former(n INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, head INTEGER NOT NULL, sum BLOB NOT NULL);
 CREATE TABLE device(n INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, top INTEGER NOT NULL, sum BLOB NOT NULL);
 CREATE TABLE cursor(peer INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, seq INTEGER NOT NULL, sum BLOB NOT NULL);
 CREATE TABLE entry(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL UNIQUE, key BLOB NOT NULL UNIQUE, c4 INTEGER, ino INTEGER, rec BLOB NOT NULL);
 CREATE INDEX entry_c4 ON entry(c4) WHERE c4 IS NOT NULL;
 CREATE INDEX entry_ino ON entry(ino) WHERE ino IS NOT NULL;
-CREATE TABLE theirs(key BLOB NOT NULL, peer INTEGER NOT NULL, rec BLOB NOT NULL, PRIMARY KEY(key, peer)) WITHOUT ROWID;
+CREATE TABLE dropped(seq INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, sum BLOB NOT NULL);
+CREATE TABLE theirs(away INTEGER NOT NULL, key BLOB NOT NULL, peer INTEGER NOT NULL, rec BLOB NOT NULL, PRIMARY KEY(away, key, peer)) WITHOUT ROWID;
 ";
 
 /// Which table a checksum belongs to.
@@ -34,6 +35,8 @@ pub(super) mod table {
     pub(in crate::store) const FORMER: u8 = 6;
     pub(in crate::store) const HEAD: u8 = 7;
     pub(in crate::store) const CHANGE: u8 = 8;
+    pub(in crate::store) const AWAY: u8 = 9;
+    pub(in crate::store) const DROPPED: u8 = 10;
 }
 
 /// Sorts above every key: no name has more than 255 bytes.
@@ -102,6 +105,16 @@ pub(super) fn cursor_sum(peer: u32, c: Cursor) -> [u8; SUM_LEN] {
             &c.seq.to_le_bytes(),
         ],
     )
+}
+
+/// The table of an announcement's checksum.
+pub(super) fn theirs_table(away: bool) -> u8 {
+    if away { table::AWAY } else { table::THEIRS }
+}
+
+/// The checksum of a `dropped` row.
+pub(super) fn dropped_sum(seq: u64, key: &[u8]) -> [u8; SUM_LEN] {
+    sum(table::DROPPED, &[&seq.to_le_bytes(), key])
 }
 
 /// Appends the checksum that [`checked`] takes off. `id` is the sequence number or the peer.

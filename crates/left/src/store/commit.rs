@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 
 use left_core::entry::{Entry, FileStat, Kind, Record};
-use left_core::index::{Cursor, Txn};
+use left_core::index::{Cursor, Txn, Walk};
 use left_core::path::RelPath;
 use left_core::version::DeviceId;
 use rusqlite::{Transaction, TransactionBehavior, params};
 
 use super::StoreError;
 use super::codec::encode;
-use super::columns::{Known, broken, c4, cursor_sum, device_sum, seal, table};
+use super::columns::{
+    Known, TOP, broken, c4, cursor_sum, device_sum, dropped_sum, seal, table, theirs_table,
+};
 use super::journal::{Note, What};
 use super::rows::{FoundBy, Rows, Stored};
 use super::state::{State, need_size};
@@ -40,11 +42,18 @@ pub(super) fn commit(
     for (peer, path) in &txn.theirs_del {
         work.theirs_del(*peer, path)?;
     }
+    let asides: HashMap<&RelPath, bool> = txn.away.iter().map(|(p, away)| (p, *away)).collect();
     for (peer, path, entry) in &txn.theirs_put {
-        work.theirs_put(*peer, path, entry)?;
+        work.theirs_put(*peer, path, entry, asides.get(path).copied())?;
+    }
+    for (path, away) in &txn.away {
+        work.set_away(path, *away)?;
     }
     for (path, record) in &txn.put {
         work.put(path, record)?;
+    }
+    for path in &txn.drop {
+        work.drop_record(path)?;
     }
     for (path, stat) in &txn.touch {
         work.touch(path, *stat)?;
@@ -59,6 +68,31 @@ pub(super) fn commit(
     sql.commit()?;
     crash_point!("index-committed");
     Ok((work.state, work.notes.unwrap_or_default()))
+}
+
+/// Whether each path of which peers announced something is away, and what it adds to the counts.
+pub(super) fn for_each_need(
+    rows: &Rows,
+    mut each: impl FnMut(bool, Option<u64>),
+) -> Result<(), StoreError> {
+    const PAGE: usize = 1000;
+    for away in [false, true] {
+        let mut from: Option<RelPath> = None;
+        loop {
+            let page = match away {
+                false => rows.needs(Walk::Up, from.as_ref(), PAGE)?,
+                true => rows.away(&from.map(|p| p.key()).unwrap_or_default(), &TOP, PAGE)?,
+            };
+            for need in &page {
+                each(away, need_size(need.theirs.iter().map(|(_, e)| e)));
+            }
+            match page.into_iter().last() {
+                Some(last) => from = Some(last.path),
+                None => break,
+            }
+        }
+    }
+    Ok(())
 }
 
 struct Work<'a> {
@@ -137,22 +171,16 @@ impl Work<'_> {
     }
 
     fn recount_needs(&mut self) -> Result<(), StoreError> {
-        use left_core::index::Walk;
-        const PAGE: usize = 1000;
-        self.state.totals.need_files = 0;
-        self.state.totals.need_bytes = 0;
-        let mut from: Option<RelPath> = None;
-        loop {
-            let page = self.rows.needs(Walk::Up, from.as_ref(), PAGE)?;
-            for need in &page {
-                let size = need_size(need.theirs.iter().map(|(_, e)| e));
-                self.state.count_need(None, size);
-            }
-            match page.into_iter().last() {
-                Some(last) => from = Some(last.path),
-                None => return Ok(()),
-            }
-        }
+        let t = &mut self.state.totals;
+        (t.need_files, t.need_bytes, t.away_files, t.away_bytes) = (0, 0, 0, 0);
+        for_each_need(self.rows, |away, size| {
+            self.state.count_need(away, None, size);
+        })
+    }
+
+    /// Whether what peers announced of a path is away.
+    fn is_away(&self, key: &[u8]) -> Result<bool, StoreError> {
+        Ok(self.state.totals.away_files > 0 && self.rows.is_away(key)?)
     }
 
     fn theirs_del(&mut self, peer: DeviceId, path: &RelPath) -> Result<(), StoreError> {
@@ -164,33 +192,90 @@ impl Work<'_> {
         let before = need_size(all.iter().map(|(_, e)| e));
         all.retain(|(d, _)| *d != peer);
         let after = need_size(all.iter().map(|(_, e)| e));
+        let away = self.is_away(&key)?;
         self.rows
             .conn
-            .prepare_cached("DELETE FROM theirs WHERE key = ? AND peer = ?")?
-            .execute(params![key, known.n])?;
-        self.state.count_need(before, after);
+            .prepare_cached("DELETE FROM theirs WHERE away = ? AND key = ? AND peer = ?")?
+            .execute(params![away, key, known.n])?;
+        self.state.count_need(away, before, after);
         Ok(())
     }
 
+    /// `aside`: what becomes of the path in the same transaction, if that is said.
     fn theirs_put(
         &mut self,
         peer: DeviceId,
         path: &RelPath,
         entry: &Entry,
+        aside: Option<bool>,
     ) -> Result<(), StoreError> {
         let key = path.key();
         let all = self.rows.theirs(&key)?;
+        let away = match (all.is_empty(), aside) {
+            (true, Some(away)) => away,
+            (true, None) => false,
+            (false, _) => self.is_away(&key)?,
+        };
         let before = need_size(all.iter().map(|(_, e)| e));
         let others = all.iter().filter(|(d, _)| *d != peer).map(|(_, e)| e);
         let after = need_size(others.chain([entry]));
+        self.insert_theirs(peer, &key, entry, away)?;
+        self.state.count_need(away, before, after);
+        Ok(())
+    }
+
+    fn insert_theirs(
+        &mut self,
+        peer: DeviceId,
+        key: &[u8],
+        entry: &Entry,
+        away: bool,
+    ) -> Result<(), StoreError> {
         let n = self.number(peer, 0)?;
         let body = encode(entry, None, |d, c| self.number(d, c))?;
-        let rec = seal(table::THEIRS, &key, u64::from(n), body);
+        let rec = seal(theirs_table(away), key, u64::from(n), body);
         self.rows
             .conn
-            .prepare_cached("INSERT OR REPLACE INTO theirs(key, peer, rec) VALUES (?, ?, ?)")?
-            .execute(params![key, n, rec])?;
-        self.state.count_need(before, after);
+            .prepare_cached(
+                "INSERT OR REPLACE INTO theirs(away, key, peer, rec) VALUES (?, ?, ?, ?)",
+            )?
+            .execute(params![away, key, n, rec])?;
+        Ok(())
+    }
+
+    fn set_away(&mut self, path: &RelPath, away: bool) -> Result<(), StoreError> {
+        let key = path.key();
+        let all = self.rows.theirs(&key)?;
+        if all.is_empty() || self.is_away(&key)? == away {
+            return Ok(());
+        }
+        self.rows
+            .conn
+            .prepare_cached("DELETE FROM theirs WHERE away = ? AND key = ?")?
+            .execute(params![!away, key])?;
+        let size = need_size(all.iter().map(|(_, e)| e));
+        for (peer, entry) in &all {
+            self.insert_theirs(*peer, &key, entry, away)?;
+        }
+        self.state.count_need(!away, size, None);
+        self.state.count_need(away, None, size);
+        Ok(())
+    }
+
+    /// Forgets a record; its place in the numbers says that it was dropped.
+    fn drop_record(&mut self, path: &RelPath) -> Result<(), StoreError> {
+        let key = path.key();
+        if let Some(old) = self.rows.stored(&key)? {
+            self.state.count(old.kind, old.size, false);
+            self.rows
+                .prepare("DELETE FROM entry WHERE id = ?")?
+                .execute([old.id])?;
+        }
+        self.state.head += 1;
+        let seq = self.state.head;
+        self.rows
+            .prepare("INSERT OR REPLACE INTO dropped(seq, key, sum) VALUES (?, ?, ?)")?
+            .execute(params![seq.cast_signed(), key, dropped_sum(seq, &key)])?;
         Ok(())
     }
 
@@ -215,6 +300,9 @@ impl Work<'_> {
         match old {
             Some(old) => self.replace(&old, Some(seq), found_by, &rec),
             None => {
+                self.rows
+                    .prepare("DELETE FROM dropped WHERE key = ?")?
+                    .execute([&key])?;
                 self.rows
                     .prepare("INSERT INTO entry(seq, key, c4, ino, rec) VALUES (?, ?, ?, ?, ?)")?
                     .execute(params![

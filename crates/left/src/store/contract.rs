@@ -112,6 +112,8 @@ pub(super) struct Dump {
     ours: Vec<(u64, RelPath, Record)>,
     needs: Vec<Need>,
     needs_down: Vec<Need>,
+    away: Vec<Need>,
+    dropped: Vec<(u64, RelPath)>,
     per_path: Vec<(RelPath, Option<Record>, Vec<(DeviceId, Entry)>)>,
     found: Vec<(BTreeSet<Vec<u8>>, BTreeSet<Vec<u8>>)>,
     peers: Vec<(u64, Cursor)>,
@@ -121,10 +123,12 @@ pub(super) struct Dump {
 pub(super) fn dump(index: &impl Index, devices: &[DeviceId]) -> Dump {
     let ours = index.changes_since(0, usize::MAX).unwrap();
     let needs = index.needs(Walk::Up, None, usize::MAX).unwrap();
+    let away = index.away(None, usize::MAX).unwrap();
     let all: BTreeSet<RelPath> = ours
         .iter()
         .map(|(_, path, _)| path.clone())
         .chain(needs.iter().map(|n| n.path.clone()))
+        .chain(away.iter().map(|n| n.path.clone()))
         .collect();
     let keys =
         |list: Vec<(RelPath, Record)>| list.into_iter().map(|(path, _)| path.key()).collect();
@@ -149,6 +153,8 @@ pub(super) fn dump(index: &impl Index, devices: &[DeviceId]) -> Dump {
         numbers: (index.head(), index.counter_floor(), index.totals().unwrap()),
         ours,
         needs,
+        away,
+        dropped: index.dropped_since(0, usize::MAX).unwrap(),
     }
 }
 
@@ -328,8 +334,7 @@ fn counts_what_is_live(mut i: impl Index) {
         dirs: 1,
         links: 1,
         bytes: 15,
-        need_files: 0,
-        need_bytes: 0,
+        ..Totals::default()
     };
     assert_eq!(i.totals().unwrap(), want);
     i.commit(put(&[

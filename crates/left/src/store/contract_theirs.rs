@@ -18,6 +18,73 @@ pub(super) fn contract<I: Index>(make: impl Fn() -> I) {
     deletes_before_it_puts(make());
     knows_the_largest_counters(make());
     keeps_cursors(make());
+    sets_aside_what_is_not_needed(make());
+    remembers_what_was_dropped(make());
+}
+
+fn sets_aside_what_is_not_needed(mut i: impl Index) {
+    let (one, two) = (entry(file_node(5, 1), 1, 5), entry(file_node(7, 2), 2, 6));
+    let away = |path: &str, away| Txn {
+        away: vec![(p(path), away)],
+        ..Txn::default()
+    };
+    i.commit(announce(&[
+        (1, "d/a", one.clone()),
+        (1, "d/b", one.clone()),
+    ]))
+    .unwrap();
+    i.commit(away("d/a", true)).unwrap();
+    i.commit(away("nothing", true)).unwrap();
+    // What comes later goes with it, though nothing is said.
+    i.commit(announce(&[(2, "d/a", two.clone())])).unwrap();
+    let all = [(device(1), one.clone()), (device(2), two)];
+    assert_eq!(i.theirs(&p("d/a")).unwrap(), all);
+    let paths = |list: Vec<left_core::index::Need>| -> Vec<RelPath> {
+        list.into_iter().map(|n| n.path).collect()
+    };
+    assert_eq!(paths(i.needs(Walk::Up, None, 9).unwrap()), [p("d/b")]);
+    assert_eq!(i.away(None, 9).unwrap()[0].theirs, all);
+    assert_eq!(i.away(Some(&p("d/a")), 9).unwrap(), []);
+    let t = i.totals().unwrap();
+    let counts = (t.need_files, t.need_bytes, t.away_files, t.away_bytes);
+    assert_eq!(counts, (1, 5, 1, 7));
+    i.commit(away("d/b", true)).unwrap();
+    assert!(!i.needs_below(&p("d")).unwrap());
+    i.commit(Txn {
+        forget: vec![device(1)],
+        ..Txn::default()
+    })
+    .unwrap();
+    let t = i.totals().unwrap();
+    assert_eq!((t.need_files, t.away_files, t.away_bytes), (0, 1, 7));
+    i.commit(away("d/a", false)).unwrap();
+    assert_eq!(paths(i.needs(Walk::Down, None, 9).unwrap()), [p("d/a")]);
+    assert_eq!(i.totals().unwrap().away_files, 0);
+}
+
+fn remembers_what_was_dropped(mut i: impl Index) {
+    i.commit(put(&[("a", file(1, 2, 3)), ("b", file(2, 3, 3))]))
+        .unwrap();
+    let drop = |paths: &[&str]| Txn {
+        drop: paths.iter().map(|path| p(path)).collect(),
+        ..Txn::default()
+    };
+    assert_eq!(i.commit(drop(&["a", "b"])).unwrap(), 4);
+    assert_eq!(i.get(&p("a")).unwrap(), None);
+    assert_eq!(i.totals().unwrap().files, 0);
+    assert_eq!(i.changes_since(0, 9).unwrap(), []);
+    let all = [(3, p("a")), (4, p("b"))];
+    assert_eq!(i.dropped_since(0, 9).unwrap(), all);
+    assert_eq!(i.dropped_since(3, 9).unwrap(), all[1..]);
+    assert_eq!(i.dropped_since(0, 1).unwrap(), all[..1]);
+    assert_eq!(
+        i.by_content(&left_core::content::ContentId([3; 32]), 9)
+            .unwrap(),
+        []
+    );
+    i.commit(put(&[("a", file(1, 2, 3))])).unwrap();
+    assert_eq!(i.dropped_since(0, 9).unwrap(), all[1..]);
+    assert_eq!(i.live_after(None, 9).unwrap(), [(p("a"), file(1, 2, 3))]);
 }
 
 fn announce(list: &[(u8, &str, Entry)]) -> Txn {

@@ -9,15 +9,15 @@ use left_core::path::RelPath;
 use left_core::version::DeviceId;
 
 use super::StoreError;
-use super::columns::broken;
-use super::commit::commit;
+use super::columns::{TOP, broken};
+use super::commit::{commit, for_each_need};
 use super::head::Head;
 use super::journal::Note;
 use super::open::{Opened, mark_corrupt, open, open_reader};
 use super::reader::IndexReader;
 use super::rows::Rows;
 use super::sqlite::{is_read_only, no_room};
-use super::state::{State, need_size};
+use super::state::State;
 
 /// A share's index: the one writer of its file. Readers for other threads come from
 /// [`reader`](Self::reader).
@@ -147,18 +147,8 @@ fn verify(rows: &Rows, state: &State) -> Result<(), StoreError> {
             None => break,
         }
     }
-    let mut from: Option<RelPath> = None;
-    loop {
-        let page = rows.needs(Walk::Up, from.as_ref(), PAGE)?;
-        for need in &page {
-            let size = need_size(need.theirs.iter().map(|(_, e)| e));
-            counted.count_need(None, size);
-        }
-        match page.into_iter().last() {
-            Some(last) => from = Some(last.path),
-            None => break,
-        }
-    }
+    for_each_need(rows, |away, size| counted.count_need(away, None, size))?;
+    rows.dropped_since(0, usize::MAX)?;
     if seq > state.head || counted.totals != state.totals {
         return Err(broken("its counts are wrong"));
     }
@@ -202,6 +192,14 @@ impl Index for IndexDb {
         Ok(found.map(|(_, record)| record))
     }
 
+    fn live_after(
+        &self,
+        after: Option<&RelPath>,
+        limit: usize,
+    ) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        self.lift(self.rows.live_in_order(after, limit))
+    }
+
     fn live_below(
         &self,
         dir: &RelPath,
@@ -236,6 +234,10 @@ impl Index for IndexDb {
         self.lift(self.rows.changes_since(seq, limit))
     }
 
+    fn dropped_since(&self, seq: u64, limit: usize) -> Result<Vec<(u64, RelPath)>, IndexError> {
+        self.lift(self.rows.dropped_since(seq, limit))
+    }
+
     fn cursor(&self, peer: DeviceId) -> Result<Cursor, IndexError> {
         self.lift(self.rows.cursor(peer))
     }
@@ -255,6 +257,11 @@ impl Index for IndexDb {
 
     fn needs_below(&self, dir: &RelPath) -> Result<bool, IndexError> {
         self.lift(self.rows.needs_below(dir))
+    }
+
+    fn away(&self, after: Option<&RelPath>, limit: usize) -> Result<Vec<Need>, IndexError> {
+        let from = after.map(RelPath::key).unwrap_or_default();
+        self.lift(self.rows.away(&from, &TOP, limit))
     }
 
     fn totals(&self) -> Result<Totals, IndexError> {

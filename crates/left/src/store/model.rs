@@ -1,7 +1,7 @@
 //! A simple index in maps, and random transactions to compare the real one with it.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use left_core::content::ContentId;
 use left_core::entry::{Entry, FileStat, Kind, Mtime, Node, Record, Stamp};
@@ -28,6 +28,8 @@ pub(super) fn device(n: u8) -> DeviceId {
 pub(super) struct Model {
     ours: BTreeMap<RelPath, (u64, Record)>,
     theirs: BTreeMap<(RelPath, DeviceId), Entry>,
+    away: BTreeSet<RelPath>,
+    dropped: BTreeMap<u64, RelPath>,
     cursors: BTreeMap<DeviceId, Cursor>,
     tops: BTreeMap<DeviceId, u64>,
     head: u64,
@@ -39,6 +41,8 @@ impl Model {
         Self {
             ours: BTreeMap::new(),
             theirs: BTreeMap::new(),
+            away: BTreeSet::new(),
+            dropped: BTreeMap::new(),
             cursors: BTreeMap::new(),
             tops: BTreeMap::new(),
             head: 0,
@@ -69,7 +73,13 @@ impl Model {
             .filter(|(_, r)| r.entry.node.kind() == Kind::File)
     }
 
-    fn grouped(&self) -> Vec<Need> {
+    fn grouped(&self, away: bool) -> Vec<Need> {
+        let mut all = self.all_grouped();
+        all.retain(|n| self.away.contains(&n.path) == away);
+        all
+    }
+
+    fn all_grouped(&self) -> Vec<Need> {
         let mut out: Vec<Need> = Vec::new();
         for ((path, d), e) in &self.theirs {
             match out.last_mut() {
@@ -102,6 +112,14 @@ impl Index for Model {
     }
     fn get(&self, path: &RelPath) -> Result<Option<Record>, IndexError> {
         Ok(self.ours.get(path).map(|(_, r)| r.clone()))
+    }
+    fn live_after(
+        &self,
+        after: Option<&RelPath>,
+        limit: usize,
+    ) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        let beyond = |p: &RelPath| after.is_none_or(|a| p > a);
+        Ok(self.live().filter(|(p, _)| beyond(p)).take(limit).collect())
     }
     fn live_below(
         &self,
@@ -153,6 +171,10 @@ impl Index for Model {
         all.truncate(limit);
         Ok(all)
     }
+    fn dropped_since(&self, seq: u64, limit: usize) -> Result<Vec<(u64, RelPath)>, IndexError> {
+        let beyond = self.dropped.range(seq.saturating_add(1)..).take(limit);
+        Ok(beyond.map(|(n, p)| (*n, p.clone())).collect())
+    }
     fn cursor(&self, peer: DeviceId) -> Result<Cursor, IndexError> {
         Ok(self.cursors.get(&peer).copied().unwrap_or_default())
     }
@@ -166,7 +188,7 @@ impl Index for Model {
         from: Option<&RelPath>,
         limit: usize,
     ) -> Result<Vec<Need>, IndexError> {
-        let mut all = self.grouped();
+        let mut all = self.grouped(false);
         match walk {
             Walk::Up => all.retain(|n| from.is_none_or(|f| n.path > *f)),
             Walk::Down => {
@@ -178,7 +200,13 @@ impl Index for Model {
         Ok(all)
     }
     fn needs_below(&self, dir: &RelPath) -> Result<bool, IndexError> {
-        Ok(self.theirs.keys().any(|(p, _)| p.is_below(dir)))
+        Ok(self.grouped(false).iter().any(|n| n.path.is_below(dir)))
+    }
+    fn away(&self, after: Option<&RelPath>, limit: usize) -> Result<Vec<Need>, IndexError> {
+        let mut all = self.grouped(true);
+        all.retain(|n| after.is_none_or(|a| n.path > *a));
+        all.truncate(limit);
+        Ok(all)
     }
     fn totals(&self) -> Result<Totals, IndexError> {
         let count = |k| {
@@ -186,7 +214,8 @@ impl Index for Model {
                 .filter(|(_, r)| r.entry.node.kind() == k)
                 .count() as u64
         };
-        let needs = self.grouped();
+        let needs = self.grouped(false);
+        let away = self.grouped(true);
         let latest = |n: &Need| {
             let last = n
                 .theirs
@@ -201,6 +230,8 @@ impl Index for Model {
             bytes: self.live().map(|(_, r)| r.entry.node.size()).sum(),
             need_files: needs.len() as u64,
             need_bytes: needs.iter().map(latest).sum(),
+            away_files: away.len() as u64,
+            away_bytes: away.iter().map(latest).sum(),
         })
     }
     fn commit(&mut self, txn: Txn) -> Result<u64, IndexError> {
@@ -215,10 +246,26 @@ impl Index for Model {
             self.saw(&entry);
             self.theirs.insert((path, peer), entry);
         }
+        for (path, away) in txn.away {
+            match away {
+                true => self.away.insert(path),
+                false => self.away.remove(&path),
+            };
+        }
+        let theirs = &self.theirs;
+        self.away
+            .retain(|p| theirs.keys().any(|(known, _)| known == p));
         for (path, record) in txn.put {
             self.saw(&record.entry);
             self.head += 1;
+            self.dropped.retain(|_, p| *p != path);
             self.ours.insert(path, (self.head, record));
+        }
+        for path in txn.drop {
+            self.head += 1;
+            self.ours.remove(&path);
+            self.dropped.retain(|_, p| *p != path);
+            self.dropped.insert(self.head, path);
         }
         for (path, stat) in txn.touch {
             if let Some((_, r)) = self.ours.get_mut(&path)
@@ -321,13 +368,23 @@ fn arb_txn() -> impl Strategy<Value = Txn> {
         vec((peer(), cursor), 0..2),
         option::weighted(0.1, peer()),
         option::of(0u64..1 << 56),
+        (
+            vec(arb_path(), 0..3),
+            vec((arb_path(), any::<bool>()), 0..4),
+        ),
     )
         .prop_map(
-            |(mut put, touch, theirs_put, theirs_del, cursors, forget, counter_floor)| {
+            |(mut put, touch, theirs_put, theirs_del, cursors, forget, floor, (mut drop, away))| {
+                drop.sort();
+                drop.dedup();
+                drop.retain(|p| put.iter().all(|(q, _)| p != q));
+                let counter_floor = floor;
                 put.sort_by(|a, b| a.0.cmp(&b.0));
                 put.dedup_by(|a, b| a.0 == b.0);
                 Txn {
                     put,
+                    drop,
+                    away,
                     touch,
                     theirs_put,
                     theirs_del,

@@ -23,7 +23,7 @@ use super::state::State;
 /// "LEFT" in the header's application id.
 const APPLICATION: u32 = 0x4c45_4654;
 /// The format of tables and records.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Pages cached, in KiB.
 const CACHE_KIB: u32 = 8 << 10;
 /// A reader's.

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use left_core::content::ContentId;
-use left_core::entry::{Mtime, Record};
-use left_core::index::{IndexError, Totals};
+use left_core::entry::{Entry, Mtime, Record};
+use left_core::index::{IndexError, Need, Totals};
 use left_core::path::RelPath;
+use left_core::version::DeviceId;
 
 use super::StoreError;
+use super::columns::below;
 use super::index_db::lift;
 use super::open::open_reader;
 use super::rows::Rows;
@@ -77,6 +79,33 @@ impl IndexReader {
         limit: usize,
     ) -> Result<Vec<(RelPath, Record)>, IndexError> {
         lift(&self.path, self.rows.live_below(dir, after, limit))
+    }
+
+    /// What peers announced of a path and is not here.
+    pub fn theirs(&self, path: &RelPath) -> Result<Vec<(DeviceId, Entry)>, IndexError> {
+        lift(&self.path, self.rows.theirs(&path.key()))
+    }
+
+    /// At most `limit` paths directly in `dir` that are away and follow the child `after`, in order.
+    pub fn away_children(
+        &self,
+        dir: Option<&RelPath>,
+        after: Option<&RelPath>,
+        limit: usize,
+    ) -> Result<Vec<Need>, IndexError> {
+        lift(&self.path, self.rows.away_children(dir, after, limit))
+    }
+
+    /// At most `limit` paths strictly below `dir` that are away and follow `after`, in order.
+    pub fn away_below(
+        &self,
+        dir: &RelPath,
+        after: Option<&RelPath>,
+        limit: usize,
+    ) -> Result<Vec<Need>, IndexError> {
+        let (from, to) = below(&dir.key());
+        let from = after.map(RelPath::key).unwrap_or_default().max(from);
+        lift(&self.path, self.rows.away(&from, &to, limit))
     }
 
     /// Live files with this content, at most `limit`.

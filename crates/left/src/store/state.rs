@@ -23,7 +23,7 @@ pub(super) struct State {
 }
 
 impl State {
-    fn numbers(&self) -> [u64; 10] {
+    fn numbers(&self) -> [u64; 12] {
         let t = &self.totals;
         [
             self.epoch,
@@ -36,6 +36,8 @@ impl State {
             t.bytes,
             t.need_files,
             t.need_bytes,
+            t.away_files,
+            t.away_bytes,
         ]
     }
 
@@ -61,13 +63,17 @@ impl State {
         t.bytes = step(t.bytes, size, add);
     }
 
-    /// Replaces what one path adds to the needs.
-    pub(super) fn count_need(&mut self, before: Option<u64>, after: Option<u64>) {
+    /// Replaces what one path adds to the needs, or to what is away.
+    pub(super) fn count_need(&mut self, away: bool, before: Option<u64>, after: Option<u64>) {
         let t = &mut self.totals;
+        let (files, bytes) = match away {
+            true => (&mut t.away_files, &mut t.away_bytes),
+            false => (&mut t.need_files, &mut t.need_bytes),
+        };
         for (size, add) in [(before, false), (after, true)] {
             if let Some(size) = size {
-                t.need_files = step(t.need_files, 1, add);
-                t.need_bytes = step(t.need_bytes, size, add);
+                *files = step(*files, 1, add);
+                *bytes = step(*bytes, size, add);
             }
         }
     }
@@ -136,7 +142,7 @@ impl Rows {
     pub(super) fn state(&self) -> Result<State, StoreError> {
         let mut q = self.prepare(
             "SELECT device, sum, epoch, head, floor, clean, files, dirs, links, bytes, need_files, \
-             need_bytes FROM meta WHERE id = 1",
+             need_bytes, away_files, away_bytes FROM meta WHERE id = 1",
         )?;
         let mut rows = q.query([])?;
         let row = rows.next()?.ok_or_else(|| broken("its state is missing"))?;
@@ -154,6 +160,8 @@ impl Rows {
                 bytes: n(7)?,
                 need_files: n(8)?,
                 need_bytes: n(9)?,
+                away_files: n(10)?,
+                away_bytes: n(11)?,
             },
         };
         if array::<SUM_LEN>(row, 1)? != state.sum() || state.epoch == 0 {
@@ -174,10 +182,13 @@ impl Rows {
             bytes,
             need_files,
             need_bytes,
+            away_files,
+            away_bytes,
         ] = s.numbers().map(u64::cast_signed);
         self.prepare(
             "INSERT OR REPLACE INTO meta(id, device, sum, epoch, head, floor, clean, files, dirs, \
-             links, bytes, need_files, need_bytes) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             links, bytes, need_files, need_bytes, away_files, away_bytes) \
+             VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             s.device.0,
@@ -191,7 +202,9 @@ impl Rows {
             links,
             bytes,
             need_files,
-            need_bytes
+            need_bytes,
+            away_files,
+            away_bytes
         ])?;
         Ok(())
     }

@@ -9,9 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use left::daemon::handle::{
-    Change, Daemon, DaemonEvent, EntryKind, Folder, FolderEntry, Missing, OpenFile, Options,
-    PeerStatus, Problem, Rate, Removed, Reverted, ShareInfo, ShareStatus, State, Status, SyncInfo,
-    TicketInfo, UserError, VerifyReport, WaitResult,
+    ApplyTimes, Change, Choice, Choosing, Chosen, Daemon, DaemonEvent, EntryKind, Folder,
+    FolderEntry, Missing, OpenFile, Options, PeerStatus, Problem, Rate, Reloaded, Removed,
+    Reverted, ShareInfo, ShareStatus, State, Status, SyncInfo, TicketInfo, UserError, VerifyReport,
+    WaitResult,
 };
 use left::daemon::history::Past;
 use left::home::text::Text;
@@ -328,6 +329,20 @@ impl Daemon for Fake {
         })
     }
 
+    fn choice(&self, _: &Path) -> Result<Choice, UserError> {
+        Ok(Choice {
+            everything: true,
+            rest: true,
+            rules: Vec::new(),
+            damaged: false,
+        })
+    }
+
+    fn choose(&self, dir: &Path, _: Choosing, _: &[PathBuf]) -> Result<Chosen, UserError> {
+        self.known(dir)?;
+        Ok(Chosen::default())
+    }
+
     fn limit(&self, dir: &Path, _up: Change, _down: Change) -> Result<Rate, UserError> {
         self.known(dir)?;
         Ok(Rate::default())
@@ -336,6 +351,10 @@ impl Daemon for Fake {
     fn past(&self, path: &Path) -> Result<(Past, PathBuf), UserError> {
         let what = format!("cannot find {}", path.display());
         Err(UserError::new(what, "the toy has no history", ""))
+    }
+
+    fn reload(&self, _: &Options) -> Result<Reloaded, UserError> {
+        Ok(Reloaded::default())
     }
 
     fn leave(&self, dir: &Path) -> Result<(), UserError> {
@@ -363,6 +382,9 @@ impl Daemon for Fake {
                 at_least: false,
                 modified: None,
                 target: None,
+                held: true,
+                away_bytes: 0,
+                away_files: 0,
             })
             .collect();
         entries.sort_by(|a, b| a.path.cmp(&b.path));
@@ -423,6 +445,8 @@ fn share_status(share: &ShareInfo) -> ShareStatus {
         bytes: 5_000_000,
         need_files: 0,
         need_bytes: 0,
+        away_files: 0,
+        away_bytes: 0,
         peers: peer.into_iter().collect(),
         conflicts: Vec::new(),
         local_edits: vec!["a\u{1b}[2J".into()],
@@ -431,6 +455,8 @@ fn share_status(share: &ShareInfo) -> ShareStatus {
         notices: Vec::new(),
         alarm: None,
         transfers: Vec::new(),
+        limit: Rate::default(),
+        applied: ApplyTimes::default(),
     }
 }
 

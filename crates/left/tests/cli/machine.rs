@@ -85,6 +85,13 @@ fn the_service_is_installed_shown_and_taken_away() {
     let (code, out, _) = service("uninstall");
     assert!(code == 0 && out.contains("settings stay") && !file.exists());
 
+    // The same as text, and for another supervisor.
+    let (code, out, _) = service("print");
+    assert!(code == 0 && out.contains(&unit), "{out}");
+    assert!(unit.contains(" reload\n"), "{unit}");
+    let (code, out, _) = run(&mut left(&home, &["service", "print", "--launchd"]));
+    assert!(code == 0 && out.contains("<string>up</string>"), "{out}");
+
     // Where systemd does not help, it says what to do.
     systemctl(dir.path(), 1);
     let (code, _, err) = service("install");

@@ -5,16 +5,19 @@
 
 mod common;
 
+mod choose;
 mod conflicts;
 mod daily;
 mod damage;
 mod history;
+mod ignore;
 #[cfg(debug_assertions)]
 mod kills;
 mod kinds;
 mod limits;
 mod load;
 mod many;
+mod once;
 mod page;
 mod pairing;
 mod plan;
@@ -22,6 +25,7 @@ mod plan;
 mod powercut;
 mod refusals;
 mod safety;
+mod service;
 mod soak;
 mod storm;
 mod torn;

@@ -195,6 +195,7 @@ pub fn start() -> Control {
 pub fn index(entries: Vec<(RelPath, Entry)>, upto: u64) -> Control {
     Control::Index(IndexBatch {
         entries,
+        dropped: Vec::new(),
         upto,
         more: false,
     })

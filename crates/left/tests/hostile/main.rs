@@ -17,3 +17,4 @@ mod messages;
 mod readonly;
 mod removal;
 mod scene;
+mod sender;

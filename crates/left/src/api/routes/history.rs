@@ -308,7 +308,13 @@ fn bytes_of(daemon: &dyn Daemon, r: &ContentRequest) -> Result<(Vec<u8>, u64), U
         .file
         .seek(SeekFrom::Start(r.offset.min(source.size)))
         .and_then(|_| source.file.take(length).read_to_end(&mut bytes))
-        .map_err(|e| UserError::new(format!("cannot read {path}"), e, ""))?;
+        .map_err(|e| {
+            UserError::new(
+                format!("cannot read {path}"),
+                e,
+                "see that it can be read by your user",
+            )
+        })?;
     Ok((bytes, source.size))
 }
 

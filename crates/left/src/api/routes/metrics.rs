@@ -5,17 +5,20 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 use std::sync::atomic::AtomicU64;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::call::{Api, Refused, Shared, ask, refuse};
-use crate::daemon::handle::{PeerStatus, ShareStatus, State as ShareState, Status};
+use crate::daemon::handle::{ApplyTimes, PeerStatus, ShareStatus, State as ShareState, Status};
+use crate::daemon::times::BOUNDS_MS;
 use crate::home::{UserError, clean};
 
 /// The type Prometheus reads.
@@ -98,6 +101,31 @@ const PEER_NUMBERS: [PeerNumber; 6] = [
     }),
 ];
 
+/// How long changes of the folders took.
+#[derive(Debug)]
+struct Applied(Vec<(String, ApplyTimes)>);
+
+impl Collector for Applied {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "From when a change of the folder is asked for until it is durable";
+        let kind = MetricType::Histogram;
+        let unit = Unit::Seconds;
+        let mut metric = encoder.encode_descriptor("share_apply", help, Some(&unit), kind)?;
+        for (share, times) in &self.0 {
+            let share = share.clone();
+            let sum = times.sum_ms as f64 / 1000.0;
+            let bounds = BOUNDS_MS.iter().map(|ms| *ms as f64 / 1000.0);
+            let bounds = bounds.chain([f64::INFINITY]);
+            let counts = times.classes.iter().copied().chain(std::iter::repeat(0));
+            let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+            metric
+                .encode_family(&OfShare { share })?
+                .encode_histogram::<OfShare>(sum, times.count, &buckets, None)?;
+        }
+        Ok(())
+    }
+}
+
 fn text(status: &Status) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("left");
     for (name, help, value) in SHARE_NUMBERS {
@@ -136,6 +164,13 @@ fn text(status: &Status) -> Result<String, std::fmt::Error> {
         }
         registry.register(format!("peer_{name}"), help, family);
     }
+    registry.register_collector(Box::new(Applied(
+        status
+            .shares
+            .iter()
+            .map(|s| (clean(&s.path), s.applied.clone()))
+            .collect(),
+    )));
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)

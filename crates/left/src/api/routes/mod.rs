@@ -4,6 +4,7 @@
 //! To add one: write the handler with its `#[utoipa::path]`, and name it in its file's `routes`.
 
 pub(super) mod browse;
+pub(super) mod choose;
 pub(super) mod device;
 pub(super) mod events;
 pub(super) mod history;
@@ -49,6 +50,7 @@ fn all() -> OpenApiRouter<Arc<Api>> {
         .merge(shares::routes())
         .merge(members::routes())
         .merge(browse::routes())
+        .merge(choose::routes())
         .merge(device::routes())
         .merge(events::routes())
         .merge(history::routes())
@@ -68,6 +70,11 @@ pub(super) fn router() -> Router<Arc<Api>> {
                 "the request has another method",
             )
         })
+}
+
+/// The numbers for Prometheus alone.
+pub(super) fn metrics_only() -> Router<Arc<Api>> {
+    metrics::routes().split_for_parts().0
 }
 
 /// The OpenAPI document of all requests, as JSON text.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use super::super::handle::{Listen, Options, UserError};
 use crate::net::DEFAULT_PORT;
 
-pub(super) fn listen_addrs(listen: &Listen) -> Result<Vec<SocketAddr>, UserError> {
+pub(crate) fn listen_addrs(listen: &Listen) -> Result<Vec<SocketAddr>, UserError> {
     let Some(host) = &listen.host else {
         let any = IpAddr::from([0_u8; 16]);
         // Without IPv6 in the kernel, IPv4 alone.
@@ -26,7 +26,7 @@ pub(super) fn listen_addrs(listen: &Listen) -> Result<Vec<SocketAddr>, UserError
 }
 
 /// Where peers reach this device.
-pub(super) fn advertised(options: &Options, local: &[SocketAddr]) -> Vec<String> {
+pub(crate) fn advertised(options: &Options, local: &[SocketAddr]) -> Vec<String> {
     let port = local.first().map_or(DEFAULT_PORT, SocketAddr::port);
     if !options.advertise.is_empty() {
         return options

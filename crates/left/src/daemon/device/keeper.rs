@@ -12,13 +12,13 @@ use tokio::sync::broadcast;
 
 use super::super::ask::Msg;
 use super::super::gate::Door;
-use super::super::handle::{Alarm, DaemonEvent, ShareStatus, State};
+use super::super::handle::{Alarm, ApplyTimes, DaemonEvent, ShareStatus, State};
+use super::super::history::SharedLimits;
 use super::super::limits::Limiter;
 use super::super::members::Members;
 use super::super::owner::{self, Ended, Setup};
 use super::super::pairing::Pending;
 use super::super::snapshot::{Board, split_todo};
-use crate::disk::Limits;
 use crate::home::{Lock, MARKER_DIR, ShareRecord, clean, lock_share, read_share};
 use crate::net::Net;
 
@@ -34,7 +34,7 @@ pub(super) struct Keeper {
     pub(super) net: Option<Arc<Net>>,
     pub(super) events: broadcast::Sender<DaemonEvent>,
     pub(super) board: Arc<Board>,
-    pub(super) limits: Limits,
+    pub(super) limits: SharedLimits,
     pub(super) limiter: Arc<Limiter>,
     pub(super) joined: Option<Sender<Result<(), String>>>,
     pub(super) share_lock: Option<Lock>,
@@ -98,7 +98,7 @@ impl Keeper {
             net: self.net.clone(),
             events: self.events.clone(),
             board: self.board.clone(),
-            limits: self.limits,
+            limits: self.limits.clone(),
             limiter: self.limiter.clone(),
             joined: self.joined.take(),
         };
@@ -125,6 +125,8 @@ pub(super) fn broken(record: &ShareRecord, reason: &str) -> ShareStatus {
         bytes: 0,
         need_files: 0,
         need_bytes: 0,
+        away_files: 0,
+        away_bytes: 0,
         peers: Vec::new(),
         conflicts: Vec::new(),
         local_edits: Vec::new(),
@@ -133,6 +135,8 @@ pub(super) fn broken(record: &ShareRecord, reason: &str) -> ShareStatus {
         notices: Vec::new(),
         alarm: Some(Alarm { reason, todo }),
         transfers: Vec::new(),
+        limit: record.limit,
+        applied: ApplyTimes::default(),
     }
 }
 

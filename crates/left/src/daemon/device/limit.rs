@@ -33,13 +33,17 @@ impl Device {
     }
 
     /// Sets what all shares together may carry now. Settings that can not be read change nothing.
-    fn follow_hours(&self) {
+    /// Whether that is something else than before.
+    pub(super) fn follow_hours(&self) -> bool {
         match self.home.config() {
             Ok(config) => {
                 let rate = rate_at(&config.bandwidth, &Zoned::now());
-                self.door.limiter.set(rate);
+                self.door.limiter.set(rate)
             }
-            Err(error) => tracing::debug!("the limits stay as they are: {error}"),
+            Err(error) => {
+                tracing::debug!("the limits stay as they are: {error}");
+                false
+            }
         }
     }
 }
@@ -56,7 +60,9 @@ pub(super) fn keep(device: &Arc<Device>) -> Result<(), UserError> {
         loop {
             std::thread::sleep(LOOK_EVERY);
             match weak.upgrade() {
-                Some(device) if !device.stopped.load(Ordering::Relaxed) => device.follow_hours(),
+                Some(device) if !device.stopped.load(Ordering::Relaxed) => {
+                    device.follow_hours();
+                }
                 _ => return,
             }
         }

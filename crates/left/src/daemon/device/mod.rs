@@ -1,12 +1,14 @@
 //! The running left of one device: its shares, its network, and what one can ask of it.
 
-mod address;
+pub(super) mod address;
+mod choose;
 mod enter;
 mod fellow;
 mod keeper;
 mod limit;
 mod pair;
 mod past;
+mod reload;
 mod wait;
 
 use std::collections::HashMap;
@@ -26,12 +28,12 @@ use tokio::sync::broadcast;
 use super::ask::Msg;
 use super::browse;
 use super::gate::Door;
-use super::handle::Change;
+use super::handle::{Change, Choice, Choosing, Chosen};
 use super::handle::{
-    Daemon, DaemonEvent, Folder, OpenFile, Options, Removed, Reverted, ShareInfo, ShareStatus,
-    Status, SyncInfo, TicketInfo, UserError, VerifyReport, WaitResult,
+    Daemon, DaemonEvent, Folder, OpenFile, Options, Reloaded, Removed, Reverted, ShareInfo,
+    ShareStatus, Status, SyncInfo, TicketInfo, UserError, VerifyReport, WaitResult,
 };
-use super::history::Past;
+use super::history::{Past, SharedLimits};
 use super::limits::Limiter;
 use super::members::Members;
 use super::pairing::Pairings;
@@ -70,7 +72,11 @@ pub(super) struct Device {
     shares: Mutex<HashMap<ShareId, Running>>,
     routes: Routes,
     events: broadcast::Sender<DaemonEvent>,
+    /// Held while somebody chooses.
+    choosing: Mutex<()>,
     stopped: AtomicBool,
+    /// Which versions all shares keep.
+    keep: SharedLimits,
     me: Weak<Device>,
     /// Dropped last: everything above runs on it.
     runtime: Mutex<Option<Runtime>>,
@@ -81,7 +87,11 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn failed(what: &str, why: impl std::fmt::Display) -> UserError {
-    UserError::new(what, why, "")
+    UserError::new(
+        what,
+        why,
+        "try again; if it stays so, start left anew and see its log",
+    )
 }
 
 /// Starts the left of this device; no share runs yet.
@@ -121,6 +131,7 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
     if let Some(net) = &net {
         lock(&door.me).addresses = advertised(&options, net.local_addrs());
     }
+    let keep = Arc::new(Mutex::new(past::history_limits(&home.config()?)));
     let device = Arc::new_cyclic(|me| Device {
         home,
         key,
@@ -131,7 +142,9 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
         shares: Mutex::default(),
         routes,
         events,
+        choosing: Mutex::default(),
         stopped: AtomicBool::new(false),
+        keep,
         me: Weak::clone(me),
         runtime: Mutex::new(Some(runtime)),
     });
@@ -249,7 +262,7 @@ impl Device {
             net: self.net.clone(),
             events: self.events.clone(),
             board: board.clone(),
-            limits: self.limits()?,
+            limits: self.keep.clone(),
             limiter: limiter.clone(),
             joined,
             share_lock,
@@ -363,9 +376,11 @@ impl Daemon for Device {
         let mut all: Vec<ShareStatus> = shares
             .values()
             .map(|r| {
-                r.board
-                    .read()
-                    .unwrap_or_else(|| starting(&r.members.record()))
+                let record = r.members.record();
+                let mut status = r.board.read().unwrap_or_else(|| starting(&record));
+                // It may have been set since.
+                status.limit = record.limit;
+                status
             })
             .collect();
         drop(shares);
@@ -384,7 +399,7 @@ impl Daemon for Device {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: Some(std::process::id()),
             device: Some(self.door.device),
-            name: self.options.name.clone(),
+            name: lock(&self.door.me).name.clone(),
             listen: listen.collect(),
             shares: all,
         }
@@ -445,6 +460,14 @@ impl Daemon for Device {
         }
     }
 
+    fn choice(&self, dir: &Path) -> Result<Choice, UserError> {
+        self.choice_of(dir)
+    }
+
+    fn choose(&self, dir: &Path, how: Choosing, paths: &[PathBuf]) -> Result<Chosen, UserError> {
+        self.choose_in(dir, how, paths)
+    }
+
     fn limit(&self, dir: &Path, up: Change, down: Change) -> Result<Rate, UserError> {
         self.set_limit(dir, up, down)
     }
@@ -455,6 +478,10 @@ impl Daemon for Device {
 
     fn past(&self, path: &Path) -> Result<(Past, PathBuf), UserError> {
         self.past_of(path)
+    }
+
+    fn reload(&self, options: &Options) -> Result<Reloaded, UserError> {
+        self.take_settings(options)
     }
 
     fn leave(&self, dir: &Path) -> Result<(), UserError> {

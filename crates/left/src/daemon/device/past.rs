@@ -14,23 +14,23 @@ use super::super::history::{Lent, Past, Scribe, Who, when};
 use super::super::members::Members;
 use super::{Device, failed, lock};
 use crate::disk::{History, Limits, Root, Stage};
-use crate::home::{MARKER_DIR, UserError, clean, lock_share};
+use crate::home::{Config, MARKER_DIR, UserError, clean, lock_share};
 use crate::store::Journal;
 
 /// How long a busy share may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-impl Device {
-    /// Which versions are kept, as the settings say.
-    pub(super) fn limits(&self) -> Result<Limits, UserError> {
-        let history = self.home.config()?.history;
-        Ok(Limits {
-            days: history.days.into(),
-            max_percent: history.max_percent.into(),
-            keep: (history.keep > 0).then_some(history.keep),
-        })
+/// Which versions are kept, as the settings say.
+pub(super) fn history_limits(config: &Config) -> Limits {
+    let history = config.history;
+    Limits {
+        days: history.days.into(),
+        max_percent: history.max_percent.into(),
+        keep: (history.keep > 0).then_some(history.keep),
     }
+}
 
+impl Device {
     /// The past of the share that `path` (or `PATH@VERSION`) belongs to, and the path as that share's
     /// folder is spelled.
     pub(super) fn past_of(&self, path: &Path) -> Result<(Past, PathBuf), UserError> {
@@ -142,7 +142,8 @@ fn real(path: &Path) -> PathBuf {
 /// What a share that does not run is worked with.
 fn open(dir: &Path) -> Result<Lent, UserError> {
     let what = format!("cannot open the share {}", clean(dir));
-    let fail = |e: &dyn std::fmt::Display| UserError::new(&what, e, "");
+    let fail =
+        |e: &dyn std::fmt::Display| UserError::new(&what, e, "`left doctor` looks for the cause");
     let root = Arc::new(Root::open(dir).map_err(|e| fail(&e))?);
     let stage = Arc::new(Stage::open(&root).map_err(|e| fail(&e))?);
     let history = Arc::new(History::open(&root).map_err(|e| fail(&e))?);

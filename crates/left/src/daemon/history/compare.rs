@@ -33,7 +33,8 @@ impl Past {
     /// Opens a kept version, or (`None`) what stands there now.
     pub fn open(&self, path: &RelPath, at: Option<&At>) -> Result<Source, UserError> {
         let what = format!("cannot read {path}");
-        let fail = |e: std::io::Error| UserError::new(&what, e, "");
+        let fail =
+            |e: std::io::Error| UserError::new(&what, e, "see that it can be read by your user");
         let Lent { root, history, .. } = &self.lent;
         let Some(at) = at else {
             if matches!(self.look(path)?, Some(Found::Dir(_))) {
@@ -73,7 +74,13 @@ impl Past {
             true => None,
             false => Some(self.open(path, new)?),
         };
-        let fail = |e: std::io::Error| UserError::new(format!("cannot read {path}"), e, "");
+        let fail = |e: std::io::Error| {
+            UserError::new(
+                format!("cannot read {path}"),
+                e,
+                "see that it can be read by your user",
+            )
+        };
         let mut report = DiffReport {
             path: path.to_string(),
             old_size: old.size,

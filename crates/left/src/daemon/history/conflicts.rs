@@ -97,7 +97,13 @@ impl Past {
                 found.push((path, of, stat));
             }
         });
-        walked.map_err(|e| UserError::new("cannot look for conflicts", e, ""))?;
+        walked.map_err(|e| {
+            UserError::new(
+                "cannot look for conflicts",
+                e,
+                "see that the share's folder can be read by your user",
+            )
+        })?;
         found.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(found)
     }

@@ -1,8 +1,8 @@
 //! The threads that keep a share's past: one writes the log of changes, one thins the history out.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -80,6 +80,9 @@ fn write(journal: &Journal, rx: &Receiver<Work>) {
     }
 }
 
+/// Which versions are kept; it may change while it is looked at.
+pub(in crate::daemon) type SharedLimits = Arc<Mutex<Limits>>;
+
 /// Thins the history out from time to time.
 pub(in crate::daemon) struct Thinner {
     hurry: Option<Sender<()>>,
@@ -91,7 +94,7 @@ impl Thinner {
     pub(in crate::daemon) fn start(
         root: Arc<Root>,
         history: Arc<History>,
-        limits: Limits,
+        limits: SharedLimits,
         tx: Sender<Msg>,
     ) -> io::Result<Thinner> {
         let (hurry, hurried) = bounded(1);
@@ -116,6 +119,7 @@ impl Thinner {
             let mut next = Instant::now();
             loop {
                 if Instant::now() >= next {
+                    let limits = *limits.lock().unwrap_or_else(PoisonError::into_inner);
                     tell(history.thin(&root, &limits, &is_over));
                     next = Instant::now() + THIN_EVERY;
                 }

@@ -50,9 +50,13 @@ impl Past {
     /// All versions of a path that are kept here, the latest first.
     pub fn versions(&self, path: &RelPath) -> Result<Vec<VersionInfo>, UserError> {
         let Lent { root, history, .. } = &self.lent;
-        let all = history
-            .versions(root, path)
-            .map_err(|e| UserError::new("cannot read the history", e, ""))?;
+        let all = history.versions(root, path).map_err(|e| {
+            UserError::new(
+                "cannot read the history",
+                e,
+                "see that .left/history in the share can be read by your user",
+            )
+        })?;
         let numbered = (1..).zip(all);
         Ok(numbered.map(|(n, kept)| info(n, kept)).collect())
     }

@@ -25,7 +25,7 @@ use super::ask::Msg;
 use crate::disk::{Found, History, Kept, Root, Stage};
 use crate::home::{Lock, UserError, clean};
 
-pub(super) use keep::{Scribe, Thinner};
+pub(super) use keep::{Scribe, SharedLimits, Thinner};
 pub use types::{
     Bring, ConflictInfo, DiffReport, Happened, Keep, LogEntry, MAX_LISTED, Resolved, RestoreReport,
     Thing, VersionInfo,
@@ -219,10 +219,13 @@ impl Past {
 
     /// What stands at a path that is a file or link now; an error in words for all else.
     fn look(&self, path: &RelPath) -> Result<Option<Found>, UserError> {
-        self.lent
-            .root
-            .look(path)
-            .map_err(|e| UserError::new(format!("cannot look at {path}"), e, ""))
+        self.lent.root.look(path).map_err(|e| {
+            UserError::new(
+                format!("cannot look at {path}"),
+                e,
+                "see that its folder can be read by your user",
+            )
+        })
     }
 }
 

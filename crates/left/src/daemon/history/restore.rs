@@ -66,8 +66,13 @@ impl Past {
             None => {
                 let Lent { root, history, .. } = &self.lent;
                 let versions = history.versions(root, path);
-                let versions =
-                    versions.map_err(|e| UserError::new("cannot read the history", e, ""))?;
+                let versions = versions.map_err(|e| {
+                    UserError::new(
+                        "cannot read the history",
+                        e,
+                        "see that .left/history in the share can be read by your user",
+                    )
+                })?;
                 versions.is_empty()
             }
         })

@@ -70,7 +70,13 @@ impl Past {
         work: &mut Work<'_>,
     ) -> Result<(), UserError> {
         let Lent { root, history, .. } = &self.lent;
-        let fail = |e: std::io::Error| UserError::new("cannot read the history", e, "");
+        let fail = |e: std::io::Error| {
+            UserError::new(
+                "cannot read the history",
+                e,
+                "see that .left/history in the share can be read by your user",
+            )
+        };
         let ids = after(history.ids().map_err(fail)?, ms);
         let mut seen = HashSet::new();
         for (n, id) in ids.iter().enumerate() {
@@ -105,7 +111,13 @@ impl Past {
             scribe,
             ..
         } = &self.lent;
-        let fail = |e: std::io::Error| UserError::new("cannot read the history", e, "");
+        let fail = |e: std::io::Error| {
+            UserError::new(
+                "cannot read the history",
+                e,
+                "see that .left/history in the share can be read by your user",
+            )
+        };
         let ids = after(history.ids().map_err(fail)?, ms);
         let mut seen = HashSet::new();
         for id in ids.iter().rev() {

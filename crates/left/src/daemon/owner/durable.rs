@@ -29,6 +29,11 @@ pub(super) struct Checkpoints {
     again: bool,
     /// A power cut took something back, or may have.
     cut: bool,
+    /// Nothing is known yet of what an earlier run left.
+    first: bool,
+    /// Who asks to be told of the next sync, and of the one that runs.
+    asking: Vec<u64>,
+    running_for: Vec<u64>,
 }
 
 impl Checkpoints {
@@ -42,7 +47,23 @@ impl Checkpoints {
             running: false,
             again: false,
             cut,
+            first: true,
+            asking: Vec::new(),
+            running_for: Vec::new(),
         }
+    }
+
+    /// Somebody has to know that all is on the disk; whether it is so already.
+    pub(super) fn ask(&mut self, token: u64) -> bool {
+        if self.due.is_none() && !self.running && !self.first {
+            return true;
+        }
+        self.asking.push(token);
+        match self.running {
+            true => self.again = true,
+            false => self.due = Some(Instant::now()),
+        }
+        false
     }
 
     /// Something changed in the folder.
@@ -61,15 +82,22 @@ impl Checkpoints {
         self.due
     }
 
-    /// A sync ended. What was packed stays so until one succeeds.
-    pub(super) fn synced(&mut self, done: bool) {
+    /// A sync ended, well or not; who is to be told that all is on the disk. What was packed stays so
+    /// until one went well.
+    pub(super) fn synced(&mut self, well: bool) -> Vec<u64> {
         self.running = false;
-        if !done {
+        self.first &= !well;
+        if !well {
             self.not_before = Instant::now() + AFTER_FAILURE;
         }
-        if std::mem::take(&mut self.again) || !done {
+        if std::mem::take(&mut self.again) || !well {
             self.changed();
         }
+        if !self.asking.is_empty() {
+            self.due = Some(Instant::now());
+        }
+        let told = std::mem::take(&mut self.running_for);
+        if well { told } else { Vec::new() }
     }
 }
 
@@ -123,7 +151,10 @@ impl Owner {
             let _ = tx.send(Msg::Synced(synced.is_ok()));
         });
         match spawned {
-            Ok(_) => self.checkpoints.running = true,
+            Ok(_) => {
+                self.checkpoints.running = true;
+                self.checkpoints.running_for = std::mem::take(&mut self.checkpoints.asking);
+            }
             Err(error) => tracing::warn!("the file system is not synced: {error}"),
         }
     }

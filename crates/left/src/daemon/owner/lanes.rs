@@ -172,6 +172,9 @@ impl Owner {
             return Ok(());
         }
         let ours = self.index.get(&offer.path)?;
+        if !self.engine.wants(&offer.path, ours.as_ref()) {
+            return Ok(());
+        }
         let base = ours.and_then(|r| r.entry.node.content());
         self.fetcher.offer(
             peer,

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use left_core::engine::{Effect, Event};
-use left_core::index::IndexError;
+use left_core::index::{Index, IndexError};
 use left_core::message::{Control, Member, RollPart};
 use left_core::version::DeviceId;
 
 use super::super::members::HearError;
+use super::choose::{is_beyond, mark};
 use super::{Owner, Setup};
 use crate::store::{IndexDb, Opened, StoreError};
 
@@ -99,8 +100,24 @@ pub(super) fn open_index(setup: &Setup, path: &Path) -> Result<(IndexDb, Opened)
         let (index, _) = IndexDb::open(path, setup.device)?;
         index.condemn("what this device may do in the share changed");
     }
-    let opened = IndexDb::open(path, setup.device)?;
-    if let Err(error) = setup.members.update(|r| r.worked_as = Some(role)) {
+    let mut opened = IndexDb::open(path, setup.device)?;
+    let dropped = setup.members.record().dropped.clone();
+    if let Some(mark) = &dropped
+        && opened.1.rebuilt.is_none()
+        && opened.0.head() > 0
+        && !is_beyond(&opened.0, mark)
+    {
+        let (index, _) = opened;
+        index.condemn("it is a copy from before something was dropped here");
+        drop(index);
+        opened = IndexDb::open(path, setup.device)?;
+    }
+    let mark = dropped.map(|_| mark(&opened.0));
+    let update = |r: &mut crate::home::ShareRecord| {
+        r.worked_as = Some(role);
+        r.dropped = mark;
+    };
+    if let Err(error) = setup.members.update(update) {
         tracing::error!("{error}");
     }
     Ok(opened)

@@ -1,6 +1,7 @@
 //! One share's owner: the one thread that drives the engine and owns its index. Everything else
 //! sends it messages and takes its effects.
 
+mod choose;
 mod durable;
 mod lanes;
 mod members;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, after, bounded, never, select, unbounded};
 use left_core::diff::Observation;
-use left_core::engine::{Config, Effect, Engine, Event, Now};
+use left_core::engine::{Config, Dropped, Effect, Engine, Event, Now};
 use left_core::index::{Index, IndexError};
 use left_core::message::{Control, Role};
 use left_core::path::RelPath;
@@ -27,15 +28,15 @@ use durable::Checkpoints;
 use super::adapt::{self, Source};
 use super::ask::Msg;
 use super::gate::Door;
-use super::handle::DaemonEvent;
-use super::history::{Scribe, Thinner};
+use super::handle::{ApplyTimes, DaemonEvent};
+use super::history::{Scribe, SharedLimits, Thinner};
 use super::limits::Limiter;
 use super::links::Links;
 use super::members::Members;
 use super::offers::Offers;
 use super::snapshot::{Board, Progressing};
-use crate::disk::{DiskEye, Durable, EyeEvent, History, Hold, Limits, Pack, Root, Stage};
-use crate::home::clean;
+use crate::disk::{DiskEye, Durable, EyeEvent, History, Hold, Pack, Root, Stage};
+use crate::home::{clean, selection_of};
 use crate::net::Net;
 use crate::store::{IndexDb, Journal, Manifests};
 use crate::transfer::Fetcher;
@@ -57,7 +58,7 @@ pub(super) struct Setup {
     /// What this share may carry.
     pub(super) limiter: Arc<Limiter>,
     /// Which versions are kept.
-    pub(super) limits: Limits,
+    pub(super) limits: SharedLimits,
     /// Told once how the first dial with a ticket went.
     pub(super) joined: Option<Sender<Result<(), String>>>,
 }
@@ -72,7 +73,7 @@ pub(super) enum Ended {
     Broken(String),
 }
 
-pub(super) type FetchResults = Vec<(OpId, Result<StageName, FetchError>)>;
+pub(crate) type FetchResults = Vec<(OpId, Result<StageName, FetchError>)>;
 
 pub(super) struct Owner {
     setup: Setup,
@@ -97,10 +98,14 @@ pub(super) struct Owner {
     offers: Arc<Offers>,
     links: Links,
     /// What keeps the eye away from paths that are being changed: a batch's length and its hold.
-    holds: VecDeque<(usize, Hold)>,
+    /// With when they were asked for.
+    holds: VecDeque<(usize, Hold, Instant)>,
+    applied: ApplyTimes,
     checkpoints: Checkpoints,
     waits: HashMap<u64, Sender<()>>,
     next_wait: u64,
+    /// Who waits for what is dropped.
+    drops: HashMap<u64, Sender<Dropped>>,
     conflicts: Vec<RelPath>,
     problems: Vec<(String, String)>,
     notices: Vec<String>,
@@ -199,15 +204,24 @@ impl Owner {
         .map_err(|e| text(&e))?;
         let (apply, applier) =
             adapt::spawn_applier(&root, &stage, &history, &pack, &tx).map_err(|e| text(&e))?;
-        let thinner = Thinner::start(root.clone(), history.clone(), setup.limits, tx.clone());
+        let thinner = Thinner::start(
+            root.clone(),
+            history.clone(),
+            setup.limits.clone(),
+            tx.clone(),
+        );
         adapt::spawn_index_search(reader(())?, tx.clone());
         let config = Config {
             device: setup.device,
             role: setup.members.role(),
         };
         let id = setup.members.id();
+        let (selection, damaged) = selection_of(setup.members.record().choice.as_ref());
+        if damaged {
+            notices.push(choose::DAMAGED.to_owned());
+        }
         Ok(Self {
-            engine: Engine::new(config, &index),
+            engine: Engine::new(config, &index).with_selection(selection),
             links: Links::new(id, setup.door.clone(), setup.net.clone(), tx.clone()),
             setup,
             tx,
@@ -227,9 +241,11 @@ impl Owner {
             source,
             offers,
             holds: VecDeque::new(),
+            applied: ApplyTimes::default(),
             checkpoints: Checkpoints::new(durable, pack, cut.is_some()),
             waits: HashMap::new(),
             next_wait: 1,
+            drops: HashMap::new(),
             conflicts: Vec::new(),
             problems: Vec::new(),
             notices,
@@ -349,9 +365,11 @@ impl Owner {
             }
             Effect::Fetch(items) => self.fetcher.submit(items),
             Effect::Apply(ops) => {
+                self.note_drops(&ops);
                 // The eye would see our own changes before the index knows of them.
                 let paths = ops.iter().map(|(_, op)| op.path().clone()).collect();
-                self.holds.push_back((ops.len(), self.eye.hold(paths)));
+                let hold = self.eye.hold(paths);
+                self.holds.push_back((ops.len(), hold, Instant::now()));
                 if self.apply.as_ref().is_none_or(|a| a.send(ops).is_err()) {
                     tracing::error!("the thread that changes the disk is gone");
                     self.stop = true;
@@ -360,6 +378,17 @@ impl Owner {
             Effect::Rescan(paths) => self.eye.rescan(paths),
             Effect::RescanAll => self.eye.scan_all(),
             Effect::Barrier(token) => self.eye.barrier(token),
+            Effect::Sync(token) => {
+                if self.checkpoints.ask(token) {
+                    self.queue.push_back(Event::Synced(token));
+                }
+            }
+            Effect::Dropped(id, dropped) => {
+                if let Some(reply) = self.drops.remove(&id) {
+                    // Who asked may have given up.
+                    let _ = reply.send(dropped);
+                }
+            }
             Effect::Waited(id) => {
                 if let Some(reply) = self.waits.remove(&id) {
                     // Who waited may have given up.
@@ -467,10 +496,11 @@ impl Owner {
                 let mut done = results.len();
                 self.handle(Event::Applied(results))?;
                 // Batches are done in order, several at once or one by one.
-                while let Some((count, _)) = self.holds.front()
+                while let Some((count, _, since)) = self.holds.front()
                     && *count <= done
                 {
                     done -= count;
+                    self.applied.add(*count as u64, since.elapsed());
                     self.holds.pop_front();
                 }
                 Ok(())
@@ -528,10 +558,13 @@ impl Owner {
                 }
                 self.handle(Event::Resume { accept_deletions })
             }
-            Msg::Synced(done) => {
-                self.checkpoints.synced(done);
+            Msg::Synced(well) => {
+                for token in self.checkpoints.synced(well) {
+                    self.handle(Event::Synced(token))?;
+                }
                 Ok(())
             }
+            Msg::Choose(selection, drop, reply) => self.choose(selection, drop, reply),
             Msg::IndexFailed(error) => Err(error),
             Msg::Revert(at, reply) => {
                 let done = self.revert(at)?;

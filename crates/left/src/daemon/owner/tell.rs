@@ -149,6 +149,7 @@ impl Owner {
             problems: &self.problems,
             notices: &self.notices,
             transfers,
+            applied: &self.applied,
         });
         let events = &self.setup.events;
         self.progress.tell(&status, events);

@@ -87,6 +87,7 @@ fn run(
         how,
         waits: false,
         batch: None,
+        dropping: false,
         touched: BTreeSet::new(),
         kept: BTreeSet::new(),
         full: Vec::new(),
@@ -140,6 +141,8 @@ struct Run<'a> {
     /// The operation at hand needs no sync.
     waits: bool,
     batch: Option<Batch>,
+    /// What is moved away now need not be kept.
+    dropping: bool,
     /// Batches that could take no more because names collided.
     full: Vec<Batch>,
     /// Folders of the share with changed names.
@@ -166,6 +169,12 @@ impl<'a> Run<'a> {
             }
             Op::SetMeta { path, node, expect } => simple::set_meta(self, path, node, expect),
             Op::Remove { path, expect } => simple::remove(self, path, expect),
+            Op::Drop { path, expect } => {
+                self.dropping = true;
+                let done = simple::remove(self, path, expect);
+                self.dropping = false;
+                done
+            }
             Op::Move {
                 from,
                 expect,
@@ -184,10 +193,17 @@ impl<'a> Run<'a> {
 
     /// The folder in history for `path`, with the name free in it.
     fn slot(&mut self, path: &RelPath) -> Result<OwnedFd, OpError> {
+        let other = self.dropping;
+        if let Some(batch) = self.batch.take_if(|b| b.is_dropped() != other) {
+            self.full.push(batch);
+        }
         for _ in 0..2 {
             let batch = match self.batch.take() {
                 Some(batch) => batch,
-                None => self.history.batch().map_err(|e| io_op_error(path, &e))?,
+                None => self
+                    .history
+                    .batch(self.dropping)
+                    .map_err(|e| io_op_error(path, &e))?,
             };
             let slot = batch.slot(self.root, path);
             match slot.map_err(|e| io_op_error(path, &e))? {

@@ -89,7 +89,8 @@ fn old_file(op: &Op) -> Option<(&RelPath, &FileStat)> {
             Expect::Present(Kind::File, stat) => Some((from, stat)),
             _ => None,
         },
-        Op::SetMeta { .. } => None,
+        // What is dropped is durable at others.
+        Op::SetMeta { .. } | Op::Drop { .. } => None,
     }
 }
 

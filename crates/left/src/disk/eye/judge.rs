@@ -127,7 +127,10 @@ impl Eye {
                 self.unreadable(path, format!("{what}: left alone"));
             }
             (FileType::Symlink, Some(Err(e))) => {
-                self.unreadable(path, format!("can not be read: {e}"));
+                self.unreadable(
+                    path,
+                    format!("can not be read: {e}; it is tried again when something changes there"),
+                );
             }
             // It changed under our eyes: the next hint tells.
             (FileType::Symlink, _) => self.hints.add(path.clone(), When::Quiet, false),
@@ -274,7 +277,10 @@ impl Eye {
                 "no permission to read it: make it readable for the user LEFT runs as".into(),
             ),
             Err(e @ HashError::TooBig) => self.unreadable(&path, e.to_string()),
-            Err(HashError::Io(e)) => self.unreadable(&path, format!("can not be read: {e}")),
+            Err(HashError::Io(e)) => self.unreadable(
+                &path,
+                format!("can not be read: {e}; it is tried again when something changes there"),
+            ),
         }
     }
 
@@ -318,7 +324,9 @@ impl Eye {
     }
 
     pub(super) fn unreadable_dir(&mut self, dir: Option<&RelPath>, e: &std::io::Error) {
-        let reason = format!("the folder can not be read: {e}; nothing below it is synchronised");
+        let reason = format!(
+            "the folder can not be read: {e}; nothing below it is synchronised until your user may read it"
+        );
         match dir {
             Some(dir) => self.unreadable(dir, reason),
             None => self.problem(self.root.path().display().to_string(), reason),

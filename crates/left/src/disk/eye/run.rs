@@ -83,6 +83,8 @@ pub(super) struct Eye {
     pub(super) quiet_until: Option<Instant>,
     pub(super) ignore: Ignore,
     pub(super) ignore_text: Vec<u8>,
+    /// What `.leftignore` includes.
+    pub(super) ignore_files: BTreeSet<RelPath>,
     pub(super) hints: Hints,
     pub(super) sweeps: VecDeque<Sweep>,
     pub(super) next_sweep: u64,
@@ -119,6 +121,7 @@ impl Eye {
             quiet_until: None,
             ignore: Ignore::none(),
             ignore_text: Vec::new(),
+            ignore_files: BTreeSet::new(),
             hints: Hints::default(),
             sweeps: VecDeque::new(),
             next_sweep: 1,

@@ -1,12 +1,13 @@
 //! What the eye says, and what it keeps in mind for it: rules, watches, troubles, the batch at hand.
 
+use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::SendTimeoutError;
 use left_core::diff::{Observation, Seen};
-use left_core::ignore::{IGNORE_FILE, Ignore};
+use left_core::ignore::{IGNORE_FILE, Ignore, include};
 use left_core::index::IndexError;
 use left_core::path::RelPath;
 use rustix::io::Errno;
@@ -29,26 +30,41 @@ impl Eye {
     }
 
     pub(super) fn ignores_file_at(&self, path: &RelPath) -> bool {
-        path.as_bytes() == IGNORE_FILE
+        path.as_bytes() == IGNORE_FILE || self.ignore_files.contains(path)
     }
 
-    /// Reads `.leftignore` again; new rules mean a look at everything.
-    pub(super) fn reload_ignore(&mut self) {
-        let text = match RelPath::new(IGNORE_FILE).map(|p| self.root.open_file(&p)) {
-            Ok(Ok((file, _))) => {
+    /// A file with rules; `None` when there is none.
+    fn read_rules(&self, path: &RelPath) -> io::Result<Option<Vec<u8>>> {
+        match self.root.open_file(path) {
+            Ok((file, _)) => {
                 let mut text = Vec::new();
-                match std::io::Read::read_to_end(
-                    &mut std::io::Read::take(file, MAX_IGNORE),
-                    &mut text,
-                ) {
-                    Ok(_) => text,
-                    // Rules that can not be read now stay as they were.
-                    Err(_) => return,
-                }
+                file.take(MAX_IGNORE).read_to_end(&mut text)?;
+                Ok(Some(text))
             }
-            Ok(Err(e)) if crate::disk::sys::io_absent(&e) => Vec::new(),
-            _ => return,
+            Err(e) if crate::disk::sys::io_absent(&e) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Reads `.leftignore` and what it includes again; new rules mean a look at everything.
+    pub(super) fn reload_ignore(&mut self) {
+        let Ok(path) = RelPath::new(IGNORE_FILE) else {
+            return;
         };
+        let all = self.read_rules(&path).and_then(|text| {
+            let text = text.unwrap_or_default();
+            include(&text, &mut |path: &RelPath| self.read_rules(path))
+        });
+        // Rules that can not be read now stay as they were.
+        let Ok(all) = all else { return };
+        self.ignore_files = all.files;
+        let text = match all.text.iter().all(u8::is_ascii_whitespace) {
+            true => Vec::new(),
+            false => all.text,
+        };
+        for error in all.errors {
+            self.problem(".leftignore".into(), error);
+        }
         if text == self.ignore_text {
             return;
         }

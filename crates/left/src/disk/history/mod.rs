@@ -35,6 +35,8 @@ pub const GRACE: Duration = Duration::from_secs(10);
 const MAX_REMEMBERED: usize = 20_000;
 /// Names the last batch that was looked at again.
 const EXAMINED: &[u8] = b"examined";
+/// How the names of batches end that are only looked at once more, and then deleted.
+const DROPPED: &str = "-dropped";
 const STAMP_LEN: usize = "20260101T000000.000Z".len();
 
 /// A file that was written to after it had gone to history: its bytes are back in the share.
@@ -87,7 +89,7 @@ impl History {
         let due = Instant::now() + grace;
         let pending = batches(&dir)?
             .into_iter()
-            .filter(|name| *name > examined)
+            .filter(|name| *name > examined || name.ends_with(DROPPED))
             .map(|batch| Pending {
                 batch,
                 due,
@@ -122,7 +124,13 @@ impl History {
                 }
             };
             let Some(pending) = pending else { break };
-            self.examine(root, &pending, &mut rescued);
+            let safe = self.examine(root, &pending, &mut rescued);
+            if safe && pending.batch.ends_with(DROPPED) {
+                crash_point!("dropping");
+                if let Err(error) = remove_tree(self.dir.as_fd(), pending.batch.as_bytes()) {
+                    tracing::warn!(%error, "what was dropped still takes room in .left/history");
+                }
+            }
             if let Err(error) = write_examined(&self.dir, &pending.batch) {
                 tracing::debug!(%error, "history: the mark of what was examined was not written");
             }
@@ -131,10 +139,12 @@ impl History {
     }
 
     /// A new batch folder, named by the time.
-    pub(crate) fn batch(&self) -> io::Result<Batch> {
+    /// One that is `dropped` is deleted after the second look: other devices hold what is in it.
+    pub(crate) fn batch(&self, dropped: bool) -> io::Result<Batch> {
         loop {
             let n = self.next.fetch_add(1, Ordering::Relaxed);
-            let name = format!("{}-{n:06}", stamp(Timestamp::now()));
+            let end = if dropped { DROPPED } else { "" };
+            let name = format!("{}-{n:06}{end}", stamp(Timestamp::now()));
             match fs::mkdirat(&self.dir, name.as_str(), Mode::from_raw_mode(0o700)) {
                 Ok(()) => {}
                 Err(Errno::EXIST) => continue,
@@ -190,17 +200,20 @@ impl History {
         self.pending.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    fn examine(&self, root: &Root, pending: &Pending, rescued: &mut Vec<Rescued>) {
+    /// Whether all that was written late is safe.
+    fn examine(&self, root: &Root, pending: &Pending, rescued: &mut Vec<Rescued>) -> bool {
         let Ok(base) = fs::openat(&self.dir, pending.batch.as_str(), DIR_HANDLE, Mode::empty())
         else {
-            return;
+            return false;
         };
+        let mut safe = true;
         let mut save = |path: &RelPath| match rescue::copy_back(root, base.as_fd(), path) {
             Ok(copy) => rescued.push(Rescued {
                 path: path.clone(),
                 copy,
             }),
             Err(error) => {
+                safe = false;
                 tracing::warn!(%path, %error, "late bytes stay in history: they could not be copied back");
             }
         };
@@ -225,6 +238,7 @@ impl History {
                 }
             });
         }
+        safe
     }
 }
 
@@ -245,6 +259,11 @@ impl Batch {
             None => Ok(Some(dir)),
             Some(_) => Ok(None),
         }
+    }
+
+    /// Whether it is deleted after the second look.
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.name.ends_with(DROPPED)
     }
 
     /// The batch folder's handle.

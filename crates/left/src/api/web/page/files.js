@@ -1,7 +1,7 @@
 // What is in a folder: its tree, and one file looked at.
 
-import { dialog, h } from "/assets/dom.js";
-import { get, link, text } from "/assets/api.js";
+import { confirm, dialog, h, toast } from "/assets/dom.js";
+import { get, link, post, text } from "/assets/api.js";
 import { bytes, count, iso, name, number, shown, when } from "/assets/words.js";
 import { redraw, state } from "/assets/app.js";
 import { versionsButton } from "/assets/history.js";
@@ -16,7 +16,7 @@ const known = new Map();
 
 const keyOf = (share, path) => `${share.id}/${path}`;
 // When this changes, what is known may be old.
-const markOf = (share) => [share.files, share.dirs, share.bytes, share.need_files].join();
+const markOf = (share) => [share.files, share.dirs, share.bytes, share.need_files, share.away_files, share.away_bytes].join();
 
 async function load(share, path, more = false) {
   const key = keyOf(share, path);
@@ -41,6 +41,9 @@ async function load(share, path, more = false) {
 }
 
 const here = (share, path) => `#/folder/${share.id}/files${path ? `/${path.split("/").map(encodeURIComponent).join("/")}` : ""}`;
+
+/// The folder that a path is in.
+const above = (path) => path.split("/").slice(0, -1).join("/");
 
 /// A path may travel as a URL; the address bar and links hold it as it is.
 export function files(share, _, at) {
@@ -67,22 +70,33 @@ function table(share, path, folder) {
     return h("div", { class: "empty" }, h("p", null, path ? "This folder is empty." : "Nothing is in it yet. Put files into it with whatever you like; they go to the other devices by themselves."));
   }
   return [
-    h("table", { class: "files" }, h("thead", null, h("tr", null, h("th", { scope: "col" }, "Name"), h("th", { scope: "col", class: "num" }, "Size"), h("th", { scope: "col", class: "num wide" }, "Changed"))),
+    h("table", { class: "files" }, h("thead", null, h("tr", null, h("th", { scope: "col" }, "Name"), h("th", { scope: "col", class: "num" }, "Size"), h("th", { scope: "col", class: "num wide" }, "Changed"), h("th", { scope: "col", class: "num held" }, "On this device"))),
       h("tbody", null, folder.entries.map((e) => row(share, e)))),
     folder.more ? h("button", { type: "button", "data-do": "more", "data-share": share.id, "data-path": path }, "Show more") : null,
   ];
 }
 
 function row(share, e) {
-  const size = e.kind === "link" ? "" : `${e.at_least ? "more than " : ""}${bytes(e.bytes)}`;
-  const inside = e.kind === "folder" ? h("span", { class: "quiet" }, ` ${e.at_least ? "more than " : ""}${count(e.files, "file")}`) : e.target ? h("span", { class: "quiet" }, ` → ${e.target}`) : null;
+  const more = e.at_least ? "more than " : "";
+  const size = e.kind === "link" ? "" : `${more}${bytes(e.bytes + e.away_bytes)}`;
+  const inside = e.kind === "folder" ? h("span", { class: "quiet" }, ` ${more}${count(e.files + e.away_files, "file")}`) : e.target ? h("span", { class: "quiet" }, ` → ${e.target}`) : null;
   const what = e.kind === "folder" ? h("a", { href: here(share, e.path), class: "cut" }, e.name)
-    : e.kind === "file" ? h("button", { type: "button", class: "plain link cut", "data-do": "look", "data-share": share.id, "data-path": e.path, "data-bytes": e.bytes, "data-modified": e.modified ?? "" }, e.name)
+    : e.kind === "file" && e.held ? h("button", { type: "button", class: "plain link cut", "data-do": "look", "data-share": share.id, "data-path": e.path, "data-bytes": e.bytes, "data-modified": e.modified ?? "" }, e.name)
     : h("span", { class: "cut" }, e.name);
-  return h("tr", { "data-key": e.path, class: e.kind },
+  return h("tr", { "data-key": e.path, class: e.held ? e.kind : `${e.kind} away` },
     h("th", { scope: "row" }, h("div", null, h("span", { class: `kind ${e.kind}`, role: "img", "aria-label": { folder: "Folder", file: "File", link: "Link" }[e.kind] }), what, inside)),
     h("td", { class: "num" }, size),
-    h("td", { class: "num wide quiet" }, e.modified === null ? "" : h("time", { datetime: iso(e.modified) }, when(e.modified))));
+    h("td", { class: "num wide quiet" }, e.modified === null ? "" : h("time", { datetime: iso(e.modified) }, when(e.modified))),
+    h("td", { class: "num held" }, held(share, e)));
+}
+
+/// Whether it is here, and what can be done about that.
+function held(share, e) {
+  const act = (action, label, title) => h("button", { type: "button", class: "plain link", "data-do": action, "data-share": share.id, "data-path": e.path, "aria-label": `${title}: ${e.name}`, title }, label);
+  const fetch = act("fetch", "Fetch", "Bring it to this device");
+  const drop = act("drop", "Remove", "Remove it from this device only");
+  if (!e.held) return fetch;
+  return e.away_files ? [fetch, " ", drop] : drop;
 }
 
 /// What a file holds, as far as it can be shown: its text, its picture, or why not.
@@ -100,6 +114,20 @@ function where(share) {
 }
 
 export const fileActions = {
+  async fetch(share, button) {
+    await post("/v1/choose", { dir: share.path, how: "fetch", paths: [button.dataset.path] });
+    toast("It is being brought.");
+    load(share, above(button.dataset.path));
+  },
+  async drop(share, button) {
+    const { path } = button.dataset;
+    const text = ["It goes from this device only, and only what another connected device has. The other devices keep it, and it can be fetched again at any time."];
+    if (!await confirm(`Remove ${shown(path)} from this device?`, text, "Remove from this device", false)) return;
+    const done = await post("/v1/choose", { dir: share.path, how: "drop", paths: [path] });
+    const kept = done.kept_paths.map((k) => `Still here: ${k.path}: ${k.reason}.`);
+    toast([`${count(done.dropped, "file")} (${bytes(done.dropped_bytes)}) went from this device.`, ...kept.slice(0, 3)].join(" "), done.kept > 0);
+    load(share, above(path));
+  },
   more: (share, button) => load(share, button.dataset.path, true),
   async look(share, button) {
     const { path } = button.dataset;
