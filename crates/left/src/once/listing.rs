@@ -221,8 +221,9 @@ mod tests {
             .map(|(p, n)| (RelPath::new(*p).unwrap(), entry(n)));
         IndexBatch {
             entries: entries.collect(),
+            dropped: Vec::new(),
             upto,
-            ..IndexBatch::default()
+            more: false,
         }
     }
 

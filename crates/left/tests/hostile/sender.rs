@@ -65,6 +65,7 @@ fn get(dir: &Path, nodes: &[(&str, Node)], more: &[&str]) -> Output {
         .map(|(path, node)| (RelPath::new(*path).unwrap(), entry(node)));
     let batch = IndexBatch {
         entries: entries.collect(),
+        dropped: Vec::new(),
         upto: 1,
         more: false,
     };
