@@ -384,7 +384,9 @@ impl FakeDisk {
 
     /// The power fails: the disk is as it was at some moment since the last sync. (A journaling
     /// file system keeps the order in which names were changed.)
-    pub fn power_cut(&mut self, rng: &mut Rng) {
+    ///
+    /// Says what was in files of which only the names are left.
+    pub fn power_cut(&mut self, rng: &mut Rng) -> Vec<Bytes> {
         let at = rng.index(self.unsynced.len() + 1);
         if let Some((tree, history)) = self.unsynced.drain(..).nth(at) {
             self.tree = tree;
@@ -394,13 +396,14 @@ impl FakeDisk {
         }
         self.unsynced.clear();
         self.stage.clear();
-        self.tear(rng);
+        let torn = self.tear(rng);
         let since = self.cut.take().map_or(self.synced, |c| c.since);
         self.cut = Some(Cut {
             since,
             found: self.stamped,
             vanished: BTreeSet::new(),
         });
+        torn
     }
 
     /// All vanishes.

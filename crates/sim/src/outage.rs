@@ -86,7 +86,9 @@ impl World {
             .iter()
             .filter_map(|(_, o)| o.bytes())
             .collect();
-        d.disk.power_cut(rng);
+        let torn = d.disk.power_cut(rng);
+        // A user who writes to such a file before it is repaired replaces what it held.
+        self.written.superseded.extend(torn);
         d.index.power_cut();
         let kept = |p: &RelPath| d.disk.get(p).and_then(|o| o.bytes());
         let lost: Vec<Bytes> = before

@@ -115,16 +115,20 @@ impl FakeDisk {
         }
     }
 
-    /// What the cut left of files that were placed and not synced: their names at most.
-    pub fn tear(&mut self, rng: &mut Rng) {
+    /// What the cut left of files that were placed and not synced: their names at most. Says what they
+    /// held.
+    pub fn tear(&mut self, rng: &mut Rng) -> Vec<Bytes> {
+        let mut torn = Vec::new();
         let items = self.pack.items.clone();
         let history = self.history.iter_mut().map(|(_, o)| o);
         for object in self.tree.values_mut().chain(history) {
             let unsynced = |i: &Item| i.ino == Some(object.ino) && object.bytes() == Some(i.bytes);
             if items.iter().any(unsynced) && rng.percent(50) {
+                torn.extend(object.bytes());
                 object.thing = Thing::File(Bytes::TORN);
             }
         }
+        torn
     }
 
     /// Brings back what the pack knows of; says what stands where again, to be recorded.
