@@ -51,7 +51,7 @@ pub const MUTANTS: [Mutant; 26] = [
     mutant("no alarm at mass deletion", 300),
     mutant("a folder's deletion is not held", 600),
     // Order of durability.
-    mutant("committed before synced", 300),
+    mutant("committed before synced", 100),
     mutant("the pack is ignored", 50),
     mutant("a packed file goes to history unsynced", 300),
     mutant("announced before committed", 150),

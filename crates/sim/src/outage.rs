@@ -99,7 +99,11 @@ impl World {
         for bytes in lost {
             // What the user of this device wrote last may be gone; what came from others may not.
             let wrote = self.written.all.get(&bytes).is_some_and(|w| w.0 == device);
-            let own = wrote || self.written.copied.contains(&bytes);
+            // What was put in place and not recorded is taken as not done.
+            let index = &self.devices[device].index;
+            let of = |c| index.live().any(|(_, r)| r.entry.node.content() == Some(c));
+            let unrecorded = !of(bytes.id()) && before.values().any(|o| o.bytes() == Some(bytes));
+            let own = wrote || unrecorded || self.written.copied.contains(&bytes);
             if !own {
                 continue;
             }

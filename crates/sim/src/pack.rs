@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use left_core::content::WHOLE_MAX;
 use left_core::entry::{FileStat, Kind, Node, Record};
 use left_core::index::{Index, Txn};
 use left_core::path::RelPath;
@@ -56,7 +57,7 @@ pub fn waits(op: &Op) -> bool {
             expect,
             loser: None,
             ..
-        } => match expect {
+        } if node.size() <= WHOLE_MAX => match expect {
             Expect::Absent => true,
             Expect::Present(kind, _) => *kind == Kind::File && node.kind() == Kind::File,
         },
@@ -88,7 +89,7 @@ impl FakeDisk {
         else {
             return;
         };
-        if !waits(op) || mutant("committed before synced") {
+        if !waits(op) {
             return;
         }
         match staged.as_ref().and_then(|name| self.stage.get(name)) {
@@ -127,6 +128,10 @@ impl FakeDisk {
                 torn.extend(object.bytes());
                 object.thing = Thing::File(Bytes::TORN);
             }
+        }
+        if mutant("committed before synced") {
+            // Neither were the packs.
+            self.pack.clear();
         }
         torn
     }
