@@ -52,7 +52,8 @@ pub struct Txn {
     /// What is settled.
     pub theirs_del: Vec<(DeviceId, RelPath)>,
     /// From now on what peers announced for the path is not needed (it is *away*), or is. Done after the
-    /// puts; what is new is needed, and what was announced of a path that is away is away too.
+    /// puts; what is new is needed, and what was announced of a path that is away is away too
+    /// (also when its last announcement goes in the same transaction, but not when it is forgotten).
     pub away: Vec<(RelPath, bool)>,
     /// How far peers' indexes are taken in.
     pub cursors: Vec<(DeviceId, Cursor)>,

@@ -306,6 +306,9 @@ pub struct Want {
     pub id: u32,
     /// What is asked for.
     pub what: What,
+    /// Bytes a second that the asker gets on this lane, where it waits for them most of the time and
+    /// takes compressed payloads; 0 when it does not wait or can not say.
+    pub rate: u64,
 }
 
 /// See [`Want`].

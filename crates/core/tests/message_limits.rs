@@ -536,6 +536,7 @@ fn what_we_send_is_within_the_limits() {
     let want = Want {
         id: u32::MAX,
         what: What::Whole(vec![ContentId([1; 32]); MAX_WANT_CONTENTS]),
+        rate: u64::MAX,
     };
     assert!(want.encode().len() <= MAX_MESSAGE);
 }

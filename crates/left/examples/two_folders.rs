@@ -60,6 +60,7 @@ fn device(folder: &Path, name: &str, port: u16) -> Result<Arc<dyn Daemon>, Box<d
         },
         advertise: Vec::new(),
         name: name.into(),
+        discovery: false,
         offline: false,
     };
     Ok(left::daemon::start(

@@ -17,7 +17,8 @@ pub fn same_trees(world: &mut World) {
     }
     let trees: Vec<BTreeMap<String, String>> = world.devices.iter().map(shown).collect();
     for (i, tree) in trees.iter().enumerate().skip(1) {
-        if world.readers_differ && world.devices[i].role == Role::ReadOnly {
+        let device = &world.devices[i];
+        if world.readers_differ && device.role == Role::ReadOnly || device.send_only {
             continue;
         }
         let all = trees[0].keys().chain(tree.keys());
@@ -45,7 +46,8 @@ pub fn same_trees(world: &mut World) {
     }
 }
 
-fn shown(device: &crate::world::Device) -> BTreeMap<String, String> {
+/// What a device shows.
+pub fn shown(device: &crate::world::Device) -> BTreeMap<String, String> {
     let tree = device.disk.tree().iter();
     tree.map(|(p, o)| (p.to_string(), o.shown())).collect()
 }
@@ -78,6 +80,19 @@ pub fn bytes_kept(world: &mut World) {
             world.fail(format!(
                 "{bytes:?} of {path} on {device} are in no file though no user replaced them"
             ));
+        }
+    }
+}
+
+/// Whatever a user wrote and no user destroyed is on some disk, if only in a history.
+pub fn bytes_somewhere(world: &mut World) {
+    if world.failure.is_some() {
+        return;
+    }
+    for (bytes, (device, path)) in world.written.all.clone() {
+        let somewhere = world.devices.iter().any(|d| d.disk.holds(bytes));
+        if !somewhere && !world.written.destroyed.contains(&bytes) {
+            world.fail(format!("{bytes:?} of {path} on {device} are nowhere"));
         }
     }
 }

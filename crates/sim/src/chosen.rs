@@ -37,7 +37,17 @@ pub fn choose(world: &mut World, device: usize, rng: &mut Rng) {
     world.note(&format!("{device} holds {at:?}: {hold}"));
     set(world, device, selection);
     if !hold && rng.percent(80) {
-        drop_rest(world, device, at);
+        drop_rest(world, device, at.clone());
+        if rng.percent(40) {
+            // Somebody else has the same idea.
+            let other = rng.index(world.devices.len());
+            let mut selection = world.devices[other].selection.clone();
+            if selection.set(at.as_ref(), false).is_ok() {
+                world.note(&format!("{other} does not hold {at:?} either"));
+                set(world, other, selection);
+                drop_rest(world, other, at);
+            }
+        }
     }
 }
 
@@ -67,7 +77,7 @@ pub fn same_where_chosen(world: &mut World) {
     }
     let mut all: BTreeMap<RelPath, (usize, String)> = BTreeMap::new();
     for (i, d) in world.devices.iter().enumerate() {
-        if d.role == Role::ReadWrite {
+        if d.role == Role::ReadWrite && !d.send_only {
             for (path, object) in d.disk.tree() {
                 all.entry(path.clone())
                     .or_insert_with(|| (i, object.shown()));
@@ -76,7 +86,7 @@ pub fn same_where_chosen(world: &mut World) {
     }
     for i in 0..world.devices.len() {
         let d = &world.devices[i];
-        if d.role == Role::ReadOnly && world.readers_differ {
+        if d.send_only || d.role == Role::ReadOnly && world.readers_differ {
             continue;
         }
         if let Some(wrong) = all

@@ -45,12 +45,14 @@ pub enum Kind {
     Pause,
     /// One device may only read.
     Reader,
+    /// One device only sends, by its own choice.
+    Sender,
     /// Devices hold a part of the share only.
     Choose,
 }
 
 /// All kinds with their names, as `--without` takes them.
-pub const KINDS: [(Kind, &str); 21] = [
+pub const KINDS: [(Kind, &str); 22] = [
     (Kind::Fetch, "fetch"),
     (Kind::Race, "race"),
     (Kind::Torn, "torn"),
@@ -72,6 +74,7 @@ pub const KINDS: [(Kind, &str); 21] = [
     (Kind::Pause, "pause"),
     (Kind::Reader, "reader"),
     (Kind::Choose, "choose"),
+    (Kind::Sender, "sender"),
 ];
 
 /// A set of kinds.
@@ -91,7 +94,7 @@ impl Faults {
         let chance = [0, 10, 30, 60][rng.index(4)];
         for (kind, _) in KINDS {
             let on = match kind {
-                Kind::Reader => rng.percent(15),
+                Kind::Reader | Kind::Sender => rng.percent(15),
                 Kind::Choose => rng.percent(50),
                 Kind::Lost | Kind::Restored | Kind::Power | Kind::Wipe | Kind::Emptied => {
                     rng.percent(chance) && rng.percent(60)

@@ -386,6 +386,9 @@ impl Index for FakeIndex {
             });
             self.cursors.remove(peer);
         }
+        let theirs = &self.theirs;
+        let known = |p: &RelPath| theirs.get(p).is_some_and(|t| !t.is_empty());
+        self.away.retain(known);
         for (peer, path) in &txn.theirs_del {
             if let Some(theirs) = self.theirs.get_mut(path) {
                 theirs.remove(peer);

@@ -36,7 +36,7 @@ const fn mutant(name: &'static str, within: u64) -> Mutant {
 }
 
 /// All faults.
-pub const MUTANTS: [Mutant; 26] = [
+pub const MUTANTS: [Mutant; 27] = [
     // Who wins, what is kept.
     mutant("mtime decides the winner", 50),
     mutant("edit loses to deletion", 50),
@@ -45,6 +45,8 @@ pub const MUTANTS: [Mutant; 26] = [
     mutant("winner joins before the loser is kept", 50),
     mutant("loser of a conflict is not kept", 50),
     mutant("conflict copy is named by its maker", 300),
+    // Who only sends.
+    mutant("an override does not know of theirs", 300),
     // Deletions.
     mutant("tombstones dropped early", 50),
     mutant("tombstone of an unknown path dropped", 50),
@@ -68,7 +70,7 @@ pub const MUTANTS: [Mutant; 26] = [
     // What a device does not hold.
     mutant("the record outlives the drop", 200),
     mutant("dropped though nobody has it", 200),
-    mutant("who drops says that it holds", 3000),
+    mutant("who drops says that it holds", 300),
 ];
 
 /// The first seed that catches a fault, with what it says; `None`: none of the first `most`.

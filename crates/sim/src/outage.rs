@@ -26,6 +26,7 @@ impl World {
         let config = Config {
             device: d.id,
             role: d.role,
+            send_only: d.send_only,
         };
         if !mutant("the pack is ignored") {
             let placed = d.disk.repair(&d.index, wall_ms);

@@ -34,6 +34,7 @@ pub fn finish(world: &mut World, seed: u64) {
     check::bytes_kept(world);
     check::inside(world);
     check::one_name_for_a_copy(world, faults);
+    sends_no_more(world, seed);
     waits(world);
     again(world);
     let mut rng = Rng::part(seed, 4);
@@ -70,6 +71,41 @@ fn heal(world: &mut World) {
             world.block(link, false);
         }
     }
+}
+
+/// A device that only sent takes what it withheld, or wins over it; then it is one like the others.
+fn sends_no_more(world: &mut World, seed: u64) {
+    let sender = world.devices.iter().position(|d| d.send_only);
+    let Some(device) = sender.filter(|_| world.failure.is_none()) else {
+        return;
+    };
+    let before = check::shown(&world.devices[device]);
+    let how = Rng::part(seed, 6).below(3);
+    match how {
+        0 => world.step(device, Event::Take(None)),
+        1 => world.step(device, Event::Override(None)),
+        _ => {}
+    }
+    rest(world, "after what was withheld");
+    check::idle(world);
+    check::same_trees(world);
+    if how == 1 {
+        world.stats.fault("what was withheld is overridden");
+        let all = world.devices.iter().map(check::shown);
+        if let Some(other) = all.enumerate().find(|(_, tree)| *tree != before) {
+            world.fail(format!(
+                "device {} is not as device {device} was, which won over it: {:?}, not {before:?}",
+                other.0, other.1
+            ));
+        }
+    }
+    world.devices[device].send_only = false;
+    world.crash(device, true);
+    world.start(device);
+    rest(world, "after it only sent");
+    check::idle(world);
+    check::same_trees(world);
+    check::bytes_somewhere(world);
 }
 
 /// Everybody waits, and is answered.

@@ -113,6 +113,8 @@ fn build(params: &Params, faults: Faults, print: bool) -> World {
         roles[n - 1] = Role::ReadOnly;
     }
     let mut world = World::new(params.seed, &roles, print);
+    // It passes on nothing either.
+    world.devices[n - 1].send_only = faults.has(Kind::Sender) && !faults.has(Kind::Reader) && n > 2;
     let base = [200, 1000, 20_000, 100_000][rng.index(4)];
     let mut link = |world: &mut World, a, b| {
         let latency = base + rng.below(base);

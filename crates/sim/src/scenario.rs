@@ -106,9 +106,22 @@ impl Scenario {
         self.edit(device, |user| user.remove(&path(at)));
     }
 
+    /// A device begins or ceases to only send.
+    pub fn sends_only(&mut self, device: usize, on: bool) {
+        self.world.devices[device].send_only = on;
+        self.world.crash(device, true);
+        self.world.start(device);
+        self.settle();
+    }
+
     /// What the first device shows: a letter for the kind and the name of a file's bytes.
     /// Conflict copies stand under the name of what they are a copy of, with `!`.
     pub fn tree(&self) -> BTreeMap<String, String> {
+        self.tree_of(0)
+    }
+
+    /// What a device shows, in the same way.
+    pub fn tree_of(&self, device: usize) -> BTreeMap<String, String> {
         let show = |(p, o): (&RelPath, &crate::disk::Object)| {
             let what = match &o.thing {
                 Thing::Dir => "dir".to_owned(),
@@ -122,6 +135,7 @@ impl Scenario {
             };
             (name, what)
         };
-        self.world.devices[0].disk.tree().iter().map(show).collect()
+        let tree = self.world.devices[device].disk.tree();
+        tree.iter().map(show).collect()
     }
 }

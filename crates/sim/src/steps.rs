@@ -139,7 +139,7 @@ fn fault(world: &mut World, kind: Kind, [device, writer]: [usize; 2], rng: &mut 
         // These happen by themselves.
         Kind::Fetch | Kind::Race | Kind::Torn | Kind::Effect | Kind::Twice => {}
         // The one is an edit, the other no event.
-        Kind::Wipe | Kind::Reader => {}
+        Kind::Wipe | Kind::Reader | Kind::Sender => {}
     }
 }
 

@@ -99,6 +99,8 @@ pub struct Device {
     pub id: DeviceId,
     /// What it may do.
     pub role: Role,
+    /// It does not do what others change.
+    pub send_only: bool,
     /// `None` while it is off.
     pub engine: Option<Engine>,
     /// Goes up at each crash.
@@ -197,6 +199,7 @@ impl World {
             Device {
                 id,
                 role: *role,
+                send_only: false,
                 engine: None,
                 life: 0,
                 index,

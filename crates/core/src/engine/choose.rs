@@ -3,11 +3,12 @@
 //! that needs a record (announcing it, missing it on the disk, having it asked for) can not happen.
 
 use super::Engine;
-use crate::entry::Record;
+use crate::entry::{Entry, Record};
 use crate::index::{Index, IndexError, Txn};
 use crate::path::RelPath;
 use crate::probe::cover;
 use crate::select::Selection;
+use crate::version::DeviceId;
 
 /// Paths that are away read at a time.
 const PAGE: usize = 256;
@@ -63,6 +64,13 @@ impl Engine {
         self.choice.selection.wants(path) || ours.is_some_and(|r| r.entry.node.is_live())
     }
 
+    /// Whether somebody may have what was announced who never said so: who got it from us before we
+    /// dropped it.
+    pub(super) fn asks_all(&self, theirs: &[(DeviceId, Entry)]) -> bool {
+        let own = theirs.iter().any(|(d, _)| *d == self.config.device);
+        (own || !self.choice.selection.is_everything()) && !self.sessions.is_empty()
+    }
+
     /// Looks through what is away for what is wanted, a part of it in each step.
     pub(super) fn look_through_away(&mut self, index: &mut dyn Index) -> Result<(), IndexError> {
         self.choice.aside = 0;
@@ -93,7 +101,7 @@ impl Engine {
     /// were never asked to say so; it is kept as if we had heard it from ourselves.
     pub(super) fn peer_dropped(
         &mut self,
-        peer: crate::version::DeviceId,
+        peer: DeviceId,
         paths: Vec<RelPath>,
         index: &dyn Index,
         txn: &mut Txn,

@@ -73,6 +73,11 @@ pub enum Event {
     /// The user wants the share's state back where this read-only member edited it: at and below
     /// this path, or everywhere.
     Revert(Option<RelPath>),
+    /// The user wants what a device that only sends withholds: at and below this path, or all.
+    Take(Option<RelPath>),
+    /// The user wants this device, which only sends, to win over what it withholds: at and below this
+    /// path, or everywhere.
+    Override(Option<RelPath>),
     /// What this device holds of the share from now on.
     Choose(Selection),
     /// What is here and not to be held goes from this device, at and below a path or everywhere, where
@@ -186,6 +191,10 @@ pub enum Report {
 pub struct State {
     /// Counts.
     pub totals: Totals,
+    /// Paths that others changed and this device, which only sends, does not take.
+    pub withheld_files: u64,
+    /// Bytes of these.
+    pub withheld_bytes: u64,
     /// Why nothing is done until the user decides.
     pub alarm: Option<String>,
     /// The user holds the share still.

@@ -135,6 +135,7 @@ impl Engine {
             };
             if let Decision::Take { target, .. } = self.decide(Some(&record.entry), theirs)
                 && !target.node.is_live()
+                && !self.withholds(from, &target.node)
             {
                 return Ok(Some((from.clone(), record.clone(), target)));
             }
@@ -181,8 +182,7 @@ impl Engine {
             .iter()
             .filter(|(_, e)| e.node.content() == Some(content));
         let mut peers: Vec<_> = self.connected(announced.map(|(d, _)| d)).collect();
-        let untold = need.theirs.iter().any(|(d, _)| *d == self.config.device);
-        if peers.is_empty() && (untold || !self.choice.selection.is_everything()) {
+        if peers.is_empty() && self.asks_all(&need.theirs) {
             // Who got it from us never announced it.
             cover("plan: fetch from whoever may have it");
             let writes = |(_, s): &(&DeviceId, &Session)| s.role == Role::ReadWrite;

@@ -1,7 +1,7 @@
 //! One share's engine: `step(now, event, index) -> effects`. It only dispatches; what an event
 //! means stands in the files beside this one: [`local`](self) (the disk was looked at), `peers`
-//! (messages), `work` (what to do next), `make` (how), `results` (what came of it), `heal` (damage), `choose` (what is
-//! held), `shed` (what is dropped), `wait` (is all equal?).
+//! (messages), `work` (what to do next), `withhold` (what not), `make` (how), `results` (what came of it),
+//! `heal` (damage), `choose` (what is held), `shed` (what is dropped), `wait` (is all equal?).
 
 mod choose;
 mod event;
@@ -13,6 +13,7 @@ mod peers;
 mod results;
 mod shed;
 mod wait;
+mod withhold;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -35,6 +36,8 @@ use own::OwnEdits;
 use shed::Sheds;
 pub use shed::{Dropped, Kept, MAX_SHEDS};
 use wait::Waits;
+use withhold::Taking;
+pub use withhold::{Theirs, Withheld};
 use work::{Job, Retry, Walker};
 
 /// How one engine is set up.
@@ -44,6 +47,8 @@ pub struct Config {
     pub device: DeviceId,
     /// What this device may do in the share.
     pub role: Role,
+    /// A read-write member that does not do what others change, by its user's choice.
+    pub send_only: bool,
 }
 
 /// Waiting before paths that wait for others are tried again.
@@ -98,6 +103,10 @@ pub struct Engine {
     first_scan: bool,
     waits: Waits,
     own: OwnEdits,
+    /// What is taken though this device only sends.
+    taking: Taking,
+    /// As such it looked at all needs once: from then on only at what is new.
+    surveyed: bool,
     choice: Choice,
     sheds: Sheds,
 }
@@ -135,6 +144,8 @@ impl Engine {
             first_scan: index.head() == 0,
             waits: Waits::default(),
             own: OwnEdits::default(),
+            taking: Taking::default(),
+            surveyed: false,
             choice: Choice::default(),
             sheds: Sheds::default(),
         }
@@ -183,8 +194,13 @@ impl Engine {
             Event::Revert(at) => {
                 self.revert(at.as_ref(), index, &mut out)?;
             }
+            Event::Take(at) => self.take(at),
+            Event::Override(at) => self.override_theirs(now, at.as_ref(), index)?,
             Event::Resume { accept_deletions } => self.resume(accept_deletions, &mut out),
-            Event::Choose(selection) => self.choose(selection),
+            Event::Choose(selection) => {
+                self.surveyed = false;
+                self.choose(selection);
+            }
             Event::Drop { id, at } => self.shed(id, at, &mut out),
         }
         self.settle_deletions(now, &mut out);
@@ -193,6 +209,7 @@ impl Engine {
         self.expire_healing(now);
         self.look_through_away(index)?;
         self.pump(now, index, &mut out)?;
+        self.end_taking();
         self.heal(now, index, &mut out)?;
         self.shed_more(now, index, &mut out)?;
         self.tell_peers(now, index, &mut out)?;
@@ -223,11 +240,14 @@ impl Engine {
 
     /// What people see.
     pub fn state(&self, index: &dyn Index) -> Result<State, IndexError> {
-        let totals = index.totals()?;
+        let all = index.totals()?;
+        let totals = self.needed(all);
         let head = self.announced_head(index);
         let busy = self.is_busy(totals.need_files);
         Ok(State {
             totals,
+            withheld_files: all.need_files - totals.need_files,
+            withheld_bytes: all.need_bytes - totals.need_bytes,
             alarm: self.alarm.clone(),
             paused: self.paused,
             full: self.full_until.is_some(),
@@ -248,7 +268,8 @@ impl Engine {
     /// Whether contents may be brought before it is known that they are needed: segments of a file
     /// that a peer still reads.
     pub fn takes_offers(&self) -> bool {
-        self.scanned && self.full_until.is_none() && !self.is_held()
+        let takes = !self.withholds_all() && self.full_until.is_none();
+        takes && self.scanned && !self.is_held()
     }
 
     /// Whether anybody would listen to an offer of ours.
@@ -301,6 +322,7 @@ impl Engine {
         !self.scanned
             || !self.jobs.is_empty()
             || need_files > 0
+            || self.choice.is_unfinished()
             || self.is_deleting()
             || !self.damaged.is_empty()
             || !self.torn.is_empty()
@@ -313,7 +335,7 @@ impl Engine {
         index: &dyn Index,
         out: &mut Vec<Effect>,
     ) -> Result<(), IndexError> {
-        let totals = index.totals()?;
+        let totals = self.needed(index.totals()?);
         let busy = self.is_busy(totals.need_files) || self.alarm.is_some();
         let read_only = self.config.role == Role::ReadOnly;
         let self_head = self.announced_head(index);

@@ -41,7 +41,14 @@ impl Engine {
             let Some(job) = self.jobs.get(&id) else {
                 continue;
             };
+            let unwanted = job.heals.is_none() && !self.wants(&job.path, job.ours.as_ref());
             match result {
+                Ok(_) if unwanted => {
+                    cover("fetch: not chosen any more");
+                    let path = job.path.clone();
+                    self.release(id, out);
+                    self.fresh.push(path);
+                }
                 Ok(staged) => ops.push((
                     id,
                     Op::Place {
@@ -86,11 +93,8 @@ impl Engine {
             FetchError::Gone => {
                 cover("fetch: gone");
                 let theirs = index.theirs(&job.path)?;
-                if self
-                    .connected(theirs.iter().map(|(d, _)| d))
-                    .next()
-                    .is_some()
-                {
+                let announced = theirs.iter().map(|(d, _)| d);
+                if self.connected(announced).next().is_some() || self.asks_all(&theirs) {
                     self.retry(now, &job.path, None, out);
                 }
             }
@@ -227,6 +231,7 @@ impl Engine {
                 cover("done: what was below was deleted too");
                 self.guard.unhold(&path);
                 self.meant.remove(&path);
+                self.not_torn(&path);
                 let gone = edit(Some(&record), Node::Tombstone, None, &author).entry;
                 let entry = self.settle(&path, gone, index, &mut puts.txn)?;
                 puts.put(path, Record { entry, stat: None }, vec![]);

@@ -191,7 +191,7 @@ impl Engine {
             return Ok(());
         }
         let head = self.announced_head(index);
-        let calm = !self.is_busy(index.totals()?.need_files)
+        let calm = !self.is_busy(self.needed(index.totals()?).need_files)
             && self.alarm.is_none()
             && self.look_again.is_empty()
             && !self.sessions.is_empty();

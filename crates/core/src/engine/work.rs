@@ -144,6 +144,20 @@ impl Walker {
         }
     }
 
+    /// Whether all was walked that is to be.
+    pub fn is_idle(&self) -> bool {
+        self.at.is_none() && self.big.is_none() && self.noted.is_empty()
+    }
+
+    /// There is nothing to be found.
+    pub fn rest(&mut self) {
+        *self = Self {
+            at: None,
+            big: None,
+            ..Self::from_start()
+        };
+    }
+
     /// Whether paths wait for a job to be done.
     pub fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
@@ -217,6 +231,10 @@ impl Engine {
             return Ok(());
         }
         self.start_fresh(now, index, out)?;
+        if self.withholds_all() && self.surveyed {
+            self.walker.rest();
+            return Ok(());
+        }
         while self.jobs.len() < MAX_JOBS {
             let Some((walk, from)) = self.walker.at.clone() else {
                 break;
@@ -245,6 +263,7 @@ impl Engine {
             }
         }
         self.pump_big(now, index, out)?;
+        self.surveyed |= self.walker.is_idle();
         self.start_fresh(now, index, out)
     }
 
@@ -408,6 +427,10 @@ impl Engine {
                 return Ok(());
             }
         };
+        if self.withholds(path, &target.node) {
+            cover("plan: withheld");
+            return Ok(());
+        }
         let wanted = match (target.node.is_live(), big(&target.node).is_some()) {
             (false, _) => Which::Delete,
             (true, false) => Which::Make,

@@ -301,6 +301,7 @@ impl Want {
         proto::Want {
             id: self.id,
             what: Some(what),
+            rate: self.rate,
         }
         .encode_to_vec()
     }
@@ -339,7 +340,11 @@ impl Want {
                 }
             }
         };
-        Ok(Self { id: want.id, what })
+        Ok(Self {
+            id: want.id,
+            what,
+            rate: want.rate,
+        })
     }
 }
 

@@ -319,5 +319,5 @@ pub fn want() -> impl Strategy<Value = Want> {
             }
         ),
     ];
-    (any::<u32>(), what).prop_map(|(id, what)| Want { id, what })
+    (any::<u32>(), what, any::<u64>()).prop_map(|(id, what, rate)| Want { id, what, rate })
 }

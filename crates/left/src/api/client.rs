@@ -14,14 +14,14 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
 use super::{
-    ChoiceRequest, ChooseRequest, ConflictsRequest, DiffRequest, DirRequest, Done, JoinRequest,
-    LimitRequest, ListRequest, LogLevel, LogLevelRequest, LogRequest, PageLink, RemovePeerRequest,
-    ResolveRequest, RestoreRequest, ResumeRequest, RevertRequest, SyncRequest, TicketRequest,
-    VerifyRequest, VersionsRequest, WaitRequest, socket,
+    ChoiceRequest, ChooseRequest, ConflictsRequest, DecideRequest, DiffRequest, DirRequest, Done,
+    JoinRequest, LimitRequest, ListRequest, LogLevel, LogLevelRequest, LogRequest, ModeRequest,
+    PageLink, PausePeerRequest, RemovePeerRequest, ResolveRequest, RestoreRequest, ResumeRequest,
+    RevertRequest, SyncRequest, TicketRequest, VerifyRequest, VersionsRequest, WaitRequest, socket,
 };
 use crate::daemon::handle::{
-    Choice, Chosen, DaemonEvent, Folder, Reloaded, Removed, Reverted, ShareInfo, Status, SyncInfo,
-    TicketInfo, VerifyReport, WaitResult,
+    Choice, Chosen, DaemonEvent, Decided, Folder, ModeInfo, PeerPaused, Reloaded, Removed,
+    Reverted, ShareInfo, Status, SyncInfo, TicketInfo, VerifyReport, WaitResult,
 };
 use crate::daemon::history::{
     ConflictInfo, DiffReport, LogEntry, Resolved, RestoreReport, VersionInfo,
@@ -163,6 +163,37 @@ impl Client {
             who: who.to_string(),
         };
         self.post("/v1/remove-peer", &request)
+    }
+
+    /// See [`Daemon::mode`](crate::daemon::handle::Daemon::mode).
+    pub fn mode(&self, request: &ModeRequest) -> Result<ModeInfo, UserError> {
+        self.post("/v1/mode", request)
+    }
+
+    /// See [`Daemon::take`](crate::daemon::handle::Daemon::take) and
+    /// [`Daemon::override_theirs`](crate::daemon::handle::Daemon::override_theirs).
+    pub fn decide(
+        &self,
+        dir: &Path,
+        path: Option<&Path>,
+        take: bool,
+    ) -> Result<Decided, UserError> {
+        let request = DecideRequest {
+            dir: dir.into(),
+            path: path.map(Into::into),
+        };
+        let route = if take { "/v1/take" } else { "/v1/override" };
+        self.post(route, &request)
+    }
+
+    /// See [`Daemon::pause_peer`](crate::daemon::handle::Daemon::pause_peer).
+    pub fn pause_peer(&self, dir: &Path, who: &str, paused: bool) -> Result<PeerPaused, UserError> {
+        let request = PausePeerRequest {
+            dir: dir.into(),
+            who: who.to_string(),
+            paused,
+        };
+        self.post("/v1/pause-peer", &request)
     }
 
     /// See [`Daemon::limit`](crate::daemon::handle::Daemon::limit).

@@ -36,6 +36,7 @@ pub use routes::history::{
     RestoreRequest, VersionsRequest,
 };
 pub use routes::members::{RemovePeerRequest, SyncRequest, TicketRequest};
+pub use routes::modes::{DecideRequest, ModeRequest, PausePeerRequest};
 pub use routes::page::PageLink;
 pub use routes::shares::{DirRequest, JoinRequest, LimitRequest, ResumeRequest, RevertRequest};
 pub use routes::state::{VerifyRequest, WaitRequest};

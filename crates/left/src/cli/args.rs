@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::choose::RawChoose;
 use super::machine::MachineCommand;
+use super::modes::RawModes;
 use super::once::RawOnce;
 use super::past_args::RawPast;
 
@@ -71,6 +72,10 @@ pub(super) struct RunArgs {
     /// This device's name as peers see it [default: the host name].
     #[arg(long)]
     pub(super) name: Option<String>,
+
+    /// Neither find members on the local network nor be found there.
+    #[arg(long)]
+    pub(super) no_discovery: bool,
 
     /// Serve no page for the browser of this machine.
     #[arg(long)]
@@ -184,15 +189,21 @@ pub(super) enum RawQuestion {
         /// The share's folder; all shares when none is given.
         dir: Option<PathBuf>,
     },
-    /// Hold a share still until it is resumed.
+    /// Hold a share still, or one peer of it, until it is resumed.
     Pause {
         /// The share's folder.
         dir: PathBuf,
+        /// Only this device: its name or the first characters of its id.
+        #[arg(long, value_name = "NAME")]
+        peer: Option<String>,
     },
-    /// Let a paused share go on, or end an alarm.
+    /// Let a paused share or peer go on, or end an alarm.
     Resume {
         /// The share's folder.
         dir: PathBuf,
+        /// Only this device, which was paused alone.
+        #[arg(long, value_name = "NAME", conflicts_with = "accept_deletions")]
+        peer: Option<String>,
         /// The deletions that raised the alarm are meant: pass them on to the peers.
         #[arg(long)]
         accept_deletions: bool,
@@ -233,6 +244,8 @@ pub(super) enum RawQuestion {
         #[arg(long, value_name = "RATE")]
         down: Option<String>,
     },
+    #[command(flatten)]
+    Modes(RawModes),
     #[command(flatten)]
     Choose(RawChoose),
     #[command(flatten)]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::output::Output;
 use super::run::{running, ticket_lines};
 use super::settings::{self, Question, RunSettings};
-use super::{Start, choose, format, past, status_text, web};
+use super::{Start, choose, format, modes, past, status_text, web};
 use crate::api::{self, Client, Server};
 use crate::daemon::handle::{
     ApplyTimes, Daemon, Exit, Removed, ShareStatus, State, Status, UserError, VerifyReport,
@@ -91,6 +91,20 @@ pub(super) fn ask(question: Question, out: Output, start: Start) -> Result<Exit,
                 }
             }
         }
+        Question::PausePeer { dir, who, paused } => {
+            let left = Reached::reach(&home, start, true)?;
+            let peer = left.client.pause_peer(&dir, &who, paused)?;
+            let name = format::device(&peer.name, peer.device);
+            match (out.json(), peer.paused) {
+                (true, _) => out.object(&peer),
+                (false, true) => out.line(&format!(
+                    "{name} is paused; `left resume {} --peer {who}` lets it go on.",
+                    clean(&dir)
+                )),
+                (false, false) => out.line(&format!("{name} goes on.")),
+            }
+        }
+        Question::Modes(question) => return modes::ask(&home, question, out, start),
         Question::Choose(question) => return choose::ask(&home, question, out, start),
         Question::Past(question) => return past::ask(&home, question, out, start),
         Question::Leave { dir } => {
@@ -216,7 +230,7 @@ fn done(out: Output, line: &str) {
     }
 }
 
-fn not_running(what: &str) -> UserError {
+pub(super) fn not_running(what: &str) -> UserError {
     UserError::new(
         what,
         "left does not run on this device",
@@ -250,6 +264,7 @@ fn status_at_rest(home: &Home) -> Result<Status, UserError> {
         device: None,
         name: options.name,
         listen: Vec::new(),
+        discovery: None,
         shares: home.shares()?.into_iter().map(share_at_rest).collect(),
     })
 }
@@ -276,6 +291,10 @@ fn share_at_rest(record: ShareRecord) -> ShareStatus {
         conflicts: Vec::new(),
         local_edits: Vec::new(),
         local_edit_count: 0,
+        mode: record.mode,
+        withheld: Vec::new(),
+        withheld_count: 0,
+        withheld_bytes: 0,
         problems: Vec::new(),
         notices: Vec::new(),
         alarm: None,

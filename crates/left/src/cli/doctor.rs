@@ -11,9 +11,10 @@ use super::output::Output;
 use super::run::running;
 use super::settings::{self, RunSettings};
 use super::{ask, format};
-use crate::daemon::handle::{ShareStatus, State, Status};
+use crate::daemon::handle::{Discovery, ShareStatus, State, Status};
 use crate::disk::Root;
 use crate::home::{Exit, Home, MARKER_DIR, UserError, clean};
+use crate::net::nearby;
 
 /// How long a peer may take to answer.
 const REACH: Duration = Duration::from_secs(3);
@@ -65,6 +66,7 @@ pub(super) fn run(out: Output) -> Result<Exit, UserError> {
     let status = ask::current_status(&home)?;
     let mut found = vec![good("settings", clean(home.path()))];
     found.push(port(&home, &status)?);
+    found.push(discovery(&home, &status)?);
     found.push(clock());
     found.push(watches(&status));
     found.push(instances());
@@ -116,6 +118,37 @@ fn port(home: &Home, status: &Status) -> Result<Finding, UserError> {
             "end the program that has it, or set another `listen` in config.toml",
         ),
     })
+}
+
+/// Whether members on the local network can be found without an address.
+fn discovery(home: &Home, status: &Status) -> Result<Finding, UserError> {
+    let check = "discovery";
+    let reach = match (&status.discovery, status.pid) {
+        (Some(found), _) => found.clone(),
+        (None, Some(_)) => return Ok(good(check, "members are not looked for (it is off)")),
+        (None, None) if !home.config()?.discovery => {
+            return Ok(good(check, "off, as config.toml says"));
+        }
+        (None, None) => {
+            let reach = nearby::probe();
+            Discovery {
+                interfaces: reach.interfaces,
+                problems: reach.problems,
+            }
+        }
+    };
+    let todo = "let UDP port 5353 and multicast through, or set `discovery = false` in config.toml; \
+                addresses that members tell work without it";
+    Ok(
+        match (reach.interfaces.is_empty(), reach.problems.is_empty()) {
+            (false, _) => good(
+                check,
+                format!("members are looked for on {}", reach.interfaces.join(", ")),
+            ),
+            (true, true) => good(check, "this machine is on no network"),
+            (true, false) => bad(check, reach.problems.join("; "), todo),
+        },
+    )
 }
 
 fn clock() -> Finding {

@@ -20,6 +20,7 @@ mod generate;
 mod live;
 mod log;
 mod machine;
+mod modes;
 mod once;
 mod output;
 mod parse;

@@ -107,6 +107,7 @@ pub(super) fn checked(raw: RawOnce) -> Result<Once, UserError> {
             name,
         } => {
             let run = RunArgs {
+                no_discovery: false,
                 listen,
                 advertise,
                 name,
@@ -131,6 +132,7 @@ pub(super) fn checked(raw: RawOnce) -> Result<Once, UserError> {
             name,
         } => {
             let run = RunArgs {
+                no_discovery: false,
                 name,
                 ..RunArgs::default()
             };

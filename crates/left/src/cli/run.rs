@@ -112,7 +112,7 @@ fn through_other(
     out: Output,
 ) -> Result<Exit, UserError> {
     if *how != RunSettings::default() {
-        out.note("left runs already with its own --listen, --advertise, --name and page; these here do not count");
+        out.note("left runs already with its own --listen, --advertise, --name, discovery and page; these here do not count");
     }
     let reply = do_job(client, job)?;
     Ui::new(out).reply_of_other(&reply);

@@ -9,6 +9,7 @@ use left_core::message::Role;
 use super::args::{RawArgs, RawCommand, RawQuestion, RunArgs};
 use super::choose::{self, ChooseQuestion};
 use super::machine::MachineCommand;
+use super::modes::{self, ModeQuestion};
 use super::once::{self, Once};
 use super::parse;
 use super::past::{self, PastQuestion};
@@ -100,6 +101,13 @@ pub(super) enum Question {
         up: Option<String>,
         down: Option<String>,
     },
+    PausePeer {
+        dir: PathBuf,
+        who: String,
+        paused: bool,
+    },
+    /// What this device alone chose.
+    Modes(ModeQuestion),
     /// About what is held here.
     Choose(ChooseQuestion),
     /// About what was.
@@ -124,6 +132,7 @@ pub(super) struct RunSettings {
     pub(super) listen: Option<Listen>,
     pub(super) advertise: Vec<String>,
     pub(super) name: Option<String>,
+    pub(super) no_discovery: bool,
     pub(super) no_web: bool,
 }
 
@@ -159,7 +168,7 @@ pub(super) fn read(
         }
         (None, Some(ip)) => sync(Path::new("share"), &ip, raw.code.or(code), &raw.run)?,
         (Some(_), None) if is_set(&raw.run) => {
-            let why = "--listen, --advertise, --name and --no-web stand before it";
+            let why = "--listen, --advertise, --name, --no-discovery and --no-web stand before it";
             let todo = "write them after the command that they belong to";
             return Err(UserError::usage("cannot read the command", why, todo).into());
         }
@@ -198,6 +207,7 @@ pub(super) fn options(run: &RunSettings, config: &Config) -> Result<Options, Use
         listen,
         advertise,
         name,
+        discovery: config.discovery && !run.no_discovery,
         offline: false,
     })
 }
@@ -296,11 +306,29 @@ fn question_of(raw: RawQuestion) -> Result<Question, UserError> {
             let dir = dir.as_deref().map(absolute).transpose()?;
             Ok(Question::Verify { dir })
         }
-        RawQuestion::Pause { dir } => Ok(Question::Pause {
+        RawQuestion::Pause { dir, peer: None } => Ok(Question::Pause {
             dir: absolute(&dir)?,
+        }),
+        RawQuestion::Pause {
+            dir,
+            peer: Some(who),
+        } => Ok(Question::PausePeer {
+            dir: absolute(&dir)?,
+            who,
+            paused: true,
         }),
         RawQuestion::Resume {
             dir,
+            peer: Some(who),
+            ..
+        } => Ok(Question::PausePeer {
+            dir: absolute(&dir)?,
+            who,
+            paused: false,
+        }),
+        RawQuestion::Resume {
+            dir,
+            peer: None,
             accept_deletions,
         } => Ok(Question::Resume {
             dir: absolute(&dir)?,
@@ -308,12 +336,7 @@ fn question_of(raw: RawQuestion) -> Result<Question, UserError> {
         }),
         RawQuestion::Revert { dir, path } => {
             let dir = absolute(&dir)?;
-            let path = path.map(|path| match path.strip_prefix(&dir) {
-                Ok(below) => below.to_path_buf(),
-                Err(_) => path,
-            });
-            // The share's own folder is all of it.
-            let path = path.filter(|p| !p.as_os_str().is_empty());
+            let path = below(&dir, path);
             Ok(Question::Revert { dir, path })
         }
         RawQuestion::RemovePeer { dir, who } => Ok(Question::RemovePeer {
@@ -327,6 +350,7 @@ fn question_of(raw: RawQuestion) -> Result<Question, UserError> {
             let dir = absolute(&dir)?;
             Ok(Question::Limit { dir, up, down })
         }
+        RawQuestion::Modes(modes) => Ok(Question::Modes(modes::question(modes)?)),
         RawQuestion::Choose(raw) => Ok(Question::Choose(choose::question(raw)?)),
         RawQuestion::Past(past) => Ok(Question::Past(past::question(past)?)),
         RawQuestion::Leave { dir } => Ok(Question::Leave {
@@ -359,12 +383,24 @@ pub(super) fn run_settings(run: &RunArgs) -> Result<RunSettings, UserError> {
             .map(|a| parse::advertise(a))
             .collect::<Result<_, _>>()?,
         name: run.name.as_deref().map(checked_name).transpose()?,
+        no_discovery: run.no_discovery,
         no_web: run.no_web,
     })
 }
 
 pub(super) fn is_set(run: &RunArgs) -> bool {
-    run.listen.is_some() || run.name.is_some() || !run.advertise.is_empty() || run.no_web
+    let off = run.no_discovery || run.no_web;
+    run.listen.is_some() || run.name.is_some() || !run.advertise.is_empty() || off
+}
+
+/// A path in a share, relative to its folder; `None` for the folder itself.
+pub(super) fn below(dir: &Path, path: Option<PathBuf>) -> Option<PathBuf> {
+    let path = path.map(|path| match path.strip_prefix(dir) {
+        Ok(below) => below.to_path_buf(),
+        Err(_) => path,
+    });
+    // The share's own folder is all of it.
+    path.filter(|p| !p.as_os_str().is_empty())
 }
 
 /// The daemon may have another working folder.

@@ -1,7 +1,7 @@
 //! `left status` for people.
 
 use super::format::{bytes, count, device, text};
-use crate::daemon::handle::{PeerStatus, ShareStatus, State, Status};
+use crate::daemon::handle::{Mode, PeerStatus, ShareStatus, State, Status, WithheldChange};
 use crate::home::clean;
 
 /// Most lines of one kind for one share; the rest is counted.
@@ -58,6 +58,29 @@ fn share_lines(share: &ShareStatus, width: usize, running: bool) -> Vec<String> 
         let (files, size) = (count(share.need_files, "file"), bytes(share.need_bytes));
         lines.push(format!("  needs {files}, {size}"));
     }
+    match (share.mode, share.withheld_count) {
+        (Mode::TwoWay, _) => {}
+        (Mode::SendOnly, 0) => lines.push("  send-only: has nothing to withhold".into()),
+        (Mode::SendOnly, n) => {
+            let dir = clean(&share.path);
+            lines.push(format!(
+                "  send-only: {} that others changed and that are not done here ({}); `left take {dir}` \
+                 does them, `left override {dir}` undoes them on the others",
+                count(n, "path"),
+                bytes(share.withheld_bytes),
+            ));
+            let paths = share.withheld.iter().map(|w| {
+                let what = match w.change {
+                    WithheldChange::New => "new",
+                    WithheldChange::Changed => "changed",
+                    WithheldChange::Deleted => "deleted",
+                };
+                format!("    {what} there: {}", text(&w.path))
+            });
+            some(&mut lines, n as usize, "path", paths);
+        }
+        (Mode::ReceiveOnly, _) => lines.push("  receive-only".into()),
+    }
     if share.away_files > 0 {
         let (paths, size) = (count(share.away_files, "path"), bytes(share.away_bytes));
         lines.push(format!(
@@ -81,7 +104,7 @@ fn share_lines(share: &ShareStatus, width: usize, running: bool) -> Vec<String> 
     some(&mut lines, share.conflicts.len(), "conflict", conflicts);
     if share.local_edit_count > 0 {
         lines.push(format!(
-            "  {} here, which nobody receives (read-only); `left revert {}` takes them back",
+            "  {} here, which nobody receives (this device only receives); `left revert {}` takes them back",
             count(share.local_edit_count, "edit"),
             clean(&share.path)
         ));
@@ -104,6 +127,10 @@ fn peer_line(peer: &PeerStatus, running: bool) -> String {
     let mut line = format!("  {}", device(&peer.name, peer.device));
     if peer.role == left_core::message::Role::ReadOnly {
         line.push_str(", read-only");
+    }
+    if peer.paused {
+        line.push_str(", paused");
+        return line;
     }
     if !peer.connected {
         let address = text(&peer.address);

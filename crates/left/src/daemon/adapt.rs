@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
 use left_core::conflict::is_copy;
-use left_core::content::{ContentId, Segment, SegmentRef};
+use left_core::content::{ChunkId, ContentId, Segment, SegmentId, SegmentRef};
 use left_core::entry::{FileStat, Kind, Mtime, Record};
 use left_core::index::IndexError;
 use left_core::message::Nonce;
@@ -149,6 +149,18 @@ impl ManifestStore for Cache {
     fn writer(&self) -> io::Result<Box<dyn ManifestWriter>> {
         Ok(Box::new(CacheWriter(self.0.writer())))
     }
+
+    fn having_segment(&self, id: &SegmentId) -> Vec<(ContentId, u64)> {
+        self.0.having_segment(*id)
+    }
+
+    fn having_chunk(&self, id: &ChunkId) -> Vec<(ContentId, u64)> {
+        self.0.having_chunk(*id)
+    }
+
+    fn has_places(&self) -> bool {
+        self.0.has_places()
+    }
 }
 
 struct CacheWriter(crate::store::ManifestWriter);
@@ -284,6 +296,7 @@ impl ContentSource for Source {
 struct FetchFiles {
     root: Arc<Root>,
     stage: Arc<Stage>,
+    index: Option<Mutex<IndexReader>>,
 }
 
 impl FetchDisk for FetchFiles {
@@ -311,18 +324,33 @@ impl FetchDisk for FetchFiles {
     fn open_local(&self, path: &RelPath) -> io::Result<(File, FileStat)> {
         self.root.open_file(path)
     }
+
+    fn holders(&self, content: &ContentId) -> Vec<RelPath> {
+        let Some(index) = &self.index else {
+            return Vec::new();
+        };
+        let mut found = index
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .by_contents(std::slice::from_ref(content), MAX_PLACES)
+            .unwrap_or_default();
+        let places = found.pop().unwrap_or_default();
+        places.into_iter().map(|(path, _)| path).collect()
+    }
 }
 
 /// The fetcher of one share.
 pub(crate) fn fetcher(
     root: &Arc<Root>,
     stage: &Arc<Stage>,
+    index: Option<IndexReader>,
     manifests: &Manifests,
     out: Sender<FetchResults>,
 ) -> Fetcher {
     let files = FetchFiles {
         root: root.clone(),
         stage: stage.clone(),
+        index: index.map(Mutex::new),
     };
     let cache = Cache(manifests.clone());
     Fetcher::new(
@@ -411,12 +439,9 @@ pub(super) fn spawn_server(lane: DataLane, source: Arc<Source>, limits: Limits, 
     let thread = std::thread::Builder::new().name("left-serve".into());
     let spawned = thread.spawn(move || {
         let stats = ServeStats::default();
-        let end = serve(
-            Box::new(Watched::new(lane, limits, tx)),
-            source,
-            ServeConfig::default(),
-            &stats,
-        );
+        let config = ServeConfig { zstd: lane.zstd };
+        let stream = Box::new(Watched::new(lane, limits, tx));
+        let end = serve(stream, source, config, &stats);
         if let Err(error) = end {
             tracing::debug!(peer, "a data lane ended: {error}");
         }

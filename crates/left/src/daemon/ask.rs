@@ -73,6 +73,13 @@ pub(super) enum Msg {
     /// Take back what this read-only member edited itself, at and below a path or everywhere; how
     /// many paths that is, or why it can not be done now.
     Revert(Option<RelPath>, Sender<Result<u64, String>>),
+    /// What this device, which only sends, withholds at and below a path or everywhere: take it, or win
+    /// over it; how many paths that is, or why it can not be done.
+    Decide {
+        at: Option<RelPath>,
+        take: bool,
+        reply: Sender<Result<u64, String>>,
+    },
     /// Hold this from now on; then drop what is not to be held, below a path or everywhere, if that is
     /// asked for; what came of it.
     Choose(Selection, Option<Option<RelPath>>, Sender<Dropped>),
@@ -82,6 +89,10 @@ pub(super) enum Msg {
     Damaged(Vec<RelPath>),
     /// Whoever read the index for another purpose found it damaged.
     IndexFailed(IndexError),
+    /// A member was seen nearby: the sightings tell where.
+    Sighted(DeviceId),
+    /// This machine is on other networks than before.
+    NetworkChanged,
     /// The list of members changed: dial who is new.
     MembersChanged,
     /// Stop; nothing comes after it.

@@ -31,6 +31,8 @@ pub(super) struct Fellow {
     pub(super) name: String,
     pub(super) role: Role,
     pub(super) addresses: Vec<String>,
+    /// The user holds it still.
+    pub(super) paused: bool,
     /// Who let it in.
     pub(super) by: Option<DeviceId>,
 }
@@ -85,6 +87,7 @@ impl Book {
                 name: met.map(|m| m.name.clone()).unwrap_or_default(),
                 role: self.role_of(device, me)?,
                 addresses: met.map(|m| m.addresses.clone()).unwrap_or_default(),
+                paused: met.is_some_and(|m| m.paused),
                 by,
             })
         };

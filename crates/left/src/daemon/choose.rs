@@ -85,14 +85,20 @@ impl Choice {
 
 impl Chosen {
     pub(super) fn new(dropped: &Dropped) -> Self {
-        let named = dropped.named.iter();
+        // An order for everything that could not even begin names no path.
+        let all = [(None, Kept::Held)];
+        let all = all
+            .iter()
+            .filter(|_| dropped.named.is_empty() && dropped.kept > 0);
+        let named = dropped.named.iter().map(|(path, why)| (Some(path), why));
+        let named = named.chain(all.map(|(path, why)| (*path, why)));
         Self {
             dropped: dropped.files,
             dropped_bytes: dropped.bytes,
             kept: dropped.kept,
             kept_paths: named
                 .map(|(path, why)| super::handle::Problem {
-                    path: path.to_string(),
+                    path: path.map_or_else(|| ".".to_owned(), ToString::to_string),
                     reason: reason(why).to_owned(),
                 })
                 .collect(),

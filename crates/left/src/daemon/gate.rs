@@ -12,6 +12,7 @@ use super::handle::DaemonEvent;
 use super::limits::Limiter;
 use super::members::{Members, TicketUse};
 use super::pairing::{Pairings, Terms};
+use super::sightings::Sightings;
 use crate::net::handshake::{ControlRequest, PairRequest, not_admitted};
 use crate::net::proof::{End, code_mac, founding_from_code, same, ticket_mac};
 use crate::net::{Admitted, Gate, Introduction, Paired, Visitor};
@@ -24,6 +25,10 @@ pub(super) struct Door {
     /// Control lanes that are up or just being opened: whose data lanes may come.
     pub(super) sessions: Mutex<HashMap<Nonce, (DeviceId, ShareId)>>,
     pub(super) pairings: Arc<Pairings>,
+    /// Where the user says that peers reach this device.
+    pub(super) advertise: Mutex<Vec<String>>,
+    /// Where members were seen.
+    pub(super) sightings: Sightings,
     /// What all shares together may carry.
     pub(super) limiter: Arc<Limiter>,
     pub(super) events: broadcast::Sender<DaemonEvent>,
@@ -144,6 +149,8 @@ impl Gate for Door {
             return Err(self.refused(visitor, "this device was removed from the share"));
         }
         let role = match members.role_of(visitor.peer) {
+            // It is a member: it may know that it is to come again.
+            Some(_) if members.is_paused(visitor.peer) => return Err(busy()),
             Some(role) => role,
             None => self.with_ticket(visitor, request, &members)?,
         };

@@ -19,7 +19,7 @@ use super::history::Past;
 pub use super::reload::Reloaded;
 pub use super::times::ApplyTimes;
 use crate::home::text;
-pub use crate::home::{Exit, Rate, UserError};
+pub use crate::home::{Exit, Mode, Rate, UserError};
 
 /// The port left listens on when none is set.
 pub const DEFAULT_PORT: u16 = 20201;
@@ -34,6 +34,8 @@ pub struct Options {
     pub advertise: Vec<String>,
     /// This device's name as peers see it.
     pub name: String,
+    /// Find members on the local network, and be found by them.
+    pub discovery: bool,
     /// Do not listen and dial nobody: started only for one command on this machine.
     pub offline: bool,
 }
@@ -90,6 +92,22 @@ pub trait Daemon: Send + Sync {
     /// and below `path` (relative to the folder) or everywhere. What stood there goes to history.
     /// Returns when it has begun.
     fn revert(&self, dir: &Path, path: Option<&Path>) -> Result<Reverted, UserError>;
+
+    /// Chooses which way the share `dir` goes on this device (`None`: leaves it); returns what holds
+    /// then. Receiving only, by choice, is as being a read-only member.
+    fn mode(&self, dir: &Path, mode: Option<Mode>) -> Result<ModeInfo, UserError>;
+
+    /// Where this device only sends the share `dir`: does here what others changed, at and below `path`
+    /// (relative to the folder) or everywhere. Returns when it has begun.
+    fn take(&self, dir: &Path, path: Option<&Path>) -> Result<Decided, UserError>;
+
+    /// Where this device only sends the share `dir`: has its own state win over what others changed, at
+    /// and below `path` or everywhere. Their versions go to their history.
+    fn override_theirs(&self, dir: &Path, path: Option<&Path>) -> Result<Decided, UserError>;
+
+    /// Holds a member of the share `dir` still (by its name, its id or the first characters of that),
+    /// or lets it go on; also over restarts. While it is held there is no connection to it.
+    fn pause_peer(&self, dir: &Path, who: &str, paused: bool) -> Result<PeerPaused, UserError>;
 
     /// What this device holds of the share `dir`.
     fn choice(&self, dir: &Path) -> Result<Choice, UserError>;
@@ -205,8 +223,20 @@ pub struct Status {
     pub name: String,
     /// Where it listens, `host:port`.
     pub listen: Vec<String>,
+    /// How members on the local network are found; none: they are not looked for.
+    #[serde(default)]
+    pub discovery: Option<Discovery>,
     /// Its shares, sorted by folder.
     pub shares: Vec<ShareStatus>,
+}
+
+/// How members on the local network are found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Discovery {
+    /// On these interfaces.
+    pub interfaces: Vec<String>,
+    /// Why not on some, or not at all.
+    pub problems: Vec<String>,
 }
 
 /// In short, how a share is.
@@ -282,6 +312,19 @@ pub struct ShareStatus {
     pub away_bytes: u64,
     /// The other members.
     pub peers: Vec<PeerStatus>,
+    /// Which way it goes here, by the user's choice: `two-way`, `send-only` or `receive-only`.
+    #[serde(with = "text", default)]
+    #[schema(value_type = String)]
+    pub mode: Mode,
+    /// What others changed and this device, which only sends, does not do.
+    #[serde(default)]
+    pub withheld: Vec<Withheld>,
+    /// How many paths that are.
+    #[serde(default)]
+    pub withheld_count: u64,
+    /// Bytes of these.
+    #[serde(default)]
+    pub withheld_bytes: u64,
     /// Conflict copies that are there.
     pub conflicts: Vec<String>,
     /// What was edited here though this device may not write: it reaches nobody.
@@ -323,6 +366,9 @@ pub struct PeerStatus {
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub role: Role,
+    /// The user of this device holds it still.
+    #[serde(default)]
+    pub paused: bool,
     /// Who let it in; none for the share's founder.
     #[serde(with = "text::option", default)]
     #[schema(value_type = Option<String>)]
@@ -341,6 +387,27 @@ pub struct PeerStatus {
     pub need_bytes: u64,
     /// It is connected and identical with this device.
     pub in_sync: bool,
+}
+
+/// A change of others that is not done here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Withheld {
+    /// Where, relative to the share.
+    pub path: String,
+    /// What they did.
+    pub change: WithheldChange,
+}
+
+/// See [`Withheld`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WithheldChange {
+    /// It is not here.
+    New,
+    /// Here it is something else.
+    Changed,
+    /// It is here still.
+    Deleted,
 }
 
 /// A path with something wrong.
@@ -424,6 +491,35 @@ pub struct Removed {
     pub name: String,
     /// Devices that it had let in and that are members still, by name and id.
     pub let_in: Vec<String>,
+}
+
+/// The answer of [`Daemon::mode`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModeInfo {
+    /// `two-way`, `send-only` or `receive-only`.
+    #[serde(with = "text")]
+    #[schema(value_type = String)]
+    pub mode: Mode,
+}
+
+/// The answer of [`Daemon::take`] and [`Daemon::override_theirs`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Decided {
+    /// Paths that were withheld there.
+    pub paths: u64,
+}
+
+/// The answer of [`Daemon::pause_peer`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PeerPaused {
+    /// Who.
+    #[serde(with = "text")]
+    #[schema(value_type = String)]
+    pub device: DeviceId,
+    /// Its name.
+    pub name: String,
+    /// It is held still now.
+    pub paused: bool,
 }
 
 /// The answer of [`Daemon::revert`].

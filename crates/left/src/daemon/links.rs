@@ -1,5 +1,7 @@
 //! One share's connections: which control lanes are up, whom to dial and when, the data lanes.
 
+mod roam;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,6 +11,7 @@ use crossbeam_channel::Sender;
 use left_core::message::{Control, Nonce, Offer, Role, ShareId};
 use left_core::ticket::Ticket;
 use left_core::version::DeviceId;
+use tokio::task::AbortHandle;
 
 use super::ask::{LaneKind, Msg};
 use super::gate::Door;
@@ -32,6 +35,8 @@ const NEAR_MANY: usize = 30;
 const FAR_MANY: usize = 250;
 /// Failures after which a peer counts as not seen for long.
 const FAR_AFTER: u32 = 40;
+/// A lane that ends so soon was no success: the next dial waits as after a failed one.
+const SHORT_LANE: Duration = Duration::from_secs(2);
 /// A data lane that ended is dialed again after this.
 const DATA_WAIT: Duration = Duration::from_millis(500);
 /// Data lanes that came before their control lane was taken in.
@@ -42,6 +47,8 @@ pub(super) struct Link {
     pub(super) info: LaneInfo,
     pub(super) role: Role,
     sender: ControlSender,
+    since: Instant,
+    doubted: Option<Instant>,
     /// How many statements of the membership list it was told.
     pub(super) roll_told: Option<usize>,
     /// What the lane had no room for.
@@ -79,7 +86,11 @@ impl Link {
 
 #[derive(Default)]
 struct Dial {
-    under_way: bool,
+    under_way: Option<AbortHandle>,
+    /// When a sighting last had it dialed at once.
+    hurried: Option<Instant>,
+    /// When a dial was last given up for a sighting.
+    given_up: Option<Instant>,
     failures: u32,
     not_before: Option<Instant>,
     last_error: Option<String>,
@@ -161,18 +172,21 @@ impl Links {
             .and_then(|t| Ticket::parse(t).ok());
         let mut next: Option<Instant> = None;
         for member in members.fellows().iter() {
-            if member.addresses.is_empty() || self.up.contains_key(&member.device) {
+            if member.paused || self.up.contains_key(&member.device) {
+                continue;
+            }
+            let seen = || self.door.sightings.of(member.device, now);
+            if member.addresses.is_empty() && seen().is_empty() {
                 continue;
             }
             let dial = self.dials.entry(member.device).or_default();
-            if dial.under_way {
+            if dial.under_way.is_some() {
                 continue;
             }
             if let Some(at) = dial.not_before.filter(|at| *at > now) {
                 next = Some(next.map_or(at, |n| n.min(at)));
                 continue;
             }
-            dial.under_way = true;
             let secret = ticket
                 .as_ref()
                 .filter(|t| t.inviter == member.device)
@@ -183,16 +197,21 @@ impl Links {
             let call = DialControl {
                 share: self.share,
                 peers: vec![member.device],
-                addresses: member.addresses.clone(),
+                addresses: seen()
+                    .iter()
+                    .map(ToString::to_string)
+                    .chain(member.addresses.iter().cloned())
+                    .collect(),
                 me: self.door.introduction(),
                 ticket: secret,
             };
             let (tx, peer, net) = (self.tx.clone(), member.device, net.clone());
-            net.runtime().clone().spawn(async move {
+            let task = net.runtime().clone().spawn(async move {
                 let result = net.dial_control(call).await;
                 // The owner is gone when the share was stopped meanwhile.
                 let _ = tx.send(Msg::Dialed { peer, result });
             });
+            dial.under_way = Some(task.abort_handle());
         }
         next
     }
@@ -202,7 +221,7 @@ impl Links {
         let missing = self.dials.len().saturating_sub(self.up.len());
         let share = |many: usize| u32::try_from(missing / many).unwrap_or(u32::MAX).max(1);
         let dial = self.dials.entry(peer).or_default();
-        dial.under_way = false;
+        dial.under_way = None;
         let cap = if dial.failures < FAR_AFTER {
             NEAR_WAIT.saturating_mul(share(NEAR_MANY))
         } else {
@@ -211,7 +230,11 @@ impl Links {
         let wait = FIRST_WAIT
             .saturating_mul(1 << dial.failures.min(20))
             .min(cap);
-        dial.failures += 1;
+        dial.failures = dial.failures.saturating_add(1);
+        if dial.failures.is_power_of_two() {
+            // Perhaps it is somewhere else now.
+            self.door.sightings.ask();
+        }
         let at = Instant::now() + wait;
         dial.not_before = Some(at);
         if dial.last_error.as_deref() != Some(why.as_str()) {
@@ -225,7 +248,7 @@ impl Links {
     pub(super) fn add(&mut self, lane: ControlLane, role: Role) -> Settled {
         let peer = lane.info.peer;
         if lane.info.dialed_by_us {
-            self.dials.entry(peer).or_default().under_way = false;
+            self.dials.entry(peer).or_default().under_way = None;
         }
         let replaced = match self.up.get(&peer) {
             None => false,
@@ -236,6 +259,8 @@ impl Links {
                 peer,
             ) {
                 Keep::Existing => {
+                    // Its other end dials only when it has no lane: is this one still one?
+                    old.sender.probe();
                     self.door.forget_session(lane.info.session);
                     lane.close("another connection between the two is kept");
                     return Settled::Dropped;
@@ -265,6 +290,8 @@ impl Links {
                 info,
                 role,
                 sender,
+                since: Instant::now(),
+                doubted: None,
                 roll_told: None,
                 unsent: VecDeque::new(),
                 closers: Vec::new(),
@@ -384,10 +411,14 @@ impl Links {
     /// A control lane ended by itself. Whether it was the one that is up.
     pub(super) fn ended(&mut self, peer: DeviceId, session: Nonce) -> bool {
         self.door.forget_session(session);
-        if self.up.get(&peer).is_none_or(|l| l.info.session != session) {
+        let Some(link) = self.up.get(&peer).filter(|l| l.info.session == session) else {
             return false;
-        }
+        };
+        let short = link.info.dialed_by_us && link.since.elapsed() < SHORT_LANE;
         self.remove(peer, "the control lane is gone");
+        if short {
+            self.dial_failed(peer, "the connection did not last".into());
+        }
         true
     }
 

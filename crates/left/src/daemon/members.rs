@@ -10,7 +10,7 @@ use left_core::ticket::Ticket;
 use left_core::version::DeviceId;
 
 use super::book::{Book, Fellow, read_roll};
-use crate::home::{Home, MemberRecord, ShareRecord, TicketRecord, UserError};
+use crate::home::{Home, MemberRecord, Mode, ShareRecord, TicketRecord, UserError};
 use crate::net::{DeviceKey, is_signed};
 
 /// Longest that a device waits for the list after it joined.
@@ -74,9 +74,39 @@ impl Members {
         self.lock().record.id
     }
 
-    /// What this device may do.
-    pub(super) fn role(&self) -> Role {
-        self.lock().record.role
+    /// As what this device works on the folder: as its role says, or less, by its user's choice.
+    pub(super) fn works_as(&self) -> Role {
+        let record = self.record();
+        match record.mode {
+            Mode::ReceiveOnly => Role::ReadOnly,
+            Mode::TwoWay | Mode::SendOnly => record.role,
+        }
+    }
+
+    /// Whether a device that may write does not do what others change.
+    pub(super) fn sends_only(&self) -> bool {
+        let record = self.record();
+        record.mode == Mode::SendOnly && record.role == Role::ReadWrite
+    }
+
+    /// Whether the user holds this member still.
+    pub(super) fn is_paused(&self, device: DeviceId) -> bool {
+        let record = self.record();
+        record
+            .members
+            .iter()
+            .any(|m| m.device == device && m.paused)
+    }
+
+    /// Holds a member still, or lets it go on.
+    pub(super) fn pause(&self, device: DeviceId, on: bool) -> Result<(), UserError> {
+        self.update(|record| {
+            meet(record, device, "", &[]);
+            let members = record.members.iter_mut();
+            members
+                .filter(|m| m.device == device)
+                .for_each(|m| m.paused = on);
+        })
     }
 
     /// What another device may do, if it is to be let in: it is a member by the list, or let this
@@ -414,6 +444,7 @@ fn meet(record: &mut ShareRecord, device: DeviceId, name: &str, addresses: &[Str
                 device,
                 name: String::new(),
                 addresses: Vec::new(),
+                paused: false,
             });
             record.members.len() - 1
         }

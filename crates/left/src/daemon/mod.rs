@@ -19,6 +19,7 @@ mod offers;
 mod owner;
 mod pairing;
 mod reload;
+mod sightings;
 mod snapshot;
 pub mod times;
 mod verify;

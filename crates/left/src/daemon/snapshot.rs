@@ -10,7 +10,8 @@ use tokio::sync::broadcast;
 
 use super::book::Fellow;
 use super::handle::{
-    Alarm, ApplyTimes, DaemonEvent, PeerStatus, Problem, ShareStatus, State, Transfer,
+    Alarm, ApplyTimes, DaemonEvent, PeerStatus, Problem, ShareStatus, State, Transfer, Withheld,
+    WithheldChange,
 };
 use super::links::Links;
 use crate::home::ShareRecord;
@@ -59,6 +60,7 @@ pub(super) struct Parts<'a> {
     pub(super) path: &'a Path,
     pub(super) state: &'a engine::State,
     pub(super) edits: &'a engine::Edits,
+    pub(super) withheld: &'a [engine::Withheld],
     pub(super) links: &'a Links,
     pub(super) conflicts: &'a [RelPath],
     pub(super) problems: &'a [(String, String)],
@@ -101,6 +103,10 @@ pub(super) fn status(parts: &Parts<'_>) -> ShareStatus {
             .take(MAX_LIST)
             .map(ToString::to_string)
             .collect(),
+        mode: record.mode,
+        withheld: parts.withheld.iter().map(withheld).collect(),
+        withheld_count: state.withheld_files,
+        withheld_bytes: state.withheld_bytes,
         local_edits: parts.edits.paths.iter().map(ToString::to_string).collect(),
         local_edit_count: parts.edits.count,
         problems: parts
@@ -120,6 +126,17 @@ pub(super) fn status(parts: &Parts<'_>) -> ShareStatus {
         transfers: parts.transfers.iter().take(MAX_LIST).cloned().collect(),
         limit: record.limit,
         applied: parts.applied.clone(),
+    }
+}
+
+fn withheld(w: &engine::Withheld) -> Withheld {
+    Withheld {
+        path: w.path.to_string(),
+        change: match w.change {
+            engine::Theirs::New => WithheldChange::New,
+            engine::Theirs::Changed => WithheldChange::Changed,
+            engine::Theirs::Deleted => WithheldChange::Deleted,
+        },
     }
 }
 
@@ -158,6 +175,7 @@ pub(super) fn away(member: &Fellow) -> PeerStatus {
         address: member.addresses.first().cloned().unwrap_or_default(),
         connected: false,
         role: member.role,
+        paused: member.paused,
         admitted_by: member.by,
         rate_in: 0,
         rate_out: 0,

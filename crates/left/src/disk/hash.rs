@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use left_core::chunker::{self, MAX_CHUNK, ManifestBuilder};
-use left_core::content::{ChunkId, ChunkRef, ContentId, MAX_FILE_SIZE, Segment, WHOLE_MAX};
+use left_core::content::{ContentId, MAX_FILE_SIZE, Segment, WHOLE_MAX};
 use left_core::entry::FileStat;
 use left_core::path::RelPath;
 use rustix::fs::{Advice, SeekFrom};
@@ -149,6 +149,7 @@ fn hash_large(
         }
     };
     let mut recheck_at = RECHECK_BYTES;
+    let mut lens = Vec::new();
     loop {
         let zeros = reader.zeros_ahead()?;
         if zeros >= MAX_CHUNK as u64 {
@@ -162,15 +163,22 @@ fn hash_large(
         if bytes.is_empty() {
             break;
         }
-        let Some(len) = chunker::next_cut(bytes, eof) else {
+        // All chunks of the buffer are hashed together, which is faster than one by one.
+        lens.clear();
+        let mut cut = 0;
+        while let Some(len) = chunker::next_cut(&bytes[cut..], eof) {
+            lens.push(len);
+            cut += len;
+        }
+        if cut == 0 {
             return Err(HashError::Io(io::Error::other(
                 "no cut point in a full buffer",
             )));
-        };
-        let id = ChunkId::of(&bytes[..len]);
-        let len32 = u32::try_from(len).map_err(|_| HashError::Changed)?;
-        pass(builder.push(ChunkRef { len: len32, id }))?;
-        reader.consume(len);
+        }
+        for chunk in chunker::chunk_refs(bytes, &lens) {
+            pass(builder.push(chunk))?;
+        }
+        reader.consume(cut);
         if reader.offset() >= recheck_at {
             recheck_at = reader.offset() + RECHECK_BYTES;
             if sys::stat_fd(file)?.file != stat.file {

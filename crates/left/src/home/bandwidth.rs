@@ -114,6 +114,8 @@ pub struct BandwidthConfig {
     pub rate: Rate,
     /// The first that holds counts.
     pub hours: Vec<Hours>,
+    /// The same as written.
+    pub schedule: Vec<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -137,6 +139,7 @@ impl TryFrom<Raw> for BandwidthConfig {
         Ok(BandwidthConfig {
             rate,
             hours: hours.collect::<Result<_, _>>()?,
+            schedule: raw.schedule,
         })
     }
 }

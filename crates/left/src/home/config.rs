@@ -10,9 +10,9 @@ use super::files;
 use super::folder::clean;
 use super::record::bad_toml;
 
-/// `config.toml`: written by the user, only read by left (so comments survive). The command line
-/// goes before it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+/// `config.toml`: the user's. Left changes single values in it when its user asks for that on the page
+/// (comments survive). The command line goes before it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Config {
     /// The device's name as peers see it; default the host name.
@@ -23,6 +23,8 @@ pub struct Config {
     /// Addresses under which peers reach this device, `HOST` or `HOST:PORT`; default the
     /// machine's own.
     pub advertise: Vec<String>,
+    /// Find members on the local network and be found there; default true.
+    pub discovery: bool,
     /// The page's port on loopback; default any free one.
     pub web_port: Option<u16>,
     /// Which old versions are kept.
@@ -31,6 +33,21 @@ pub struct Config {
     pub metrics: Option<MetricsConfig>,
     /// How fast all shares together may be.
     pub bandwidth: BandwidthConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            name: None,
+            listen: None,
+            advertise: Vec::new(),
+            discovery: true,
+            web_port: None,
+            history: HistoryConfig::default(),
+            bandwidth: BandwidthConfig::default(),
+            metrics: None,
+        }
+    }
 }
 
 /// `[history]`: which versions of replaced and deleted files are kept. They thin out with age all the
@@ -96,10 +113,13 @@ pub(super) fn load(path: &Path) -> Result<Config, UserError> {
     let Some(bytes) = bytes else {
         return Ok(Config::default());
     };
-    let text = String::from_utf8_lossy(&bytes);
     let todo = "correct it, or move the file away";
-    let config: Config =
-        toml::from_str(&text).map_err(|e| bad_toml(what, path, &text, &e, todo))?;
+    parse(what, path, &String::from_utf8_lossy(&bytes), todo)
+}
+
+/// The settings that a text holds; all but it is for messages.
+pub(super) fn parse(what: &str, path: &Path, text: &str, todo: &str) -> Result<Config, UserError> {
+    let config: Config = toml::from_str(text).map_err(|e| bad_toml(what, path, text, &e, todo))?;
     let wrong = |why| UserError::new(format!("{what} {}", clean(path)), why, todo);
     config.history.check().map_err(wrong)?;
     if let Some(metrics) = &config.metrics {

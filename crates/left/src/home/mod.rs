@@ -14,6 +14,7 @@
 //! leaves the old or the new one.
 
 mod bandwidth;
+mod change;
 mod choice;
 mod config;
 mod error;
@@ -21,6 +22,7 @@ mod files;
 mod folder;
 mod key;
 mod lock;
+mod mode;
 mod record;
 pub mod text;
 
@@ -32,12 +34,14 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 
 pub use bandwidth::{BandwidthConfig, MIN_RATE, Rate, parse_rate};
+pub use change::Setting;
 pub use choice::{ChoiceRecord, selection_of};
 pub use config::{Config, HistoryConfig, MetricsConfig};
 pub use error::{Exit, UserError};
 pub use files::write_atomic;
 pub use folder::{MARKER_DIR, Marker, clean, enclosing_share, init_share, read_share};
 pub use lock::{Lock, lock_share};
+pub use mode::Mode;
 pub use record::{MemberRecord, PairingRecord, ShareRecord, TicketRecord};
 
 /// The folder of this device's key, settings and control socket.
@@ -88,6 +92,15 @@ impl Home {
     /// The user's settings; defaults where there are none.
     pub fn config(&self) -> Result<Config, UserError> {
         config::load(&self.dir.join("config.toml"))
+    }
+
+    /// Changes the user's settings, durably, and nothing else in their file; returns them. See
+    /// [`Setting`] for values; `None` takes one out.
+    pub fn change_config(
+        &self,
+        changes: &std::collections::BTreeMap<String, Option<Setting>>,
+    ) -> Result<Config, UserError> {
+        change::change(&self.dir.join("config.toml"), changes)
     }
 
     /// All shares of this device, sorted by folder.

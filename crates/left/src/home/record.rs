@@ -12,6 +12,7 @@ use super::choice::ChoiceRecord;
 use super::error::UserError;
 use super::files;
 use super::folder::clean;
+use super::mode::Mode;
 use super::text;
 
 /// One share of this device.
@@ -29,6 +30,9 @@ pub struct ShareRecord {
     /// The user holds it still.
     #[serde(default)]
     pub paused: bool,
+    /// Which way it goes here, by the user's choice.
+    #[serde(with = "text", default, skip_serializing_if = "Mode::is_two_way")]
+    pub mode: Mode,
     /// How fast it may be here.
     #[serde(default, skip_serializing_if = "Rate::is_unlimited")]
     pub limit: Rate,
@@ -89,6 +93,9 @@ pub struct MemberRecord {
     /// Where it may be dialed, `host:port`.
     #[serde(default)]
     pub addresses: Vec<String>,
+    /// The user holds it still.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 }
 
 /// A ticket this device gave out.
@@ -135,6 +142,7 @@ impl ShareRecord {
             path,
             role: Role::ReadWrite,
             paused: false,
+            mode: Mode::TwoWay,
             limit: Rate::default(),
             choice: None,
             dropped: None,
@@ -226,6 +234,7 @@ mod tests {
             path: "/data/photos".into(),
             role: Role::ReadWrite,
             paused: true,
+            mode: Mode::SendOnly,
             limit: Rate {
                 up: Some(64_000),
                 down: None,
@@ -259,6 +268,7 @@ mod tests {
                 device: DeviceId([1; 32]),
                 name: "attic \"x\"".into(),
                 addresses: vec!["10.0.0.2:20201".into(), "[::1]:20201".into()],
+                paused: true,
             }],
             tickets: vec![TicketRecord {
                 id: [5; 16],

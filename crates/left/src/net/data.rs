@@ -39,6 +39,8 @@ pub struct DataLane {
     pub we_serve: bool,
     /// Whether only small contents travel here.
     pub express: bool,
+    /// Whether the other end takes compressed payloads.
+    pub zstd: bool,
     /// The bytes.
     pub stream: BlockingTls,
 }

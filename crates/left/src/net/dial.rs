@@ -17,7 +17,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 use super::code::CodeKey;
 use super::data::{BlockingTls, DataLane};
 use super::frame::FrameError;
-use super::handshake::{Introduction, OpenError, open};
+use super::handshake::{Introduction, OpenError, Opened, open};
 use super::lane::{ControlLane, LaneInfo};
 use super::listen::tune;
 use super::proof::{End, TicketSecret, code_mac, same, ticket_mac};
@@ -180,7 +180,7 @@ impl Net {
             addresses: me.addresses,
             ticket,
         };
-        let welcome = self.open(&mut connected, hello).await?;
+        let Opened { welcome, .. } = self.open(&mut connected, hello).await?;
         Ok(self.control_lane(connected, welcome, share))
     }
 
@@ -197,7 +197,7 @@ impl Net {
             name: dial.me.name,
             addresses: dial.me.addresses,
         };
-        let welcome = self.open(&mut connected, hello).await?;
+        let Opened { welcome, .. } = self.open(&mut connected, hello).await?;
         let (Some(mac), Some(share)) = (welcome.mac, welcome.share) else {
             return Err(DialError::WrongCode);
         };
@@ -217,7 +217,7 @@ impl Net {
             dialer_serves: dial.dialer_serves,
             express: dial.express,
         };
-        self.open(&mut connected, hello).await?;
+        let opened = self.open(&mut connected, hello).await?;
         let stream = BlockingTls::new(connected.stream, self.timeouts.stalled, None);
         Ok(DataLane {
             peer: dial.peer,
@@ -225,6 +225,7 @@ impl Net {
             share: dial.share,
             we_serve: dial.dialer_serves,
             express: dial.express,
+            zstd: opened.zstd,
             stream: stream.map_err(|e| DialError::NotLeft {
                 address: connected.address,
                 reason: e.to_string(),
@@ -253,14 +254,14 @@ impl Net {
         }
     }
 
-    async fn open(&self, to: &mut Connected, hello: LaneHello) -> Result<Welcome, DialError> {
+    async fn open(&self, to: &mut Connected, hello: LaneHello) -> Result<Opened, DialError> {
         let limit = self.timeouts.opening;
         let not_left = |reason: String| DialError::NotLeft {
             address: to.address.clone(),
             reason,
         };
         match timeout(limit, open(&mut to.stream, hello, limit)).await {
-            Ok(Ok(welcome)) => Ok(welcome),
+            Ok(Ok(opened)) => Ok(opened),
             Ok(Err(OpenError::Frame(FrameError::Silent(_)))) | Err(_) => {
                 Err(DialError::Timeout(limit))
             }
@@ -298,19 +299,29 @@ impl Net {
     }
 }
 
-/// The failure that says most: a wrong device, else something else that answered, else all.
+/// The failure that says most: that nobody but wrong devices answered, else something else that
+/// answered, else all. Where one address was wrong and another did not answer, the right device may
+/// still come to be reached.
 fn summary(failures: Vec<Failure>) -> DialError {
     let mut unreachable = Vec::new();
+    let mut wrong = Vec::new();
     let mut answered = None;
     for failure in failures {
         match failure {
-            Failure::WrongKey(address, key) => return DialError::WrongKey { address, key },
+            Failure::WrongKey(address, key) => wrong.push((address, key)),
             Failure::NotLeft(address, reason) => {
                 answered.get_or_insert(DialError::NotLeft { address, reason });
             }
             Failure::Unreachable(address, reason) => unreachable.push((address, reason)),
         }
     }
+    if let Some((address, key)) = wrong.first().cloned()
+        && unreachable.is_empty()
+    {
+        return DialError::WrongKey { address, key };
+    }
+    let other = |(address, _)| (address, "another device answers there".to_owned());
+    unreachable.extend(wrong.into_iter().map(other));
     answered.unwrap_or(DialError::Unreachable(unreachable))
 }
 

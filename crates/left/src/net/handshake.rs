@@ -112,6 +112,18 @@ pub(super) fn agent() -> String {
     concat!("left ", env!("CARGO_PKG_VERSION")).into()
 }
 
+/// The sender takes compressed payloads on data lanes, and says in its requests when they are worth it.
+const ZSTD: &str = "zstd";
+
+/// What this program knows beyond what all do. Names that are unknown here are ignored.
+fn features() -> Vec<String> {
+    vec![ZSTD.into()]
+}
+
+fn knows_zstd(features: &[String]) -> bool {
+    features.iter().any(|f| f == ZSTD)
+}
+
 /// An opened lane as the acceptor sees it.
 pub(super) enum Accepted {
     /// A control lane (also after a pairing).
@@ -127,6 +139,7 @@ pub(super) enum Accepted {
         share: ShareId,
         dialer_serves: bool,
         express: bool,
+        zstd: bool,
     },
 }
 
@@ -159,7 +172,7 @@ pub(super) async fn accept(
     let verdict = match decode_hello(&bytes) {
         Err(HelloFault::Malformed(why)) => return Err(AcceptError::Malformed(why)),
         Err(HelloFault::Protocol(theirs)) => Err(wrong_protocol(theirs)),
-        Ok(hello) => ask(gate, visitor, hello.lane).await,
+        Ok(hello) => ask(gate, visitor, hello).await,
     };
     let (outcome, opened) = match verdict {
         Ok((welcome, opened)) => (Ok(welcome), Ok(opened)),
@@ -175,7 +188,7 @@ pub(super) async fn accept(
     let reply = HelloReply {
         protocol: PROTOCOL,
         agent: agent(),
-        features: Vec::new(),
+        features: features(),
         outcome,
     };
     write_all(stream, &framed(&reply.encode()), limit)
@@ -188,10 +201,10 @@ pub(super) async fn accept(
 async fn ask(
     gate: Arc<dyn Gate>,
     visitor: Visitor,
-    lane: LaneHello,
+    hello: Hello,
 ) -> Result<(Welcome, Accepted), Refused> {
     // The gate may write to disk (a ticket is spent durably), so not on the runtime's threads.
-    tokio::task::spawn_blocking(move || decide(&*gate, &visitor, lane))
+    tokio::task::spawn_blocking(move || decide(&*gate, &visitor, hello))
         .await
         .unwrap_or_else(|_| Err(not_admitted()))
 }
@@ -199,9 +212,10 @@ async fn ask(
 fn decide(
     gate: &dyn Gate,
     visitor: &Visitor,
-    lane: LaneHello,
+    hello: Hello,
 ) -> Result<(Welcome, Accepted), Refused> {
-    match lane {
+    let zstd = knows_zstd(&hello.features);
+    match hello.lane {
         LaneHello::Control {
             share,
             instance,
@@ -258,6 +272,7 @@ fn decide(
                 share,
                 dialer_serves,
                 express,
+                zstd,
             };
             Ok((welcome, opened))
         }
@@ -297,16 +312,23 @@ impl From<FrameError> for OpenError {
     }
 }
 
+/// What the acceptor said.
+pub(super) struct Opened {
+    pub(super) welcome: Welcome,
+    /// It takes compressed payloads.
+    pub(super) zstd: bool,
+}
+
 /// The dialer's side, after TLS. The caller bounds the whole by a timeout.
 pub(super) async fn open(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     lane: LaneHello,
     limit: Duration,
-) -> Result<Welcome, OpenError> {
+) -> Result<Opened, OpenError> {
     let hello = Hello {
         protocol: PROTOCOL,
         agent: agent(),
-        features: Vec::new(),
+        features: features(),
         lane,
     };
     write_all(stream, &framed(&hello.encode()), limit)
@@ -323,7 +345,9 @@ pub(super) async fn open(
     if reply.protocol != PROTOCOL {
         return Err(OpenError::Protocol(reply.protocol));
     }
-    reply.outcome.map_err(OpenError::Refused)
+    let zstd = knows_zstd(&reply.features);
+    let welcome = reply.outcome.map_err(OpenError::Refused)?;
+    Ok(Opened { welcome, zstd })
 }
 
 enum HelloFault {

@@ -10,19 +10,22 @@
 //! - Out: [`ControlSender::try_send`] says [`SendError::Full`] when the outbox is full;
 //!   [`LaneEvent::SendReady`] follows once there is room.
 //!
-//! Pings are sent and answered in here. The end is told exactly once, as the last event.
+//! Pings are sent and answered in here. [`ControlSender::probe`] asks out of turn. The end is told exactly once, as the last event.
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use left_core::message::{Control, MAX_MESSAGE, Nonce, Role, ShareId};
 use left_core::version::DeviceId;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsStream;
 
 use super::frame::{FrameError, framed, read_body, read_len, write_all};
@@ -200,9 +203,12 @@ async fn run(lane: ControlLane, mut teller: Teller) {
     stream.get_mut().0.unlimited();
     let end = {
         let (reader, mut writer) = tokio::io::split(&mut *stream);
+        let heard = Heard::default();
+        let reader = Listening(reader, &heard);
         let mut reader = BufReader::with_capacity(READ_BUFFER, reader);
         tokio::select! {
-            end = read_loop(&mut reader, &outbox, &*on_event, &timeouts) => end,
+            end = read_loop(&mut reader, &heard, &outbox, &*on_event, &timeouts) => end,
+            end = doubt_loop(&heard, &outbox, timeouts.probe) => end,
             end = write_loop(&mut writer, &outbox, &*on_event, &timeouts) => end,
         }
     };
@@ -220,6 +226,7 @@ async fn run(lane: ControlLane, mut teller: Teller) {
 
 async fn read_loop(
     stream: &mut (impl AsyncRead + Unpin),
+    heard: &Heard,
     outbox: &Outbox,
     on_event: &OnEvent,
     timeouts: &Timeouts,
@@ -227,7 +234,7 @@ async fn read_loop(
     let messages = Arc::new(Semaphore::new(MAX_UNTAKEN));
     let bytes = Arc::new(Semaphore::new(MAX_UNTAKEN_BYTES));
     loop {
-        match read_message(stream, &messages, &bytes, timeouts.silence).await {
+        match read_message(stream, heard, &messages, &bytes, timeouts.silence).await {
             Ok(incoming) => match incoming.message {
                 Control::Ping => outbox.pong(),
                 Control::Pong => {}
@@ -241,23 +248,72 @@ async fn read_loop(
 
 async fn read_message(
     stream: &mut (impl AsyncRead + Unpin),
+    heard: &Heard,
     messages: &Arc<Semaphore>,
     bytes: &Arc<Semaphore>,
     silence: Duration,
 ) -> Result<Incoming, LaneEnd> {
     // Room first: nothing is read that its owner has no room for. The time this takes is not
     // the peer's silence.
-    let one = reserve(messages, 1).await?;
+    let one = heard.held(reserve(messages, 1)).await?;
     let len = read_len(stream, MAX_MESSAGE, silence)
         .await
         .map_err(ended)?;
-    let room = reserve(bytes, len).await?;
+    let room = heard.held(reserve(bytes, len)).await?;
     let body = read_body(stream, len, silence).await.map_err(ended)?;
     let message = Control::decode(&body).map_err(|e| LaneEnd::Malformed(e.to_string()))?;
     Ok(Incoming {
         message,
         _room: [one, room],
     })
+}
+
+/// What comes from the peer, for who doubts that it is there.
+#[derive(Default)]
+struct Heard {
+    bytes: AtomicU64,
+    /// Nothing is read, because this end has no room.
+    held: AtomicBool,
+}
+
+impl Heard {
+    async fn held<T>(&self, wait: impl Future<Output = T>) -> T {
+        self.held.store(true, Ordering::Relaxed);
+        let done = wait.await;
+        self.held.store(false, Ordering::Relaxed);
+        done
+    }
+}
+
+/// A reader that counts.
+struct Listening<'a, R>(R, &'a Heard);
+
+impl<R: AsyncRead + Unpin> AsyncRead for Listening<'_, R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.0).poll_read(cx, buf);
+        let more = buf.filled().len() - before;
+        self.1.bytes.fetch_add(more as u64, Ordering::Relaxed);
+        read
+    }
+}
+
+/// Ends when the peer is doubted and silent.
+async fn doubt_loop(heard: &Heard, outbox: &Outbox, limit: Duration) -> LaneEnd {
+    loop {
+        outbox.doubted().await;
+        let before = heard.bytes.load(Ordering::Relaxed);
+        outbox.ping();
+        sleep(limit).await;
+        let silent = heard.bytes.load(Ordering::Relaxed) == before;
+        if silent && !heard.held.load(Ordering::Relaxed) {
+            return LaneEnd::Silent(limit);
+        }
+    }
 }
 
 async fn reserve(room: &Arc<Semaphore>, n: usize) -> Result<OwnedSemaphorePermit, LaneEnd> {

@@ -205,6 +205,7 @@ impl Shared {
                 share,
                 dialer_serves,
                 express,
+                zstd,
             } => match BlockingTls::new(stream, self.timeouts.stalled, Some(slot)) {
                 Ok(stream) => (self.on_event)(NetEvent::Data(DataLane {
                     peer: proven.peer,
@@ -212,6 +213,7 @@ impl Shared {
                     share,
                     we_serve: !dialer_serves,
                     express,
+                    zstd,
                     stream,
                 })),
                 Err(error) => self.stranger(remote, &error.to_string()),

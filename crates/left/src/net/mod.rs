@@ -16,7 +16,9 @@ pub mod handshake;
 mod lane;
 mod limits;
 mod listen;
+pub mod nearby;
 mod outbox;
+pub mod outlook;
 pub mod proof;
 mod raw;
 mod records;
@@ -63,6 +65,8 @@ pub struct Timeouts {
     pub ping: Duration,
     /// A control lane that received nothing for so long is dead.
     pub silence: Duration,
+    /// A control lane that is doubted and receives nothing for so long is dead.
+    pub probe: Duration,
     /// A peer that takes nothing for so long, while something is to be sent, is dropped.
     pub stalled: Duration,
     /// The next of several addresses is tried after this, while the earlier still try.
@@ -76,6 +80,7 @@ impl Default for Timeouts {
             opening: Duration::from_secs(10),
             ping: Duration::from_secs(15),
             silence: Duration::from_secs(45),
+            probe: Duration::from_secs(1),
             stalled: Duration::from_secs(30),
             stagger: Duration::from_millis(150),
         }

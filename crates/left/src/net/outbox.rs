@@ -61,6 +61,12 @@ impl ControlSender {
         })
     }
 
+    /// Doubts whether the peer is still there: it is asked, and the lane ends if nothing comes from it
+    /// within [`super::Timeouts::probe`].
+    pub fn probe(&self) {
+        self.0.0.doubt.notify_one();
+    }
+
     /// Sends what is queued and a farewell, then closes. Returns at once.
     pub fn close(&self, reason: &str) {
         self.0.0.close(reason);
@@ -91,6 +97,7 @@ struct State {
     bytes: usize,
     turned_away: bool,
     pong: bool,
+    ping: bool,
     closing: Option<String>,
     gone: bool,
 }
@@ -98,6 +105,7 @@ struct State {
 pub(super) struct Outbox {
     state: Mutex<State>,
     wake: Notify,
+    doubt: Notify,
 }
 
 impl Outbox {
@@ -105,6 +113,7 @@ impl Outbox {
         let outbox = Arc::new(Self {
             state: Mutex::default(),
             wake: Notify::new(),
+            doubt: Notify::new(),
         });
         let sender = ControlSender(Arc::new(CloseOnDrop(outbox.clone())));
         (outbox, sender)
@@ -148,6 +157,17 @@ impl Outbox {
         self.wake.notify_one();
     }
 
+    /// A question whether the peer is there, out of turn.
+    pub(super) fn ping(&self) {
+        self.lock().ping = true;
+        self.wake.notify_one();
+    }
+
+    /// Returns when somebody doubts that the peer is there.
+    pub(super) async fn doubted(&self) {
+        self.doubt.notified().await;
+    }
+
     /// The lane is gone.
     pub(super) fn finish(&self) {
         let mut state = self.lock();
@@ -172,6 +192,9 @@ impl Outbox {
         let mut bytes = Vec::new();
         if std::mem::take(&mut state.pong) {
             bytes = framed(&Control::Pong.encode());
+        }
+        if std::mem::take(&mut state.ping) {
+            bytes.extend(framed(&Control::Ping.encode()));
         }
         let limit = if closing.is_some() { usize::MAX } else { BATCH };
         while bytes.len() < limit {

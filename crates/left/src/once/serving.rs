@@ -96,12 +96,8 @@ impl Serving {
                     limits: this.limits.clone(),
                 };
                 let stats = ServeStats::default();
-                let end = serve(
-                    Box::new(stream),
-                    this.tree.clone(),
-                    ServeConfig::default(),
-                    &stats,
-                );
+                let config = ServeConfig { zstd: lane.zstd };
+                let end = serve(Box::new(stream), this.tree.clone(), config, &stats);
                 if let Err(error) = end {
                     tracing::debug!("a data lane ended: {error}");
                 }

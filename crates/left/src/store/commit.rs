@@ -1,6 +1,6 @@
 //! One transaction of the index.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use left_core::entry::{Entry, FileStat, Kind, Record};
 use left_core::index::{Cursor, Txn, Walk};
@@ -36,6 +36,7 @@ pub(super) fn commit(
         rows,
         state: *before,
         tops: HashMap::new(),
+        were_away: HashSet::new(),
         notes: noting.then(Vec::new),
     };
     work.forget(&txn.forget)?;
@@ -100,6 +101,8 @@ struct Work<'a> {
     state: State,
     /// Largest counter met in this transaction, of each device met.
     tops: HashMap<DeviceId, (Known, u64)>,
+    /// Paths that were away and of which nothing is left: what comes in the same transaction is away too.
+    were_away: HashSet<Vec<u8>>,
     /// What is changed, for the log; `None` when nobody keeps one.
     notes: Option<Vec<Note>>,
 }
@@ -198,6 +201,9 @@ impl Work<'_> {
             .prepare_cached("DELETE FROM theirs WHERE away = ? AND key = ? AND peer = ?")?
             .execute(params![away, key, known.n])?;
         self.state.count_need(away, before, after);
+        if away && after.is_none() {
+            self.were_away.insert(key);
+        }
         Ok(())
     }
 
@@ -213,7 +219,7 @@ impl Work<'_> {
         let all = self.rows.theirs(&key)?;
         let away = match (all.is_empty(), aside) {
             (true, Some(away)) => away,
-            (true, None) => false,
+            (true, None) => self.were_away.contains(&key),
             (false, _) => self.is_away(&key)?,
         };
         let before = need_size(all.iter().map(|(_, e)| e));

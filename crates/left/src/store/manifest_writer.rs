@@ -7,6 +7,7 @@ use left_core::content::{ContentId, Segment, SegmentId, SegmentRef, TopHasher};
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::StoreError;
+use super::manifest_places;
 use super::manifests::{Db, MAX_SEGMENTS, Manifests, pack, ref_sum, row_of};
 
 /// Ids of manifests being written.
@@ -115,6 +116,7 @@ impl ManifestWriter {
                 if !w.list.is_empty() {
                     sql.prepare_cached("INSERT INTO chunks(at, list) VALUES (?, ?)")?
                         .execute(params![at, w.list])?;
+                    manifest_places::note(&sql, at, &w.sref.id, &w.list)?;
                 }
             }
             let mut named = false;

@@ -15,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::StoreError;
 use super::codec::{SUM_LEN, sum};
 use super::columns::{array, blob, broken, int, sql_limit};
+use super::manifest_places;
 use super::manifest_writer::{ManifestWriter, WriterIds};
 use super::sqlite::{Setup, connect, header_fault, remove_files};
 
@@ -23,9 +24,9 @@ const APPLICATION: u32 = 0x4c45_466d;
 /// The format of tables and rows.
 const VERSION: u32 = 1;
 /// A segment's rows are at `manifest id << 32 | n`: one manifest is one run of pages.
-const N_BITS: u32 = 32;
+pub(super) const N_BITS: u32 = 32;
 /// Bytes of a chunk in its segment's list: length, id.
-const CHUNK_LEN: usize = 36;
+pub(super) const CHUNK_LEN: usize = 36;
 /// Idle reading connections kept.
 const POOL: usize = 8;
 /// Segments read at a time by the walks (each at most about 9 KiB).
@@ -256,7 +257,7 @@ impl Manifests {
     }
 
     /// Runs `f` on a pooled connection; a fault is `None` and a line in the log.
-    fn read<T>(
+    pub(super) fn read<T>(
         &self,
         what: &str,
         f: impl FnOnce(&Connection) -> Result<T, StoreError>,
@@ -347,8 +348,10 @@ impl Db {
                  COMMIT; PRAGMA wal_checkpoint(TRUNCATE);"
             ))?;
         }
+        // A file from before this table was thought of gets it now.
+        conn.execute_batch(manifest_places::SCHEMA)?;
         // Fails when a table is missing or another.
-        conn.prepare("SELECT m.content, s.start, c.list FROM manifest m, segment s, chunks c")
+        conn.prepare("SELECT m.content, s.start, c.list, p.key, p.at FROM manifest m, segment s, chunks c, place p")
             .map_err(|e| StoreError::Corrupt(e.to_string()))?;
         Ok(Db {
             life,
@@ -413,6 +416,7 @@ impl Db {
         loop {
             let conn = self.writer();
             let mut gone = 0;
+            manifest_places::forget(&conn, first, end, DELETE_PAGE.cast_signed())?;
             for table in ["chunks", "segment"] {
                 gone += conn.execute(
                     &format!(

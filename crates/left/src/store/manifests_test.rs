@@ -283,3 +283,38 @@ fn damage_is_a_miss() {
     }
     assert!(missed > 30, "{missed}");
 }
+
+#[test]
+fn segments_and_some_chunks_are_found_by_their_ids() {
+    let (_dir, _, m) = opened();
+    assert!(!m.has_places());
+    let (one, two) = (segments(1, 40), segments(2, 40));
+    let (a, b) = (write(&m, &one), write(&m, &two));
+    assert!(m.has_places());
+    for (n, s) in one.iter().enumerate().filter(|(_, s)| !s.sref.is_zeros()) {
+        assert_eq!(m.having_segment(s.sref.id), [(a, n as u64)]);
+    }
+    let chunks = one.iter().enumerate();
+    let known = chunks.flat_map(|(n, s)| s.chunks.iter().map(move |c| (n, c.id)));
+    let found = known.filter(|(n, id)| match &m.having_chunk(*id)[..] {
+        [] => false,
+        places => {
+            assert_eq!(places, [(a, *n as u64)]);
+            true
+        }
+    });
+    let all: usize = one.iter().map(|s| s.chunks.len()).sum();
+    let found = found.count();
+    assert!((all / 16..all / 4).contains(&found), "{found} of {all}");
+    // The newest of equal ones first; nothing is left of what is removed.
+    let both = [&one[..3], &two[..3]].concat();
+    let c = write(&m, &both);
+    assert_eq!(m.having_segment(one[0].sref.id), [(c, 0), (a, 0)]);
+    assert_eq!(m.having_segment(two[1].sref.id), [(c, 4), (b, 1)]);
+    m.remove(a).unwrap();
+    assert_eq!(m.having_segment(one[0].sref.id), [(c, 0)]);
+    assert_eq!(m.having_segment(one[5].sref.id), []);
+    m.remove(b).unwrap();
+    m.remove(c).unwrap();
+    assert!(!m.has_places(), "all is forgotten");
+}

@@ -15,6 +15,7 @@ mod commit;
 mod head;
 mod index_db;
 mod journal;
+mod manifest_places;
 mod manifest_writer;
 mod manifests;
 mod open;

@@ -239,6 +239,9 @@ impl Index for Model {
             self.theirs.retain(|(_, d), _| d != peer);
             self.cursors.remove(peer);
         }
+        let theirs = &self.theirs;
+        self.away
+            .retain(|p| theirs.keys().any(|(known, _)| known == p));
         for (peer, path) in txn.theirs_del {
             self.theirs.remove(&(path, peer));
         }

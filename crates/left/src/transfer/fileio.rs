@@ -91,12 +91,8 @@ pub(crate) fn read_at_most(file: &File, out: &mut [u8], offset: u64) -> io::Resu
 
 /// Checks `bytes` against a chunk list that covers exactly them.
 pub(crate) fn matches(bytes: &[u8], list: &[ChunkRef]) -> bool {
-    let mut at = 0;
-    list.iter().all(|c| {
-        let piece = &bytes[at..at + c.len as usize];
-        at += c.len as usize;
-        ChunkId::of(piece) == c.id
-    })
+    let ids = ChunkId::of_all(bytes, list.iter().map(|c| c.len as usize));
+    ids.iter().zip(list).all(|(id, c)| *id == c.id)
 }
 
 /// Writes a segment's bytes. In a fresh file, chunks of zeros are left as the holes they are.
@@ -169,6 +165,7 @@ pub(crate) fn copy_hashed(
     }
     let mut builder = ManifestBuilder::new();
     let mut buf = vec![0; READ + MAX_CHUNK];
+    let mut lens = Vec::new();
     // buf[start..end] holds the file's bytes from `offset` on that are not cut yet, and
     // buf[run..start] those before `offset` that are cut but not written yet.
     let (mut run, mut start, mut end, mut offset, mut eof) = (0, 0, 0, 0u64, false);
@@ -195,20 +192,26 @@ pub(crate) fn copy_hashed(
             eof = got < room;
             end += got;
         }
-        let Some(len) = chunker::next_cut(&buf[start..end], eof) else {
-            break;
-        };
-        let piece = &buf[start..start + len];
-        builder.push(ChunkRef {
-            len: len as u32,
-            id: ChunkId::of(piece),
-        });
-        if is_zero(piece) {
-            write(&buf[run..start], offset)?;
-            run = start + len;
+        // All chunks of the buffer are hashed together, which is faster than one by one.
+        lens.clear();
+        let mut cut = start;
+        while let Some(len) = chunker::next_cut(&buf[cut..end], eof) {
+            lens.push(len);
+            cut += len;
         }
-        start += len;
-        offset += len as u64;
+        if lens.is_empty() {
+            break;
+        }
+        for chunk in chunker::chunk_refs(&buf[start..cut], &lens) {
+            let len = chunk.len as usize;
+            builder.push(chunk);
+            if is_zero(&buf[start..start + len]) {
+                write(&buf[run..start], offset)?;
+                run = start + len;
+            }
+            start += len;
+            offset += len as u64;
+        }
     }
     write(&buf[run..start], offset)?;
     let (_, id) = builder.finish();

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-use left_core::content::{ContentId, Segment, SegmentRef};
+use left_core::content::{ChunkId, ContentId, Segment, SegmentId, SegmentRef};
 use left_core::entry::FileStat;
 use left_core::path::RelPath;
 
@@ -30,6 +30,12 @@ pub trait ManifestWriter: Send {
 pub trait ManifestStore: ManifestRead {
     /// Begins a manifest.
     fn writer(&self) -> io::Result<Box<dyn ManifestWriter>>;
+    /// Contents that have this segment, and which of theirs it is. At most a few, and only hints.
+    fn having_segment(&self, id: &SegmentId) -> Vec<(ContentId, u64)>;
+    /// Contents that have this chunk, and in which of their segments; known of some chunks only.
+    fn having_chunk(&self, id: &ChunkId) -> Vec<(ContentId, u64)>;
+    /// Whether looking for segments and chunks may find anything at all.
+    fn has_places(&self) -> bool;
 }
 
 /// What a share offers to its peers.
@@ -64,4 +70,6 @@ pub trait FetchDisk: Send + Sync {
     fn stage_remove(&self, name: &str) -> io::Result<()>;
     /// Opens a file of the share for reading.
     fn open_local(&self, path: &RelPath) -> io::Result<(File, FileStat)>;
+    /// Files of the share that should have this content; at most a few.
+    fn holders(&self, content: &ContentId) -> Vec<RelPath>;
 }

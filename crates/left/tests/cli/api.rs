@@ -28,6 +28,7 @@ fn world() -> World {
         },
         advertise: Vec::new(),
         name: "test".into(),
+        discovery: false,
         offline: true,
     };
     let daemon = fake::start(home.clone(), options).unwrap();

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use left::daemon::handle::{
-    ApplyTimes, Change, Choice, Choosing, Chosen, Daemon, DaemonEvent, EntryKind, Folder,
-    FolderEntry, Missing, OpenFile, Options, PeerStatus, Problem, Rate, Reloaded, Removed,
-    Reverted, ShareInfo, ShareStatus, State, Status, SyncInfo, TicketInfo, UserError, VerifyReport,
-    WaitResult,
+    ApplyTimes, Change, Choice, Choosing, Chosen, Daemon, DaemonEvent, Decided, EntryKind, Folder,
+    FolderEntry, Missing, Mode, ModeInfo, OpenFile, Options, PeerPaused, PeerStatus, Problem, Rate,
+    Reloaded, Removed, Reverted, ShareInfo, ShareStatus, State, Status, SyncInfo, TicketInfo,
+    UserError, VerifyReport, WaitResult,
 };
 use left::daemon::history::Past;
 use left::home::text::Text;
@@ -252,6 +252,7 @@ impl Daemon for Fake {
             pid: Some(std::process::id()),
             device: Some(DeviceId([9; 32])),
             name: self.options.name.clone(),
+            discovery: None,
             listen: vec![format!("127.0.0.1:{}", self.options.listen.port)],
             shares,
         }
@@ -326,6 +327,33 @@ impl Daemon for Fake {
         self.known(dir)?;
         Ok(Reverted {
             edits: if path.is_some() { 1 } else { 3 },
+        })
+    }
+
+    fn mode(&self, dir: &Path, mode: Option<Mode>) -> Result<ModeInfo, UserError> {
+        self.known(dir)?;
+        Ok(ModeInfo {
+            mode: mode.unwrap_or_default(),
+        })
+    }
+
+    fn take(&self, dir: &Path, path: Option<&Path>) -> Result<Decided, UserError> {
+        self.known(dir)?;
+        Ok(Decided {
+            paths: if path.is_some() { 1 } else { 3 },
+        })
+    }
+
+    fn override_theirs(&self, dir: &Path, path: Option<&Path>) -> Result<Decided, UserError> {
+        self.take(dir, path)
+    }
+
+    fn pause_peer(&self, dir: &Path, who: &str, paused: bool) -> Result<PeerPaused, UserError> {
+        self.known(dir)?;
+        Ok(PeerPaused {
+            device: DeviceId([1; 32]),
+            name: who.to_string(),
+            paused,
         })
     }
 
@@ -421,6 +449,7 @@ fn share_status(share: &ShareInfo) -> ShareStatus {
         address: p.display().to_string(),
         connected: true,
         role: Role::ReadWrite,
+        paused: false,
         admitted_by: None,
         rate_in: 0,
         rate_out: 0,
@@ -451,6 +480,10 @@ fn share_status(share: &ShareInfo) -> ShareStatus {
         conflicts: Vec::new(),
         local_edits: vec!["a\u{1b}[2J".into()],
         local_edit_count: 3,
+        mode: Mode::TwoWay,
+        withheld: Vec::new(),
+        withheld_count: 0,
+        withheld_bytes: 0,
         problems: Vec::new(),
         notices: Vec::new(),
         alarm: None,

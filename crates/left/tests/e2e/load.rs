@@ -251,6 +251,7 @@ fn admit(home: &Path, count: u32) {
             _ => Ipv4Addr::new(10, 78, 0, 200),
         };
         record.members.push(MemberRecord {
+            paused: false,
             device,
             name: format!("dead {n}"),
             addresses: vec![format!("{host}:{}", 1000 + n)],

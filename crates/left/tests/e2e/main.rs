@@ -17,13 +17,16 @@ mod kinds;
 mod limits;
 mod load;
 mod many;
+mod nearby;
 mod once;
+mod one_way;
 mod page;
 mod pairing;
 mod plan;
 #[cfg(debug_assertions)]
 mod powercut;
 mod refusals;
+mod reuse;
 mod safety;
 mod service;
 mod soak;

@@ -78,8 +78,66 @@ fn a_folder_is_shared_joined_looked_into_and_paused() {
     browser.until_text(".log", "later.txt");
 
     look_into(&browser);
+    hold_a_part(&browser, &a, &b);
     pause_and_resume(&browser, &b);
     fits_a_phone(&b);
+}
+
+#[test]
+fn one_way_pausing_a_device_and_settings() {
+    let world = World::new();
+    let (a, b) = world.pair();
+    write(&a.share.join("file.txt"), "one");
+    settle(&[&a, &b]);
+    let browser = Browser::start();
+    browser.open(&link(&b));
+    browser.click(".card a");
+    browser.click(".tabs a[href$='/settings']");
+    browser.click("[data-do=mode][data-mode=send-only]");
+    until("the mode", || b.status()["mode"] == "send-only");
+    browser.shot("modes");
+    write(&a.share.join("file.txt"), "two");
+    write(&a.share.join("more.txt"), "more");
+    browser.click(".tabs a");
+    browser.until_text(".withheld", "2 changes of the others");
+    browser.until_text(".withheld", "more.txt new there");
+    browser.shot("withheld");
+    browser.click("[data-do=take]");
+    browser.click("dialog footer button.main");
+    until("it is done", || b.share.join("more.txt").exists());
+    browser.until_text("main", "Only sends");
+
+    // The other device is held still, and goes on.
+    browser.click("[data-do=pausepeer]");
+    browser.until_text(".devices", "Paused by you");
+    until("it is gone", || b.state() == "offline");
+    browser.shot("paused-device");
+    browser.click("[data-do=pausepeer]");
+    browser.until_text(".devices", "Identical");
+
+    // Settings: what is wrong is said, what is right is written beside the user's own.
+    fs::write(b.home.join("config.toml"), "# mine\nfuture = 1\n").unwrap();
+    let home = browser.value("location.origin");
+    browser.open(&format!("{}/#/device", home.as_str().unwrap()));
+    browser.keys(".setform [name='bandwidth.up']", "5MB");
+    browser.keys(".setform [name='history.days']", "0");
+    browser.click("[data-do=settings]");
+    browser.until_text("body", "is 1 to 36500");
+    browser.keys(".setform [name='history.days']", "\u{e003}9");
+    browser.click("[data-do=settings]");
+    until("it is written", || {
+        let text = fs::read_to_string(b.home.join("config.toml")).unwrap();
+        text.contains("days = 9") && text.contains("up = \"5MB\"") && text.contains("# mine")
+    });
+    browser.click("[data-do=discovery]");
+    browser.until_text("[data-do=discovery]", "off");
+    browser.shot("settings");
+    let phone = Browser::phone();
+    phone.open(&link(&b));
+    phone.open(&format!("{}/#/device", home.as_str().unwrap()));
+    phone.until_text(".setform", "Keep old versions");
+    phone.until("document.documentElement.scrollWidth <= innerWidth");
+    phone.shot("settings-phone");
 }
 
 fn look_into(browser: &Browser) {
@@ -97,6 +155,21 @@ fn look_into(browser: &Browser) {
     assert_ne!(browser.value("document.title"), "run");
     browser.shot("preview");
     browser.click("dialog .close");
+}
+
+/// A folder goes from this device only, and comes back.
+fn hold_a_part(browser: &Browser, a: &Device, b: &Device) {
+    browser.click(".files [data-do=drop][data-path='plans']");
+    browser.until_text("dialog h2", "Remove plans from this device?");
+    browser.click("dialog footer .main");
+    browser.find(".files [data-do=fetch][data-path='plans']");
+    assert!(!b.share.join("plans").exists());
+    assert!(a.share.join("plans/garden.txt").exists());
+    browser.shot("part");
+    browser.click(".files [data-do=fetch][data-path='plans']");
+    until("it is back", || b.share.join("plans/garden.txt").exists());
+    settle(&[a, b]);
+    browser.until_text("h1 .pill", "Identical");
 }
 
 fn pause_and_resume(browser: &Browser, b: &Device) {

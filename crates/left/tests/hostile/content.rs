@@ -164,6 +164,7 @@ fn one_who_does_not_answer_or_read_holds_nobody_up() {
         let want = Want {
             id,
             what: What::Segments { content, segments },
+            rate: 0,
         };
         let bytes = crate::liar::framed(&want.encode());
         if !greedy.offer(&bytes) {
@@ -201,6 +202,7 @@ fn only_contents_of_the_share_are_served() {
         let want = Want {
             id: 1,
             what: What::Whole(contents),
+            rate: 0,
         };
         lane.send(&crate::liar::framed(&want.encode()));
         let mut kinds = Vec::new();

@@ -11,6 +11,7 @@ pub(super) mod history;
 pub(super) mod live;
 pub(super) mod members;
 pub(super) mod metrics;
+pub(super) mod modes;
 pub(super) mod page;
 pub(super) mod shares;
 pub(super) mod state;
@@ -49,6 +50,7 @@ fn all() -> OpenApiRouter<Arc<Api>> {
         .merge(state::routes())
         .merge(shares::routes())
         .merge(members::routes())
+        .merge(modes::routes())
         .merge(browse::routes())
         .merge(choose::routes())
         .merge(device::routes())

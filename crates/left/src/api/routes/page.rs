@@ -1,9 +1,10 @@
 //! What the page needs and the command line does not: a link to it, pictures of tickets, folders of
 //! this machine to choose from.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::State;
 use axum::response::Response;
@@ -16,7 +17,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::call::{Api, Asked, Input, Refused, Shared, call};
-use crate::home::{Config, UserError, text};
+use crate::daemon::handle::Reloaded;
+use crate::home::{Config, HistoryConfig, Home, Rate, Setting, UserError, text};
 
 /// Longest text that is drawn, in bytes; more cannot be read by a telephone any more.
 const MAX_QR: usize = 2048;
@@ -30,6 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(qr))
         .routes(routes!(folders))
         .routes(routes!(settings))
+        .routes(routes!(change_settings))
 }
 
 /// Where the page is.
@@ -187,6 +190,15 @@ pub struct DeviceSettings {
     pub listen: Option<String>,
     /// What it sets as addresses under which peers reach this device.
     pub advertise: Vec<String>,
+    /// Whether members on the local network are looked for.
+    pub discovery: bool,
+    /// How many bytes a second all shares together may send and receive.
+    pub rate: Rate,
+    /// Hours with other rates, as they are written.
+    pub schedule: Vec<String>,
+    /// For how many days old versions are kept, percent of the disk they may take, most of one file
+    /// (0: no limit).
+    pub history: [u32; 3],
     /// What it sets as the page's port.
     pub web_port: Option<u16>,
     /// The home folder of this device's user, where new folders usually go.
@@ -200,23 +212,64 @@ pub struct DeviceSettings {
     responses((status = 200, body = DeviceSettings), Refused))]
 async fn settings(State(api): Shared) -> Response {
     let home = api.home.clone();
+    call(&api, move |_| Ok(told(&home, home.config()?))).await
+}
+
+fn told(home: &Home, config: Config) -> DeviceSettings {
+    let HistoryConfig {
+        days,
+        max_percent,
+        keep,
+    } = config.history;
+    DeviceSettings {
+        home: home.path().to_path_buf(),
+        file: home.path().join("config.toml"),
+        name: config.name,
+        listen: config.listen,
+        advertise: config.advertise,
+        discovery: config.discovery,
+        rate: config.bandwidth.rate,
+        schedule: config.bandwidth.schedule,
+        history: [days, max_percent, keep],
+        web_port: config.web_port,
+        user_home: home_dir().ok(),
+    }
+}
+
+/// Changes of settings.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SettingsRequest {
+    /// Values by name: `name`, `discovery`, `bandwidth.up`, `bandwidth.down`, `bandwidth.schedule`,
+    /// `history.days`, `history.max_percent`, `history.keep`; null: the default.
+    #[schema(value_type = std::collections::HashMap<String, serde_json::Value>)]
+    pub set: BTreeMap<String, Option<Setting>>,
+}
+
+/// Settings after a change.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ChangedSettings {
+    /// How this device is set now.
+    pub settings: DeviceSettings,
+    /// What of it holds already, and what only when left is started anew.
+    pub reloaded: Reloaded,
+}
+
+/// Changes settings in config.toml, all or none, and reads it anew; the rest of the file stays as it
+/// is.
+#[utoipa::path(post, path = "/v1/settings", tag = "device", request_body = SettingsRequest,
+    responses((status = 200, body = ChangedSettings), Refused))]
+async fn change_settings(State(api): Shared, Input(r): Input<SettingsRequest>) -> Response {
+    let (home, own) = (api.home.clone(), api.clone());
     call(&api, move |_| {
-        let Config {
-            name,
-            listen,
-            advertise,
-            web_port,
-            ..
-        } = home.config()?;
-        Ok(DeviceSettings {
-            home: home.path().to_path_buf(),
-            file: home.path().join("config.toml"),
-            name,
-            listen,
-            advertise,
-            web_port,
-            user_home: home_dir().ok(),
-        })
+        static ONE: Mutex<()> = Mutex::new(());
+        // One at a time, or the later would undo the earlier.
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let settings = told(&home, home.change_config(&r.set)?);
+        let reloaded = match own.hooks.get() {
+            Some(hooks) => (hooks.reload)()?,
+            None => Reloaded::default(),
+        };
+        Ok(ChangedSettings { settings, reloaded })
     })
     .await
 }

@@ -14,7 +14,9 @@ impl Device {
     /// See [`Daemon::remove_peer`](super::super::handle::Daemon::remove_peer).
     pub(super) fn remove_fellow(&self, dir: &Path, who: &str) -> Result<Removed, UserError> {
         let members = self.record_of(dir)?;
-        let fellow = find(&members.fellows(), self.door.device, who)?;
+        let what = format!("cannot remove `{who}`");
+        let todo = "use `left leave DIR`";
+        let fellow = find(&members.fellows(), self.door.device, who, what, todo)?;
         let still = members.remove(fellow.device)?;
         if let Some(running) = lock(&self.shares).get(&members.id()) {
             owner::nudge(&running.tx, Msg::MembersChanged);
@@ -29,14 +31,19 @@ impl Device {
 }
 
 /// The one member that somebody means: by its whole name, its whole id or the start of it.
-fn find(all: &[Fellow], me: DeviceId, who: &str) -> Result<Fellow, UserError> {
+/// `what` can not be done otherwise; `todo` is for this device itself.
+pub(super) fn find(
+    all: &[Fellow],
+    me: DeviceId,
+    who: &str,
+    what: String,
+    todo: &str,
+) -> Result<Fellow, UserError> {
     /// Fewer characters are too easily mistyped into another device.
     const MIN_PREFIX: usize = 5;
-    let what = format!("cannot remove `{who}`");
     let id = who.trim().to_ascii_uppercase();
     let is_id = |d: DeviceId| id.len() >= MIN_PREFIX && d.to_string().starts_with(&id);
     if is_id(me) {
-        let todo = "use `left leave DIR`";
         return Err(UserError::usage(what, "it is this device itself", todo));
     }
     let mut found = all.iter().filter(|f| f.name == who || is_id(f.device));

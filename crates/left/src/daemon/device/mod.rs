@@ -6,9 +6,11 @@ mod enter;
 mod fellow;
 mod keeper;
 mod limit;
+mod mode;
 mod pair;
 mod past;
 mod reload;
+mod roam;
 mod wait;
 
 use std::collections::HashMap;
@@ -30,15 +32,17 @@ use super::browse;
 use super::gate::Door;
 use super::handle::{Change, Choice, Choosing, Chosen};
 use super::handle::{
-    Daemon, DaemonEvent, Folder, OpenFile, Options, Reloaded, Removed, Reverted, ShareInfo,
-    ShareStatus, Status, SyncInfo, TicketInfo, UserError, VerifyReport, WaitResult,
+    Daemon, DaemonEvent, Decided, Discovery, Folder, ModeInfo, OpenFile, Options, PeerPaused,
+    Reloaded, Removed, Reverted, ShareInfo, ShareStatus, Status, SyncInfo, TicketInfo, UserError,
+    VerifyReport, WaitResult,
 };
 use super::history::{Past, SharedLimits};
 use super::limits::Limiter;
 use super::members::Members;
 use super::pairing::Pairings;
+use super::sightings::Sightings;
 use super::snapshot::{Board, split_todo};
-use crate::home::{Home, Lock, Rate, ShareRecord, clean, lock_share, read_share};
+use crate::home::{Home, Lock, Mode, Rate, ShareRecord, clean, lock_share, read_share};
 use crate::net::{DeviceKey, Introduction, Net, NetConfig, NetEvent};
 use address::{advertised, listen_addrs};
 use enter::{Adopt, remove_marker};
@@ -119,6 +123,8 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
         shares: Mutex::default(),
         sessions: Mutex::default(),
         pairings,
+        advertise: Mutex::new(options.advertise.clone()),
+        sightings: Sightings::default(),
         limiter: Arc::default(),
         events: events.clone(),
         closing: AtomicBool::new(false),
@@ -149,6 +155,7 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
         runtime: Mutex::new(Some(runtime)),
     });
     limit::keep(&device)?;
+    roam::roam(&device);
     let weak = Arc::downgrade(&device);
     device
         .door
@@ -188,6 +195,13 @@ fn start_net(
         UserError::new("cannot listen for peers", why, todo)
     })?;
     Ok(Arc::new(net))
+}
+
+/// A path as it stands below a share's folder.
+fn rel_path(what: &str, path: Option<&Path>) -> Result<Option<RelPath>, UserError> {
+    let at = path.map(|path| RelPath::new(path.as_os_str().as_bytes()));
+    at.transpose()
+        .map_err(|e| UserError::usage(what, e, "name it as it stands below the share's folder"))
 }
 
 impl Device {
@@ -401,6 +415,10 @@ impl Daemon for Device {
             device: Some(self.door.device),
             name: lock(&self.door.me).name.clone(),
             listen: listen.collect(),
+            discovery: self.door.sightings.reach().map(|r| Discovery {
+                interfaces: r.interfaces,
+                problems: r.problems,
+            }),
             shares: all,
         }
     }
@@ -444,10 +462,7 @@ impl Daemon for Device {
 
     fn revert(&self, dir: &Path, path: Option<&Path>) -> Result<Reverted, UserError> {
         let what = "cannot take edits back";
-        let at = path.map(|path| RelPath::new(path.as_os_str().as_bytes()));
-        let at = at.transpose().map_err(|e| {
-            UserError::usage(what, e, "name it as it stands below the share's folder")
-        })?;
+        let at = rel_path(what, path)?;
         let (reply, done) = bounded(1);
         self.send(dir, Msg::Revert(at, reply))?;
         match done.recv() {
@@ -458,6 +473,22 @@ impl Daemon for Device {
             }
             Err(_) => Err(failed(what, "the share stops just now")),
         }
+    }
+
+    fn mode(&self, dir: &Path, mode: Option<Mode>) -> Result<ModeInfo, UserError> {
+        self.set_mode(dir, mode)
+    }
+
+    fn take(&self, dir: &Path, path: Option<&Path>) -> Result<Decided, UserError> {
+        self.decide(dir, path, true)
+    }
+
+    fn override_theirs(&self, dir: &Path, path: Option<&Path>) -> Result<Decided, UserError> {
+        self.decide(dir, path, false)
+    }
+
+    fn pause_peer(&self, dir: &Path, who: &str, paused: bool) -> Result<PeerPaused, UserError> {
+        self.pause_fellow(dir, who, paused)
     }
 
     fn choice(&self, dir: &Path) -> Result<Choice, UserError> {

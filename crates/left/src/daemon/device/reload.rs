@@ -31,6 +31,10 @@ impl Device {
             me.name.clone_from(&options.name);
             me.addresses = addresses;
         }
+        lock(&self.door.advertise).clone_from(&options.advertise);
+        if options.discovery != self.options.discovery {
+            reloaded.restart.push("discovery".to_owned());
+        }
         if options.listen != self.options.listen {
             reloaded.restart.push("listen".to_owned());
         }

@@ -78,7 +78,8 @@ impl Owner {
         let info = lane.info.clone();
         let members = &self.setup.members;
         // We decide what a peer may do. It may have been removed since the gate let it in.
-        let Some(role) = members.role_of(info.peer) else {
+        let held = members.is_paused(info.peer);
+        let Some(role) = members.role_of(info.peer).filter(|_| !held) else {
             self.links.refuse(lane);
             return Ok(());
         };

@@ -32,6 +32,7 @@ impl Owner {
         for peer in self.links.peers() {
             let role = self.setup.members.role_of(peer);
             let why = match (self.links.link(peer), role) {
+                (_, Some(_)) if self.setup.members.is_paused(peer) => "it is paused there",
                 (Some(link), Some(role)) if link.role == role => continue,
                 (_, Some(_)) => "its role in the share changed",
                 (_, None) => "it was removed from the share",
@@ -55,7 +56,8 @@ impl Owner {
                 by.short()
             ));
         }
-        if self.setup.members.role() != self.role {
+        let members = &self.setup.members;
+        if (members.works_as(), members.sends_only()) != (self.role, self.send_only) {
             self.again = true;
             self.stop = true;
         }
@@ -94,7 +96,7 @@ impl Owner {
 /// edits of ours that all others have, which a read-only member would take for its own; and one of a
 /// read-only member may hold what must not be announced.
 pub(super) fn open_index(setup: &Setup, path: &Path) -> Result<(IndexDb, Opened), StoreError> {
-    let role = setup.members.role();
+    let role = setup.members.works_as();
     let before = setup.members.record().worked_as;
     if before.is_some_and(|before| before != role) {
         let (index, _) = IndexDb::open(path, setup.device)?;

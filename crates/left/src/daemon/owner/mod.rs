@@ -119,8 +119,9 @@ pub(super) struct Owner {
     stop: bool,
     /// Stops only to be started anew.
     again: bool,
-    /// What this device may do, as the engine was told.
+    /// What this device does, as the engine was told.
     role: Role,
+    send_only: bool,
 }
 
 /// Runs a share until it is stopped or broken.
@@ -189,7 +190,7 @@ impl Owner {
         let source = Source::new(root.clone(), reader(())?, manifests.clone(), offers.clone());
         let source = Arc::new(source);
         let (fetch_tx, fetched) = unbounded();
-        let fetcher = adapt::fetcher(&root, &stage, &manifests, fetch_tx);
+        let fetcher = adapt::fetcher(&root, &stage, Some(reader(())?), &manifests, fetch_tx);
         let (look_tx, looks) = bounded(EYE_QUEUE);
         let eye = DiskEye::start(
             root.clone(),
@@ -213,7 +214,8 @@ impl Owner {
         adapt::spawn_index_search(reader(())?, tx.clone());
         let config = Config {
             device: setup.device,
-            role: setup.members.role(),
+            role: setup.members.works_as(),
+            send_only: setup.members.sends_only(),
         };
         let id = setup.members.id();
         let (selection, damaged) = selection_of(setup.members.record().choice.as_ref());
@@ -257,6 +259,7 @@ impl Owner {
             stop: false,
             again: false,
             role: config.role,
+            send_only: config.send_only,
         })
     }
 
@@ -572,7 +575,24 @@ impl Owner {
                 let _ = reply.send(done);
                 Ok(())
             }
+            Msg::Decide { at, take, reply } => {
+                let done = self.decide(at, take)?;
+                // Who asked may have given up.
+                let _ = reply.send(done);
+                Ok(())
+            }
             Msg::Damaged(paths) => self.handle(Event::Damaged(paths)),
+            Msg::Sighted(peer) => {
+                self.links.sighted(peer, Instant::now());
+                self.dial();
+                Ok(())
+            }
+            Msg::NetworkChanged => {
+                self.links.network_changed();
+                self.tell_members(None);
+                self.dial();
+                Ok(())
+            }
             Msg::MembersChanged => self.members_changed(),
             Msg::Stop => {
                 self.stop = true;

@@ -135,6 +135,7 @@ impl Owner {
         let state = self.engine.state(&self.index)?;
         let edits = self.engine.own_edits(&self.index, snapshot::MAX_LIST)?;
         self.dirty |= edits.partial;
+        let withheld = self.engine.withheld(&self.index, snapshot::MAX_LIST)?;
         let record = self.setup.members.record();
         let fellows = self.setup.members.fellows();
         let transfers = self.transfers();
@@ -144,6 +145,7 @@ impl Owner {
             path: &self.setup.path,
             state: &state,
             edits: &edits,
+            withheld: &withheld,
             links: &self.links,
             conflicts: &self.conflicts,
             problems: &self.problems,
@@ -191,6 +193,25 @@ impl Owner {
         let inside = |p: &&RelPath| at.as_ref().is_none_or(|at| *p == at || p.is_below(at));
         let count = edits.paths.iter().filter(inside).count() as u64;
         self.handle(Event::Revert(at))?;
+        Ok(Ok(count))
+    }
+
+    /// Takes what this device withholds, or has its state win over it; how many paths, or why not.
+    pub(super) fn decide(
+        &mut self,
+        at: Option<RelPath>,
+        take: bool,
+    ) -> Result<Result<u64, String>, IndexError> {
+        if !self.send_only {
+            let why = "this device takes what others change anyway. To have it only send: `left \
+                       mode DIR send-only`";
+            return Ok(Err(why.into()));
+        }
+        let count = self.engine.withheld_count(&self.index, at.as_ref())?;
+        self.handle(match take {
+            true => Event::Take(at),
+            false => Event::Override(at),
+        })?;
         Ok(Ok(count))
     }
 

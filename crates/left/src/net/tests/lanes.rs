@@ -162,6 +162,31 @@ async fn idle_lanes_are_pinged_and_silent_ones_die() {
 }
 
 #[tokio::test]
+async fn a_doubted_lane_ends_when_its_peer_is_silent() {
+    let (a, mut b) = friends(|| Setup {
+        timeouts: Timeouts {
+            probe: Duration::from_millis(200),
+            ..Timeouts::default()
+        },
+        ..Setup::default()
+    });
+    let (mut raw, lane) = a.raw_lane(&mut b).await;
+    let mut lane = run(lane);
+    lane.tx.probe();
+    assert_eq!(message(&mut raw).await, Control::Ping);
+    raw.write_all(&framed(&Control::Pong.encode()))
+        .await
+        .unwrap();
+    raw.flush().await.unwrap();
+    // It lives, and can be doubted again.
+    lane.tx.try_send(Control::Barrier(1)).unwrap();
+    assert_eq!(message(&mut raw).await, Control::Barrier(1));
+    lane.tx.probe();
+    assert_eq!(message(&mut raw).await, Control::Ping);
+    assert!(matches!(lane.end().await, LaneEnd::Silent(_)));
+}
+
+#[tokio::test]
 async fn an_idle_lane_between_two_of_us_stays_up() {
     let (a, mut b) = friends(|| Setup {
         timeouts: Timeouts {

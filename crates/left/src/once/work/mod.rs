@@ -94,7 +94,7 @@ impl<'w, 'a> Work<'w, 'a> {
     ) -> Result<Self, UserError> {
         let (out, fetched) = unbounded();
         let (lane_ends, lanes_ended) = unbounded();
-        let fetcher = adapt::fetcher(&room.root, &room.stage, &room.manifests, out);
+        let fetcher = adapt::fetcher(&room.root, &room.stage, None, &room.manifests, out);
         let now = Instant::now();
         Ok(Self {
             get,

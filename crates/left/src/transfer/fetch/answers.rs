@@ -12,11 +12,13 @@ use left_core::content::{ChunkRef, ContentId, SEGMENT_MAX_CHUNKS, Segment, WHOLE
 use left_core::version::DeviceId;
 use tracing::warn;
 
-use super::big::{BigFile, BigTask, MissingChunks, Page, Place, Wanted};
+use super::big::Page;
+use super::file::BigFile;
 use super::lane::InFlight;
 use super::shared::{Shared, guarded, lock, stage_error};
 use super::small::{Failed, Key};
 use super::state::{Job, State, Task};
+use super::wanted::{BigTask, MissingChunks, Place, Wanted};
 use crate::transfer::fileio::{matches, start_writeback, write_chunks};
 use crate::transfer::frame::{
     CHUNK_REF_LEN, FrameError, FrameKind, Header, REFS_PAGE, SEGMENT_REF_LEN, parse_list,

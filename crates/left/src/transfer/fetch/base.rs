@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use left_core::content::{ChunkId, ChunkRef, ContentId, Segment, SegmentId, SegmentRef};
 
-use crate::transfer::fileio::{matches, read_at_most};
+use crate::transfer::fileio::{matches, read_at_most, reflink};
 use crate::transfer::ports::ManifestRead;
 
 /// Segments of a manifest that are read from the store at a time.
@@ -109,26 +109,26 @@ impl Base {
         !self.chunks(manifests).is_empty()
     }
 
-    /// Reads a whole segment into `buf`, if the older version has it and its bytes are still right.
-    pub(super) fn segment(
+    /// Where the older version has a whole segment, if it has.
+    pub(super) fn find(
         &self,
         manifests: &dyn ManifestRead,
         wanted: &SegmentRef,
-        buf: &mut [u8],
-    ) -> io::Result<Option<Segment>> {
-        let Some(n) = self.segments.get(&half(&wanted.id.0)) else {
-            return Ok(None);
-        };
-        let Some((offset, segment)) = manifests.segment(&self.content, *n)? else {
-            return Ok(None);
-        };
-        let sum: u64 = segment.chunks.iter().map(|c| u64::from(c.len)).sum();
-        let good = segment.sref == *wanted
-            && sum == wanted.len
-            && SegmentId::of(&segment.chunks) == wanted.id
-            && read_at_most(&self.file, buf, offset)? == buf.len()
-            && matches(buf, &segment.chunks);
-        Ok(good.then_some(segment))
+    ) -> io::Result<Option<(u64, Segment)>> {
+        match self.segments.get(&half(&wanted.id.0)) {
+            Some(n) => listed(manifests, &self.content, *n, wanted),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads a segment that [`Self::find`] found into `buf`; `false` when the bytes are others by now.
+    pub(super) fn read(&self, segment: &Segment, offset: u64, buf: &mut [u8]) -> io::Result<bool> {
+        read(&self.file, segment, offset, buf)
+    }
+
+    /// Makes `staged`, which is empty, share the older version's blocks, where the file system can.
+    pub(super) fn clone_into(&self, staged: &File) -> bool {
+        reflink(&self.file, staged)
     }
 
     /// Where the older version may have this chunk.
@@ -141,4 +141,28 @@ impl Base {
     pub(super) fn read_chunk(&self, c: &ChunkRef, at: u64, buf: &mut [u8]) -> io::Result<bool> {
         Ok(read_at_most(&self.file, buf, at)? == buf.len() && ChunkId::of(buf) == c.id)
     }
+}
+
+/// Segment `n` of a content and where it begins, if it is `wanted`.
+pub(super) fn listed(
+    manifests: &dyn ManifestRead,
+    content: &ContentId,
+    n: u64,
+    wanted: &SegmentRef,
+) -> io::Result<Option<(u64, Segment)>> {
+    let found = manifests.segment(content, n)?;
+    Ok(found.filter(|(_, segment)| {
+        let sum: u64 = segment.chunks.iter().map(|c| u64::from(c.len)).sum();
+        segment.sref == *wanted && sum == wanted.len && SegmentId::of(&segment.chunks) == wanted.id
+    }))
+}
+
+/// Reads a segment, which `buf` has room for; `false` when the bytes there are others.
+pub(super) fn read(
+    file: &File,
+    segment: &Segment,
+    offset: u64,
+    buf: &mut [u8],
+) -> io::Result<bool> {
+    Ok(read_at_most(file, buf, offset)? == buf.len() && matches(buf, &segment.chunks))
 }

@@ -1,27 +1,19 @@
 //! Big contents: what is known of each, and which part of it is asked for next.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
-use left_core::chunker::{CHUNKER_ID, MAX_CHUNK, MIN_CHUNK};
-use left_core::content::{
-    ChunkRef, ContentId, SEGMENT_MIN_CHUNKS, SEGMENT_TARGET_MAX, Segment, SegmentRef, TopHasher,
-};
-use left_core::path::RelPath;
+use left_core::content::{Segment, SegmentRef};
 use left_core::plan::{FetchError, OpId};
 use left_core::version::DeviceId;
 
 use super::FetchConfig;
-use super::base::Base;
-use super::shared::lock;
+use super::file::BigFile;
+use super::refs::{Refs, plausible};
 use super::state::Peers;
-use crate::transfer::ports::ManifestWriter;
+use super::wanted::{BigTask, Place, Wanted};
 
-/// What an asked chunk list counts for in the windows; a typical one is half of it.
-const LIST_COST: u64 = 4 * 1024;
 /// Most chunk lists of one request.
 const LISTS_AT_ONCE: usize = 64;
 /// What a page of the segment list counts for in a lane's window.
@@ -32,88 +24,6 @@ const SEGMENTS_AT_ONCE: u64 = 1 << 20;
 const OFFERED_MAX: usize = 4096;
 /// Wrong answers after which a peer is not asked for this content any more.
 const BAD_MAX: u8 = 2;
-
-/// The parts of a big content that do not change while it is fetched; shared without the lock.
-pub(super) struct BigFile {
-    pub(super) serial: u64,
-    /// What it is asked for as: its content id, or while that is not known the offer's id.
-    id: Mutex<ContentId>,
-    /// Whom it is for.
-    pub(super) path: RelPath,
-    pub(super) size: u64,
-    /// Name in the stage.
-    name: Mutex<String>,
-    pub(super) base: Option<(RelPath, ContentId)>,
-    /// Held while the stage and the base are opened.
-    pub(super) opening: Mutex<()>,
-    pub(super) prepared: OnceLock<Prepared>,
-    /// The new manifest's writer. Taken before the state's lock, never after.
-    pub(super) writer: Mutex<Option<Box<dyn ManifestWriter>>>,
-    /// `true`: write no more. Held for reading during each write, so that who closes it knows
-    /// that nothing is written any more.
-    pub(super) closed: RwLock<bool>,
-    /// Bytes verified and in place.
-    pub(super) bytes_done: AtomicU64,
-}
-
-impl BigFile {
-    pub(super) fn new(
-        serial: u64,
-        id: ContentId,
-        path: RelPath,
-        size: u64,
-        name: String,
-        base: Option<(RelPath, ContentId)>,
-    ) -> Self {
-        Self {
-            serial,
-            id: Mutex::new(id),
-            path,
-            size,
-            name: Mutex::new(name),
-            base,
-            opening: Mutex::new(()),
-            prepared: OnceLock::new(),
-            writer: Mutex::new(None),
-            closed: RwLock::new(false),
-            bytes_done: AtomicU64::new(0),
-        }
-    }
-
-    /// What it is asked for as.
-    pub(super) fn id(&self) -> ContentId {
-        *lock(&self.id)
-    }
-
-    /// Its content id is known from here on.
-    pub(super) fn bind(&self, content: ContentId) {
-        *lock(&self.id) = content;
-    }
-
-    pub(super) fn name(&self) -> String {
-        lock(&self.name).clone()
-    }
-
-    pub(super) fn renamed(&self, name: String) {
-        *lock(&self.name) = name;
-    }
-}
-
-/// What is open while it is fetched.
-pub(super) struct Prepared {
-    pub(super) file: File,
-    /// There was nothing in the staged file.
-    pub(super) fresh: bool,
-    pub(super) base: Option<Base>,
-}
-
-/// A segment with its position in the list and in the file.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
-    pub(super) n: usize,
-    pub(super) offset: u64,
-    pub(super) sref: SegmentRef,
-}
 
 /// A position in the list and in the file.
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,70 +38,6 @@ pub(super) struct Offered {
     pub(super) from: DeviceId,
     /// When it was last told of, or something of it came.
     pub(super) touched: Instant,
-}
-
-/// The chunks of a segment that nothing here has.
-pub(super) struct MissingChunks {
-    pub(super) place: Place,
-    pub(super) list: Vec<ChunkRef>,
-    pub(super) bitmap: Vec<u8>,
-    pub(super) bytes: u64,
-}
-
-impl MissingChunks {
-    pub(super) fn wants(&self, i: usize) -> bool {
-        self.bitmap[i / 8] >> (i % 8) & 1 == 1
-    }
-}
-
-/// Something to ask a peer for.
-pub(super) enum Wanted {
-    Segment(Place),
-    List(Place),
-    Chunks(Box<MissingChunks>),
-}
-
-impl Wanted {
-    /// The bytes of its answer, about.
-    pub(super) fn cost(&self) -> u64 {
-        match self {
-            Wanted::Segment(p) => p.sref.len,
-            Wanted::List(_) => LIST_COST,
-            Wanted::Chunks(c) => c.bytes,
-        }
-    }
-
-    fn same_kind(&self, other: &Wanted) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other)
-    }
-}
-
-/// What a lane is given to do for a big content.
-pub(super) enum BigTask {
-    /// The segment list from this position on.
-    Refs(u64),
-    /// Several of one kind; of chunks only one.
-    Parts(VecDeque<Wanted>),
-}
-
-/// A segment list on its way in.
-struct Refs {
-    list: Vec<SegmentRef>,
-    top: TopHasher,
-    /// All pages come from one peer, so that we know who lied.
-    from: DeviceId,
-    asked: bool,
-}
-
-impl Refs {
-    fn new(from: DeviceId) -> Self {
-        Self {
-            list: Vec::new(),
-            top: TopHasher::new(CHUNKER_ID),
-            from,
-            asked: false,
-        }
-    }
 }
 
 enum Phase {
@@ -534,49 +380,5 @@ fn after(at: At, r: &SegmentRef) -> At {
     At {
         n: at.n + 1,
         offset: at.offset + r.len,
-    }
-}
-
-/// Whether a segment of this length may follow `before` when `rest` bytes of the file are not
-/// covered yet. This bounds the list's length by the file's size before its hash is known.
-fn plausible(before: Option<SegmentRef>, r: &SegmentRef, rest: u64) -> bool {
-    let data_max = SEGMENT_TARGET_MAX + MAX_CHUNK as u64;
-    let least = match (before, r.is_zeros()) {
-        (Some(b), true) if b.is_zeros() => return false,
-        // Only zeros cut a segment short.
-        (Some(b), false) if !b.is_zeros() && b.len < (SEGMENT_MIN_CHUNKS * MIN_CHUNK) as u64 => {
-            return false;
-        }
-        _ => MIN_CHUNK as u64,
-    };
-    let last = r.len == rest;
-    r.len > 0 && r.len <= rest && (last || r.len >= least) && (r.is_zeros() || r.len <= data_max)
-}
-
-#[cfg(test)]
-mod tests {
-    use left_core::content::SegmentId;
-
-    use super::*;
-
-    #[test]
-    fn segment_lists_are_bounded_by_the_size() {
-        let data = |len| SegmentRef {
-            len,
-            id: SegmentId([1; 32]),
-        };
-        let zeros = |len| SegmentRef {
-            len,
-            id: SegmentId::ZEROS,
-        };
-        assert!(plausible(None, &data(10), 10), "the last may be short");
-        assert!(!plausible(None, &data(10), 11));
-        assert!(!plausible(None, &data(0), 11));
-        assert!(!plausible(None, &data(12), 11), "past the end");
-        assert!(!plausible(Some(data(4096)), &data(40_000), 50_000));
-        assert!(plausible(Some(data(4096)), &zeros(65_536), 90_000));
-        assert!(!plausible(Some(zeros(65_536)), &zeros(65_536), 90_000));
-        assert!(!plausible(None, &data(5 << 20), 9 << 20));
-        assert!(plausible(None, &zeros(5 << 20), 9 << 20));
     }
 }

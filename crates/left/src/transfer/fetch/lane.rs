@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use left_core::content::ContentId;
 use left_core::message::{Want, What};
@@ -10,9 +11,9 @@ use left_core::version::DeviceId;
 use tracing::{debug, warn};
 
 use super::answers;
-use super::big::{BigTask, Wanted};
 use super::shared::{Shared, lock};
 use super::state::{Room, Task};
+use super::wanted::{BigTask, Wanted};
 use crate::transfer::frame::{
     FrameError, FrameKind, FrameReader, HEADER_LEN, Header, MAX_REASON, MAX_WANTS_UNANSWERED,
 };
@@ -40,6 +41,7 @@ struct Lane<'a> {
     reader: FrameReader,
     inflight: VecDeque<InFlight>,
     next_want: u32,
+    meter: Meter,
 }
 
 /// Runs a lane until it fails or is closed; then what it was asked for goes back to be asked for
@@ -53,6 +55,7 @@ pub(super) fn run(shared: &Shared, id: u64, peer: DeviceId, stream: Box<dyn Lane
         reader: FrameReader::new(),
         inflight: VecDeque::new(),
         next_want: 0,
+        meter: Meter::new(shared.config.rate_after),
     };
     let result = lane.run();
     let Lane { inflight, .. } = lane;
@@ -95,7 +98,10 @@ impl Lane<'_> {
         loop {
             let room = self.room();
             let task = match room.idle {
-                true => self.wait_task(room),
+                true => {
+                    self.meter.pause();
+                    self.wait_task(room)
+                }
                 false => {
                     let mut st = lock(&self.shared.state);
                     st.take(self.id, room, &self.shared.config)
@@ -148,8 +154,9 @@ impl Lane<'_> {
             Task::Small(_) => ContentId([0; 32]),
         };
         let what = what(&task, asked_as);
+        let rate = self.meter.rate();
         let mut bytes = vec![0; 4];
-        bytes.extend_from_slice(&Want { id, what }.encode());
+        bytes.extend_from_slice(&Want { id, what, rate }.encode());
         let len = (bytes.len() - 4) as u32;
         bytes[..4].copy_from_slice(&len.to_be_bytes());
         // Put down first: when the write fails, it goes back with the others.
@@ -172,6 +179,7 @@ impl Lane<'_> {
         if !self.reader.has_header() {
             self.shared.flush_old();
         }
+        let waiting = Instant::now();
         let header = self.reader.header(&mut *self.stream)?;
         let Some(front) = self.inflight.front_mut() else {
             return Err(FrameError::Malformed("an answer that nobody asked for"));
@@ -187,12 +195,64 @@ impl Lane<'_> {
         let received = HEADER_LEN as u64 + u64::from(header.wire);
         let stats = &self.shared.stats;
         stats.received.fetch_add(received, Ordering::Relaxed);
+        self.meter.waited(received, waiting);
         answers::accept(self.shared, self.peer, front, &header, payload);
         if header.last {
             self.inflight.pop_front();
             self.shared.flush_old();
         }
         Ok(header.last)
+    }
+}
+
+/// Tells how fast bytes come where they are waited for.
+struct Meter {
+    /// How long is watched before something is said.
+    span: Duration,
+    since: Option<Instant>,
+    bytes: u64,
+    waited: Duration,
+    rate: u64,
+}
+
+impl Meter {
+    /// Fewer bytes say nothing.
+    const LEAST: u64 = 256 * 1024;
+
+    fn new(span: Duration) -> Self {
+        Self {
+            span,
+            since: None,
+            bytes: 0,
+            waited: Duration::ZERO,
+            rate: 0,
+        }
+    }
+
+    /// Nothing is asked for any more: the time that follows does not count.
+    fn pause(&mut self) {
+        (self.since, self.bytes, self.waited) = (None, 0, Duration::ZERO);
+    }
+
+    /// So many bytes have come, which were waited for since then.
+    fn waited(&mut self, bytes: u64, from: Instant) {
+        let now = Instant::now();
+        let since = *self.since.get_or_insert(from);
+        self.bytes += bytes;
+        self.waited += now - from;
+        let passed = now - since;
+        if passed >= self.span && self.bytes >= Self::LEAST {
+            self.rate = match self.waited > passed / 2 {
+                true => (self.bytes as f64 / passed.as_secs_f64()) as u64,
+                false => 0,
+            };
+            self.pause();
+        }
+    }
+
+    /// Bytes a second; 0 when they are not waited for most of the time.
+    fn rate(&self) -> u64 {
+        self.rate
     }
 }
 

@@ -8,7 +8,7 @@ use left_core::chunker::content_id;
 use left_core::plan::{FetchItem, OpId, StageName};
 use tracing::debug;
 
-use super::big::BigFile;
+use super::file::BigFile;
 use super::shared::{Shared, lock, stage_error};
 use super::state::Job;
 use super::{is_small, offers, walk};

@@ -8,18 +8,22 @@
 mod answers;
 mod base;
 mod big;
+mod elsewhere;
+mod file;
 mod lane;
 mod local;
 mod offers;
+mod refs;
 mod shared;
 mod small;
 mod state;
 mod walk;
+mod wanted;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use left_core::content::WHOLE_MAX;
@@ -55,6 +59,8 @@ pub struct FetchConfig {
     pub base_chunks: usize,
     /// Start writing to the disk early, so that the applier's fsync is short.
     pub early_writeback: bool,
+    /// How long a lane is watched before the peer is told how fast its bytes come.
+    pub rate_after: Duration,
 }
 
 impl Default for FetchConfig {
@@ -70,6 +76,7 @@ impl Default for FetchConfig {
             results_batch: 256,
             base_chunks: 256 * 1024,
             early_writeback: true,
+            rate_after: Duration::from_millis(250),
         }
     }
 }

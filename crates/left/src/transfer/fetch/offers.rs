@@ -11,7 +11,8 @@ use left_core::plan::FetchItem;
 use left_core::version::DeviceId;
 use tracing::debug;
 
-use super::big::{Big, BigFile};
+use super::big::Big;
+use super::file::BigFile;
 use super::shared::{Shared, close, lock};
 use super::state::{Job, State};
 use super::{is_small, walk};

@@ -12,7 +12,9 @@ use left_core::content::{ContentId, Segment};
 use left_core::plan::{FetchError, FetchItem, OpId, StageName};
 use tracing::warn;
 
-use super::big::{Big, BigFile};
+use super::big::Big;
+use super::elsewhere::Luck;
+use super::file::BigFile;
 use super::offers;
 use super::state::{Job, Outcome, State, Whereabouts};
 use super::{FetchConfig, FetchStats, is_small};
@@ -43,6 +45,7 @@ pub(super) struct Shared {
     /// Something in the state changed that a lane or a worker may wait for.
     pub(super) wake: Condvar,
     pub(super) stats: FetchStats,
+    pub(super) luck: Luck,
     results: Mutex<Results>,
     out: Sender<Vec<Outcome>>,
     /// Makes staged names of this run differ from those of others.
@@ -63,6 +66,7 @@ impl Shared {
             state: Mutex::new(State::new()),
             wake: Condvar::new(),
             stats: FetchStats::default(),
+            luck: Luck::default(),
             results: Mutex::new(Results::default()),
             out,
             nonce: RandomState::new().hash_one(std::process::id()),

@@ -9,8 +9,10 @@ use left_core::plan::{FetchError, FetchItem, OpId, StageName};
 use left_core::version::DeviceId;
 
 use super::FetchConfig;
-use super::big::{Big, BigFile, BigTask, Place};
+use super::big::Big;
+use super::file::BigFile;
 use super::small::{Failed, Key, SmallQueue};
+use super::wanted::{BigTask, Place};
 use crate::transfer::frame::MAX_WANTS_UNANSWERED;
 use crate::transfer::lane::LaneCloser;
 

@@ -10,10 +10,12 @@ use left_core::chunker::cut_segment;
 use left_core::content::{ChunkRef, Segment, SegmentId, SegmentRef};
 use tracing::{debug, warn};
 
-use super::base::Base;
-use super::big::{BigFile, MissingChunks, Place, Prepared, Wanted};
+use super::base::{self, Base};
+use super::elsewhere::LISTS_FIRST;
+use super::file::{BigFile, Prepared};
 use super::offers::offer_name;
 use super::shared::{Shared, guarded, lock, stage_error};
+use super::wanted::{MissingChunks, Place, Wanted};
 use crate::transfer::fileio::{has_data, make_zero, read_at_most, start_writeback, write_chunks};
 
 /// Opens the stage and the base: of a content with this (verified) segment list, or of an offer.
@@ -33,10 +35,22 @@ fn open(shared: &Shared, file: &Arc<BigFile>, refs: Option<&[SegmentRef]>) {
         Err(e) => return shared.fail_big(file, stage_error(&e)),
     };
     let base = open_base(shared, file, refs);
+    let places = shared.manifests.has_places();
+    if let Some(list) = refs.filter(|_| places) {
+        let own = file.base.as_ref().map(|(_, content)| *content);
+        file.elsewhere.probe(shared, list, own);
+    }
+    let cloned = match guarded(file, || clone_base(file, &staged, fresh, base.as_ref())) {
+        Ok(Some(cloned)) => cloned,
+        Ok(None) => return,
+        Err(e) => return shared.fail_big(file, stage_error(&e)),
+    };
     let prepared = Prepared {
         file: staged,
-        fresh,
+        fresh: fresh && !cloned,
         base,
+        cloned,
+        places,
     };
     match shared.manifests.info(&file.id()) {
         Ok(Some(_)) => {}
@@ -95,6 +109,16 @@ fn open_base(shared: &Shared, file: &BigFile, refs: Option<&[SegmentRef]>) -> Op
     }
 }
 
+/// Begins a staged file that is empty as a clone of the older version, where the file system can:
+/// then only what changed is written, and takes room.
+fn clone_base(file: &BigFile, staged: &File, fresh: bool, base: Option<&Base>) -> io::Result<bool> {
+    let cloned = fresh && base.is_some_and(|base| base.clone_into(staged));
+    if cloned {
+        staged.set_len(file.size)?;
+    }
+    Ok(cloned)
+}
+
 /// What a look at a segment showed.
 enum Found {
     /// It is in place.
@@ -121,7 +145,8 @@ pub(super) fn walk(shared: &Shared, file: &Arc<BigFile>) {
             };
             let next = big.walk_next(shared.config.look_ahead).filter(|_| !closed);
             // Requests are handed over in groups, but never kept over a segment's reading.
-            if next.is_none() || prepared.base.is_some() || !prepared.fresh || asked.len() >= 16 {
+            let may_read = prepared.base.is_some() || prepared.places || !prepared.fresh;
+            if next.is_none() || may_read || asked.len() >= 16 {
                 asked.drain(..).for_each(|part| big.want(part));
             }
             if next.is_none() {
@@ -178,7 +203,7 @@ fn look(
         let chunks = Vec::new();
         return Ok(Found::Here(Segment { sref, chunks }));
     }
-    if !old_data && prepared.base.is_none() {
+    if !old_data && prepared.base.is_none() && !prepared.places {
         return Ok(Found::Ask(Wanted::Segment(place)));
     }
     let len = sref.len as usize;
@@ -186,23 +211,38 @@ fn look(
         buf.resize(len, 0);
     }
     let buf = &mut buf[..len];
-    if old_data && read_at_most(staged, buf, offset)? == len {
+    // Looking for it here may fail without harm: then a peer is asked.
+    let manifests = &*shared.manifests;
+    let base = prepared.base.as_ref();
+    let in_base = base.and_then(|b| b.find(manifests, &sref).unwrap_or(None));
+    let stays = (in_base.as_ref()).filter(|(at, _)| prepared.cloned && *at == offset);
+    if let Some((_, segment)) = stays
+        && base::read(staged, segment, offset, buf)?
+    {
+        return Ok(Found::Here(segment.clone()));
+    }
+    if old_data && !prepared.cloned && read_at_most(staged, buf, offset)? == len {
         let last = offset + sref.len == file.size;
         let cut = cut_segment(buf, last).filter(|list| SegmentId::of(list) == sref.id);
         if let Some(chunks) = cut {
             return Ok(Found::Here(Segment { sref, chunks }));
         }
     }
-    let Some(base) = &prepared.base else {
-        return Ok(Found::Ask(Wanted::Segment(place)));
-    };
-    // Reading the base may fail without harm: then a peer is asked.
-    let found = base.segment(&*shared.manifests, &sref, buf).unwrap_or(None);
+    let from_base = base.zip(in_base).and_then(|(base, (at, segment))| {
+        let read = base.read(&segment, at, buf).unwrap_or(false);
+        read.then_some(segment)
+    });
+    let found = from_base.or_else(|| match prepared.places {
+        true => file.elsewhere.segment(shared, &sref, buf),
+        false => None,
+    });
     let Some(segment) = found else {
-        return Ok(Found::Ask(match base.has_chunks(&*shared.manifests) {
-            true => Wanted::List(place),
-            false => Wanted::Segment(place),
-        }));
+        return Ok(Found::Ask(
+            match lists_first(shared, file, prepared, place) {
+                true => Wanted::List(place),
+                false => Wanted::Segment(place),
+            },
+        ));
     };
     let write = || write_chunks(staged, prepared.fresh, offset, buf, &segment.chunks);
     if guarded(file, write)?.is_none() {
@@ -212,6 +252,17 @@ fn look(
         start_writeback(staged, offset, sref.len);
     }
     Ok(Found::Here(segment))
+}
+
+/// Whether some of a segment's chunks may be here, so that its list is worth asking for.
+fn lists_first(shared: &Shared, file: &BigFile, prepared: &Prepared, place: Place) -> bool {
+    let manifests = &*shared.manifests;
+    let has_chunks = |base: &Base| base.has_chunks(manifests);
+    prepared.base.as_ref().is_some_and(has_chunks)
+        || file.elsewhere.bases().iter().any(|b| has_chunks(b))
+        || (prepared.places
+            && (place.n == 0 || file.size <= LISTS_FIRST)
+            && shared.luck.worth_asking(file.serial))
 }
 
 /// Takes the chunks of a segment that the base has; a peer is asked for the rest.
@@ -244,6 +295,14 @@ fn take_chunks(
         return Ok(None);
     };
     let sref = place.sref;
+    let elsewhere = &file.elsewhere;
+    if prepared.base.is_none() && prepared.places && elsewhere.bases().is_empty() {
+        elsewhere.probe_chunks(shared, &list);
+    }
+    let others = elsewhere.bases();
+    let bases: Vec<&Base> = (prepared.base.iter())
+        .chain(others.iter().map(|b| &**b))
+        .collect();
     let mut buf = vec![0; sref.len as usize];
     let mut bitmap = vec![0u8; list.len().div_ceil(8)];
     let mut bytes = 0;
@@ -263,7 +322,7 @@ fn take_chunks(
     };
     for (i, c) in list.iter().enumerate() {
         let end = at + c.len as usize;
-        let found = prepared.base.as_ref().is_some_and(|base| {
+        let found = bases.iter().any(|base| {
             let at_base = base.find_chunk(&*shared.manifests, c);
             // Reading the base may fail without harm: then a peer is asked.
             at_base.is_some_and(|o| base.read_chunk(c, o, &mut buf[at..end]).unwrap_or(false))

@@ -187,7 +187,12 @@ fn ask(bytes: &[u8]) -> Result<(), ServeError> {
 }
 
 fn request(what: What) -> Vec<u8> {
-    let bytes = Want { id: 1, what }.encode();
+    let bytes = Want {
+        id: 1,
+        what,
+        rate: 0,
+    }
+    .encode();
     let mut out = (bytes.len() as u32).to_be_bytes().to_vec();
     out.extend_from_slice(&bytes);
     out

@@ -8,5 +8,7 @@ mod hostile;
 mod node;
 mod offers;
 mod peers;
+mod reuse;
+mod slow;
 mod small;
 mod speed;

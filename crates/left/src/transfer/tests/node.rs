@@ -44,6 +44,15 @@ impl MemManifests {
         self.map.lock().unwrap().remove(content);
     }
 
+    fn having(&self, what: impl Fn(&Segment) -> bool) -> Vec<(ContentId, u64)> {
+        let map = self.map.lock().unwrap();
+        let places = map.iter().flat_map(|(content, (_, list))| {
+            let found = list.iter().enumerate().filter(|(_, s)| what(s));
+            found.map(|(n, _)| (*content, n as u64))
+        });
+        places.take(8).collect()
+    }
+
     pub fn get(&self, content: &ContentId) -> Option<(u64, Vec<Segment>)> {
         self.map.lock().unwrap().get(content).cloned()
     }
@@ -116,6 +125,18 @@ impl ManifestRead for Store {
 impl ManifestStore for Store {
     fn writer(&self) -> io::Result<Box<dyn ManifestWriter>> {
         Ok(Box::new(MemWriter(Arc::clone(&self.0), Vec::new())))
+    }
+    fn having_segment(&self, id: &SegmentId) -> Vec<(ContentId, u64)> {
+        self.0.having(|s| s.sref.id == *id)
+    }
+    fn having_chunk(&self, id: &ChunkId) -> Vec<(ContentId, u64)> {
+        match id.0[30] & 7 {
+            0 => self.0.having(|s| s.chunks.iter().any(|c| c.id == *id)),
+            _ => Vec::new(),
+        }
+    }
+    fn has_places(&self) -> bool {
+        !self.0.map.lock().unwrap().is_empty()
     }
 }
 
@@ -312,6 +333,10 @@ impl FetchDisk for Node {
         let file = File::open(self.path(&path.to_string()))?;
         let stat = stat_of(&file.metadata()?);
         Ok((file, stat))
+    }
+
+    fn holders(&self, content: &ContentId) -> Vec<RelPath> {
+        self.locate(content).into_iter().map(|(p, _)| p).collect()
     }
 }
 

@@ -88,6 +88,8 @@ pub struct How {
     pub wrap: Vec<String>,
     /// The user and group it runs as; the test itself must be root.
     pub uid: Option<u32>,
+    /// It listens on all addresses and tells those that it has, as users' machines do.
+    pub roams: bool,
     /// Another place of the program, which that user can reach.
     pub program: Option<PathBuf>,
     /// Where a crash point is named: see [`Device::arm`].
@@ -200,11 +202,17 @@ impl Device {
     /// Starts `left` with these arguments and `--json`.
     pub fn start(&mut self, args: &[impl AsRef<OsStr>]) {
         let log = File::options().create(true).append(true).open(&self.log);
+        let address = self.address();
+        let port = format!(":{}", self.port);
+        let listen: &[&str] = match self.how.roams {
+            true => &["--listen", &port, "--no-web"],
+            false => &["--listen", &address, "--advertise", &address],
+        };
         let mut child = self
             .how
             .command(&self.home)
             .args(args)
-            .args(["--listen", &self.address(), "--advertise", &self.address()])
+            .args(listen)
             .args(["--name", &self.name, "--json", "-v"])
             .stdout(Stdio::piped())
             .stderr(log.unwrap())

@@ -1,8 +1,11 @@
 //! A network of its own, whose links can be taken down.
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const BRIDGE: &str = "bridge0";
+/// Of this process.
+static NETS: AtomicU32 = AtomicU32::new(0);
 
 /// A namespace for each machine, all on one bridge in a further one. The host's own network is not
 /// touched. Dropped, it is gone.
@@ -15,7 +18,11 @@ impl Net {
     /// `None` where this test may not.
     pub fn new(machines: usize) -> Option<Self> {
         let net = Self {
-            prefix: format!("left-e2e-{}", std::process::id()),
+            prefix: format!(
+                "left-e2e-{}-{}",
+                std::process::id(),
+                NETS.fetch_add(1, Ordering::Relaxed)
+            ),
             machines,
         };
         let hub = net.name("hub");
@@ -54,6 +61,31 @@ impl Net {
     pub fn link(&self, n: usize, up: bool) {
         let how = if up { "up" } else { "down" };
         assert!(ip(&["-n", &self.name("hub"), "link", "set", &port(n), how]));
+    }
+
+    /// Gives a machine another address instead of the one it has.
+    pub fn renumber(&self, n: usize, old: &str, new: &str) {
+        let own = self.name(n);
+        let change = |how, address| {
+            let address = format!("{address}/24");
+            assert!(ip(&["-n", &own, "addr", how, &address, "dev", "eth"]));
+        };
+        change("del", old);
+        change("add", new);
+    }
+
+    /// Takes the IPv4 address of a machine away: what remains is IPv6 on the link.
+    pub fn only_v6(&self, n: usize) {
+        assert!(ip(&[
+            "-n",
+            &self.name(n),
+            "addr",
+            "flush",
+            "dev",
+            "eth",
+            "scope",
+            "global"
+        ]));
     }
 
     fn name(&self, of: impl std::fmt::Display) -> String {

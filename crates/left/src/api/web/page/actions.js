@@ -8,6 +8,8 @@ import { add, invite } from "/assets/dialogs.js";
 import { fileActions } from "/assets/files.js";
 import { historyActions } from "/assets/history.js";
 import { limitActions } from "/assets/limits.js";
+import { modeActions } from "/assets/modes.js";
+import { deviceActions } from "/assets/device.js";
 import { conflictActions } from "/assets/conflicts.js";
 
 const shareOf = (button) => state.status.shares.find((s) => s.id === button.dataset.share);
@@ -64,6 +66,8 @@ const ACTIONS = {
   ...historyActions,
   ...conflictActions,
   ...limitActions,
+  ...modeActions,
+  ...deviceActions,
 };
 
 const running = new Set();

@@ -1,9 +1,9 @@
 // This device: what it is called, how it is reached, where its settings are.
 
 import { h, toast } from "/assets/dom.js";
-import { get } from "/assets/api.js";
+import { get, post } from "/assets/api.js";
 import { redraw } from "/assets/app.js";
-import { shown } from "/assets/words.js";
+import { rate, shown } from "/assets/words.js";
 
 let settings = null;
 let asked = false;
@@ -28,11 +28,13 @@ export function device(state) {
     h("section", { class: "panel" }, h("h2", null, "This device"), h("dl", { class: "facts" },
       row("Id", h("span", { class: "path" }, status.device ?? "none yet")),
       row("Listens on", status.listen.length ? status.listen.join(", ") : "nothing: it only connects to others"),
+      row("Finds others nearby", nearby(status.discovery)),
       settings ? row("Key and settings", h("span", { class: "path" }, shown(settings.home))) : null)),
     settings ? h("section", { class: "panel" }, h("h2", null, "Settings"),
-      h("p", null, "They stand in ", h("code", { class: "path" }, shown(settings.file)), ", which is yours: left only reads it, when it starts."),
+      h("p", null, "They stand in ", h("code", { class: "path" }, shown(settings.file)), ", which is yours: what is set here changes single values in it and nothing else."),
+      form(settings),
+      h("p", { class: "quiet" }, "These are changed in the file, so that this page can not make the device unreachable:"),
       h("dl", { class: "facts" },
-        row(h("code", null, "name"), settings.name ?? h("span", { class: "quiet" }, `not set: the host’s name, ${status.name}`)),
         row(h("code", null, "listen"), settings.listen ?? h("span", { class: "quiet" }, "not set: port 20201 on all addresses")),
         row(h("code", null, "advertise"), settings.advertise.length ? settings.advertise.join(", ") : h("span", { class: "quiet" }, "not set: the addresses of this machine")),
         row(h("code", null, "web_port"), settings.web_port ?? h("span", { class: "quiet" }, "not set: this page takes a free port")))) : null,
@@ -40,3 +42,48 @@ export function device(state) {
     h("section", { class: "panel" }, h("h2", null, "Stop"), h("p", null, "Nothing is synchronised until left is started again."), h("button", { type: "button", class: "danger", "data-do": "stop" }, "Stop left …")),
   ];
 }
+
+function nearby(discovery) {
+  if (!discovery) return "no: it is off, or this device only listens to itself";
+  if (discovery.interfaces.length) return `yes, on ${discovery.interfaces.join(", ")}`;
+  return discovery.problems.length ? `no: ${discovery.problems.join("; ")}` : "this machine is on no network";
+}
+
+const said = (limit) => limit ? rate(limit) : "unlimited";
+
+function form(now) {
+  const field = (name, label, placeholder) => h("div", { class: "field" }, h("label", { for: `set-${name}` }, label),
+    h("input", { id: `set-${name}`, name, type: "text", placeholder, autocomplete: "off", spellcheck: "false" }));
+  const [days, percent, keep] = now.history;
+  return h("div", { class: "setform", "data-key": "setform" },
+    h("div", { class: "pairs" }, field("name", "Name of this device", now.name ?? "the host’s name")),
+    h("div", { class: "pairs" }, field("bandwidth.up", "All folders send at most, a second", said(now.rate.up)), field("bandwidth.down", "All folders receive at most, a second", said(now.rate.down))),
+    now.schedule.length ? h("p", { class: "quiet" }, `At some hours other rates hold: ${now.schedule.join(", ")}`) : null,
+    h("div", { class: "pairs" }, field("history.days", "Keep old versions, days", String(days)), field("history.max_percent", "On at most this part of the disk, percent", String(percent)), field("history.keep", "Most versions of a file (0: no limit)", String(keep))),
+    h("div", { class: "buttons" }, h("button", { type: "button", class: "main", "data-do": "settings" }, "Save"),
+      h("button", { type: "button", "data-do": "discovery", "aria-pressed": String(now.discovery) }, now.discovery ? "Find others nearby: on" : "Find others nearby: off")));
+}
+
+const change = async (set) => {
+  const { settings: now, reloaded } = await post("/v1/settings", { set });
+  settings = now;
+  toast(reloaded.restart.length ? `Saved. Only a restart of left changes: ${reloaded.restart.join(", ")}.` : "Saved. It holds from now on.");
+};
+
+export const deviceActions = {
+  async settings(_, button) {
+    const box = button.closest(".setform");
+    const set = {};
+    for (const input of box.querySelectorAll("input")) {
+      const text = input.value.trim();
+      if (!text) continue;
+      set[input.name] = !input.name.startsWith("history.") ? text : /^\d+$/.test(text) ? Number(text) : text;
+    }
+    if (!Object.keys(set).length) return toast("Nothing is filled in, so nothing is changed.");
+    await change(set);
+    for (const input of box.querySelectorAll("input")) input.value = "";
+  },
+  async discovery() {
+    await change({ discovery: !settings.discovery });
+  },
+};

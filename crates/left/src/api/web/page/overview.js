@@ -51,7 +51,7 @@ const fact = (term, what) => h("div", null, h("dt", null, term), h("dd", null, w
 
 const peer = (p) => h("span", { class: `peer ${p.connected ? "on" : "off"}`, "data-key": p.device, title: p.connected ? "connected" : "not connected" }, p.name);
 
-export const pill = (share) => h("span", { class: `pill ${share.state}` }, STATES[share.state]);
+export const pill = (share) => h("span", { class: `pill ${share.state}` }, share.state === "synced" && share.withheld_count ? "Sent" : STATES[share.state]);
 
 /// How far it is and how long it takes, of what is known now.
 export function progress(share) {

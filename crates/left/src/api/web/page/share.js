@@ -7,6 +7,7 @@ import { files } from "/assets/files.js";
 import { conflicts } from "/assets/conflicts.js";
 import { history } from "/assets/history.js";
 import { limits } from "/assets/limits.js";
+import { modes, pausePeer, withheld } from "/assets/modes.js";
 import { line } from "/assets/activity.js";
 import { bytes, count, name, rate, role, sentence, shown, span } from "/assets/words.js";
 
@@ -48,6 +49,7 @@ function body(share, state) {
       h("p", { class: "legend quiet" }, h("span", { class: "in" }, `in ${rate(sum(share, "rate_in"))}`), h("span", { class: "out" }, `out ${rate(sum(share, "rate_out"))}`),
         h("span", null, `${count(share.files, "file")}, ${count(share.dirs, "folder")}, ${bytes(share.bytes)}`))),
     share.transfers.length ? h("section", { class: "panel" }, h("h2", null, "Coming in"), h("ul", { class: "rows" }, share.transfers.map((t) => transfer(share, t)))) : null,
+    withheld(share),
     trouble(share),
     devices(share),
     h("section", { class: "panel" }, h("h2", null, "Lately"), seen.length ? h("ol", { class: "log" }, seen.map((a) => line(a, false)))
@@ -88,18 +90,21 @@ function devices(share) {
       h("div", { class: "grow" }, h("strong", null, p.name), h("span", { class: "quiet" }, ` ${p.device.slice(0, 8)} · ${role(p.role)}`),
         h("p", { class: "quiet" }, how(p))),
       h("span", { class: "quiet num" }, p.connected ? `${rate(p.rate_in)} in, ${rate(p.rate_out)} out` : ""),
+      pausePeer(share, p),
       button("remove", share, "Remove …", "small", { "data-device": p.device, "data-name": p.name, "data-key": p.device })))));
 }
 
 function how(p) {
+  if (p.paused) return "Paused by you: nothing is exchanged with it";
   if (!p.connected) return p.address ? `Not connected; last at ${p.address}` : "Not connected";
   if (p.in_sync) return `Identical · ${p.address}`;
-  return `${p.need_files ? `Still needs ${count(p.need_files, "file")} (${bytes(p.need_bytes)})` : "Comparing"} · ${p.address}`;
+  return `${p.need_files ? `Still needs ${count(p.need_files, "file")} (${bytes(p.need_bytes)}${p.rate_out && p.need_bytes ? `, about ${span(p.need_bytes / p.rate_out)}` : ""})` : "Comparing"} · ${p.address}`;
 }
 
 function settings(share) {
   return [
     h("section", { class: "panel" }, h("h2", null, "Check"), h("p", null, "Reads every file again, compares it with what it should be, and heals what a disk has damaged from the other devices."), button("verify", share, "Read all files again")),
+    modes(share),
     limits(share),
     h("section", { class: "panel" }, h("h2", null, "Leave alone"), h("p", null, "A file ", h("code", null, ".leftignore"), " in this folder lists what is not synchronised, one pattern a line, as ", h("code", null, ".gitignore"), " does.")),
     h("section", { class: "panel" }, h("h2", null, "This device here"), h("dl", { class: "facts" }, h("div", null, h("dt", null, "It"), h("dd", null, role(share.role))), h("div", null, h("dt", null, "Id of the share"), h("dd", { class: "path" }, share.id)))),

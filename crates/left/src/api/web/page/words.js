@@ -60,14 +60,16 @@ export const STATES = {
 export function sentence(share) {
   const there = share.peers.filter((p) => p.connected).length;
   switch (share.state) {
-    case "synced": return there === 1 ? `Identical with ${share.peers.find((p) => p.connected).name}.` : `Identical on ${there + 1} devices.`;
+    case "synced": if (share.withheld_count) return `The others have all that was edited here; ${count(share.withheld_count, "change")} of theirs ${share.withheld_count === 1 ? "is" : "are"} not done here.`;
+      return there === 1 ? `Identical with ${share.peers.find((p) => p.connected).name}.` : `Identical on ${there + 1} devices.`;
     case "syncing": {
       if (share.need_files) return `${count(share.need_files, "file")} to come (${bytes(share.need_bytes)}).`;
       const behind = share.peers.filter((p) => p.connected && p.need_files);
       if (behind.length) return `${behind.map((p) => p.name).join(", ")} still ${behind.length === 1 ? "takes" : "take"} ${count(Math.max(...behind.map((p) => p.need_files)), "file")}.`;
       return "Comparing.";
     }
-    case "offline": return share.peers.length ? "None of the other devices is connected; changes are kept and sent later." : "Only on this device so far. Invite another one.";
+    case "offline": if (share.peers.some((p) => p.paused) && share.peers.every((p) => p.paused)) return "You paused all of the other devices; changes are kept and sent later.";
+      return share.peers.length ? "None of the other devices is connected; changes are kept and sent later." : "Only on this device so far. Invite another one.";
     case "paused": return "Held still. Nothing is sent or received until you let it go on.";
     default: return share.alarm?.reason ?? "Something needs your decision.";
   }

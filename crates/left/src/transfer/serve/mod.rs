@@ -1,5 +1,8 @@
 //! Answers Wants on one lane.
 
+mod out;
+mod pack;
+
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -14,23 +17,22 @@ use tracing::{debug, warn};
 
 use super::fileio::{advise_sequential, advise_soon, read_at_most, unchanged};
 use super::frame::{
-    CHUNK_REF_LEN, FrameKind, HEADER_LEN, Header, MAX_PAYLOAD, MAX_REASON, MAX_WANT,
-    MAX_WANT_ITEMS, REFS_PAGE, SEGMENT_REF_LEN, put_list, put_refs,
+    CHUNK_REF_LEN, FrameKind, MAX_PAYLOAD, MAX_WANT, MAX_WANT_ITEMS, REFS_PAGE, SEGMENT_REF_LEN,
+    put_list, put_refs,
 };
 use super::lane::{Buffer, LaneReader, LaneStream};
 use super::ports::ContentSource;
+use out::{Draft, Out};
 
-/// Frames are gathered to about this many bytes before they are written.
-const WRITE_AT: usize = 256 * 1024;
 /// How far ahead a big file is asked to be read into memory.
 const READ_AHEAD: u64 = 4 << 20;
 
 /// How a lane is served.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ServeConfig {
-    /// The zstd level to compress with where that shortens a payload; `None` sends all raw. Only
-    /// for askers that know the feature `zstd`.
-    pub compress: Option<i32>,
+    /// The asker knows the feature `zstd`: payloads are compressed where its requests say that bytes
+    /// come slowly.
+    pub zstd: bool,
 }
 
 /// What was served, over all lanes that share it.
@@ -66,21 +68,19 @@ pub fn serve(
     stats: &ServeStats,
 ) -> Result<(), ServeError> {
     let mut lane = Serving {
-        stream,
         source,
-        config,
-        stats,
-        out: Buffer::default(),
-        used: 0,
+        out: Out::new(stream, config.zstd, stats),
         opened: None,
     };
     let mut reader = LaneReader::new();
     let mut buf = Buffer::default();
     loop {
-        let result = match read_want(&mut reader, &mut *lane.stream, &mut buf) {
+        let result = match read_want(&mut reader, &mut *lane.out.stream, &mut buf) {
             Ok(None) => return Ok(()),
             Ok(Some(want)) => {
                 crash_point!("asked");
+                stats.wants.fetch_add(1, Ordering::Relaxed);
+                lane.out.packer.told(want.rate);
                 lane.answer(&want)
             }
             Err(e) => Err(e),
@@ -89,7 +89,7 @@ pub fn serve(
             if let ServeError::BadWant(reason) = &e {
                 warn!(%reason, "data lane closed: the peer sent a bad request");
                 // Best effort: the lane is given up anyway.
-                let _ = lane.refuse(reason);
+                let _ = lane.out.refuse(reason);
             }
             return Err(e);
         }
@@ -127,20 +127,9 @@ struct Opened {
 }
 
 struct Serving<'a> {
-    stream: Box<dyn LaneStream>,
     source: Arc<dyn ContentSource>,
-    config: ServeConfig,
-    stats: &'a ServeStats,
-    out: Buffer,
-    /// Bytes of `out` that wait to be written.
-    used: usize,
+    out: Out<'a>,
     opened: Option<Opened>,
-}
-
-/// Where a frame under construction begins, and its header's fields.
-struct Draft {
-    header: Header,
-    at: usize,
 }
 
 impl Serving<'_> {
@@ -178,16 +167,13 @@ impl Serving<'_> {
                     bitmap,
                 } => self.chunks(want.id, content, *segment, bitmap)?,
             };
-            if self.used >= WRITE_AT {
-                self.write()?;
-            }
+            self.out.write_much()?;
             if !more {
                 break;
             }
         }
-        self.stats.wants.fetch_add(1, Ordering::Relaxed);
-        self.write()?;
-        self.stream.flush()?;
+        self.out.write()?;
+        self.out.stream.flush()?;
         Ok(())
     }
 
@@ -207,22 +193,22 @@ impl Serving<'_> {
                 continue;
             };
             let size = stat.size as usize;
-            let mut draft = self.begin(want, FrameKind::Data, item, size);
-            let payload = self.payload(&draft);
+            let mut draft = self.out.begin(want, FrameKind::Data, item, size);
+            let payload = self.out.payload(&draft);
             let read = read_at_most(&file, payload, 0);
             if matches!(read, Ok(n) if n == size) && unchanged(&file, &stat).unwrap_or(false) {
                 draft.header.last = last;
-                self.finish(draft)?;
+                self.out.finish(draft);
                 return Ok(true);
             }
         }
-        self.gone(want, item, last)?;
+        self.out.gone(want, item, last);
         Ok(true)
     }
 
     fn refs(&mut self, want: u32, content: &ContentId, from: u64) -> Result<bool, ServeError> {
         let Some((_, segments)) = self.big_info(content)? else {
-            self.gone(want, 0, true)?;
+            self.out.gone(want, 0, true);
             return Ok(false);
         };
         if from >= segments {
@@ -231,14 +217,16 @@ impl Serving<'_> {
         let source = Arc::clone(&self.source);
         let refs = source.manifest().refs(content, from, REFS_PAGE)?;
         if refs.is_empty() || refs.len() > REFS_PAGE {
-            self.gone(want, 0, true)?;
+            self.out.gone(want, 0, true);
             return Ok(false);
         }
-        let mut draft = self.begin(want, FrameKind::Refs, 0, refs.len() * SEGMENT_REF_LEN);
-        put_refs(self.payload(&draft), &refs);
+        let mut draft = self
+            .out
+            .begin(want, FrameKind::Refs, 0, refs.len() * SEGMENT_REF_LEN);
+        put_refs(self.out.payload(&draft), &refs);
         draft.header.count = refs.len() as u16;
         draft.header.last = true;
-        self.finish(draft)?;
+        self.out.finish(draft);
         Ok(false)
     }
 
@@ -251,15 +239,15 @@ impl Serving<'_> {
         n: u64,
     ) -> Result<bool, ServeError> {
         let Some((_, segment)) = self.find_segment(content, n)? else {
-            self.gone(want, item, true)?;
+            self.out.gone(want, item, true);
             return Ok(false);
         };
         let len = segment.chunks.len() * CHUNK_REF_LEN;
-        let mut draft = self.begin(want, FrameKind::List, item, len);
-        put_list(self.payload(&draft), &segment.chunks);
+        let mut draft = self.out.begin(want, FrameKind::List, item, len);
+        put_list(self.out.payload(&draft), &segment.chunks);
         draft.header.count = segment.chunks.len() as u16;
         draft.header.last = last;
-        self.finish(draft)?;
+        self.out.finish(draft);
         Ok(true)
     }
 
@@ -272,7 +260,7 @@ impl Serving<'_> {
         n: u64,
     ) -> Result<bool, ServeError> {
         let Some((offset, segment)) = self.find_segment(content, n)? else {
-            self.gone(want, item, true)?;
+            self.out.gone(want, item, true);
             return Ok(false);
         };
         let list = segment.chunks.len() * CHUNK_REF_LEN;
@@ -283,16 +271,15 @@ impl Serving<'_> {
         if list + bytes > MAX_PAYLOAD {
             return Err(io::Error::other("stored segment too long").into());
         }
-        let mut draft = self.begin(want, FrameKind::Segment, item, list + bytes);
-        put_list(self.payload(&draft), &segment.chunks);
-        let at = draft.at + HEADER_LEN + list;
-        if !self.read_big(content, offset, at, bytes)? {
-            self.gone(want, item, true)?;
+        let mut draft = self.out.begin(want, FrameKind::Segment, item, list + bytes);
+        put_list(self.out.payload(&draft), &segment.chunks);
+        if !self.read_big(content, offset, &draft, list, bytes)? {
+            self.out.gone(want, item, true);
             return Ok(false);
         }
         draft.header.count = segment.chunks.len() as u16;
         draft.header.last = last;
-        self.finish(draft)?;
+        self.out.finish(draft);
         Ok(true)
     }
 
@@ -304,24 +291,24 @@ impl Serving<'_> {
         bitmap: &[u8],
     ) -> Result<bool, ServeError> {
         let Some((offset, segment)) = self.find_segment(content, n)? else {
-            self.gone(want, 0, true)?;
+            self.out.gone(want, 0, true);
             return Ok(false);
         };
         let (runs, total) = runs(&segment, bitmap);
         if total == 0 || total > MAX_PAYLOAD {
             return Err(ServeError::BadWant("no chunks asked for".into()));
         }
-        let mut draft = self.begin(want, FrameKind::Chunks, 0, total);
-        let mut at = draft.at + HEADER_LEN;
+        let mut draft = self.out.begin(want, FrameKind::Chunks, 0, total);
+        let mut at = 0;
         for (from, len) in runs {
-            if !self.read_big(content, offset + from, at, len)? {
-                self.gone(want, 0, true)?;
+            if !self.read_big(content, offset + from, &draft, at, len)? {
+                self.out.gone(want, 0, true);
                 return Ok(false);
             }
             at += len;
         }
         draft.header.last = true;
-        self.finish(draft)?;
+        self.out.finish(draft);
         Ok(false)
     }
 
@@ -358,6 +345,7 @@ impl Serving<'_> {
         if self.opened.as_ref().is_some_and(|o| o.content == *content) {
             return true;
         }
+        self.out.packer.other_file();
         self.opened = self
             .source
             .locate(content)
@@ -375,12 +363,13 @@ impl Serving<'_> {
         self.opened.is_some()
     }
 
-    /// Reads `len` bytes of the open content into `out[at..]`. `false` when the file is not
+    /// Reads `len` bytes of the open content into a frame's payload from `at` on. `false` when the file is not
     /// what it was; then it is closed, so that the next Want looks for another place.
     fn read_big(
         &mut self,
         content: &ContentId,
         offset: u64,
+        draft: &Draft,
         at: usize,
         len: usize,
     ) -> Result<bool, ServeError> {
@@ -395,7 +384,7 @@ impl Serving<'_> {
             advise_soon(&opened.file, end, READ_AHEAD);
             opened.soon = end + READ_AHEAD;
         }
-        let target = &mut self.out.take(at + len)[at..];
+        let target = &mut self.out.payload(draft)[at..at + len];
         let read = opened.file.read_exact_at(target, offset);
         // A write between our read and this look shows in the mtime; one the clock's grain hides
         // is found by the asker's hashing.
@@ -406,89 +395,6 @@ impl Serving<'_> {
         }
         Ok(good)
     }
-
-    fn gone(&mut self, want: u32, item: usize, last: bool) -> Result<(), ServeError> {
-        let mut draft = self.begin(want, FrameKind::Gone, item, 0);
-        draft.header.last = last;
-        self.finish(draft)
-    }
-
-    fn refuse(&mut self, reason: &str) -> Result<(), ServeError> {
-        let text = &reason.as_bytes()[..reason.len().min(MAX_REASON)];
-        let mut draft = self.begin(0, FrameKind::Error, 0, text.len());
-        self.payload(&draft).copy_from_slice(text);
-        draft.header.last = true;
-        self.finish(draft)?;
-        self.write()?;
-        self.stream.flush()?;
-        Ok(())
-    }
-
-    /// Makes room for a frame after those that wait. Nothing is sent until [`Self::finish`].
-    fn begin(&mut self, want: u32, kind: FrameKind, item: usize, raw: usize) -> Draft {
-        let at = self.used;
-        self.out.take(at + HEADER_LEN + raw);
-        Draft {
-            header: Header {
-                want,
-                kind,
-                zstd: false,
-                last: false,
-                count: 0,
-                item: item as u32,
-                raw: raw as u32,
-                wire: raw as u32,
-            },
-            at,
-        }
-    }
-
-    fn payload(&mut self, draft: &Draft) -> &mut [u8] {
-        let from = draft.at + HEADER_LEN;
-        let end = from + draft.header.raw as usize;
-        &mut self.out.take(end)[from..end]
-    }
-
-    fn finish(&mut self, mut draft: Draft) -> Result<(), ServeError> {
-        let raw = draft.header.raw as usize;
-        let mut wire = raw;
-        if let Some(level) = self.config.compress
-            && worth_compressing(draft.header.kind, raw)
-        {
-            let payload = self.payload(&draft);
-            let packed = zstd::bulk::compress(payload, level)?;
-            if packed.len() < raw - raw / 16 {
-                payload[..packed.len()].copy_from_slice(&packed);
-                wire = packed.len();
-                draft.header.zstd = true;
-                draft.header.wire = wire as u32;
-            }
-        }
-        let head = draft.header.encode();
-        self.out.take(draft.at + HEADER_LEN)[draft.at..].copy_from_slice(&head);
-        self.used = draft.at + HEADER_LEN + wire;
-        let stats = self.stats;
-        stats.frames.fetch_add(1, Ordering::Relaxed);
-        stats.raw_bytes.fetch_add(raw as u64, Ordering::Relaxed);
-        let sent = (HEADER_LEN + wire) as u64;
-        stats.wire_bytes.fetch_add(sent, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        let used = std::mem::take(&mut self.used);
-        self.stream.write_all(self.out.get(used))?;
-        crash_point!("serving");
-        Ok(())
-    }
-}
-
-/// Lists are hashes and do not yield; tiny payloads are not worth a compressor's start.
-fn worth_compressing(kind: FrameKind, raw: usize) -> bool {
-    matches!(
-        kind,
-        FrameKind::Data | FrameKind::Segment | FrameKind::Chunks
-    ) && raw >= 512
 }
 
 /// The asked chunks of a segment as runs of (offset in the segment, length), and their sum.
