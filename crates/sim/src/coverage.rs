@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 13] = [
     include_str!("../../core/src/conflict.rs"),
     include_str!("../../core/src/diff.rs"),
     include_str!("../../core/src/reconcile.rs"),
     include_str!("../../core/src/safety.rs"),
     include_str!("../../core/src/session.rs"),
+    include_str!("../../core/src/engine/choose.rs"),
+    include_str!("../../core/src/engine/heal.rs"),
     include_str!("../../core/src/engine/local.rs"),
     include_str!("../../core/src/engine/make.rs"),
-    include_str!("../../core/src/engine/mod.rs"),
     include_str!("../../core/src/engine/peers.rs"),
     include_str!("../../core/src/engine/results.rs"),
+    include_str!("../../core/src/engine/shed.rs"),
     include_str!("../../core/src/engine/work.rs"),
 ];
 

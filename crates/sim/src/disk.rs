@@ -8,6 +8,7 @@ use left_core::entry::{FileStat, Kind, Mtime};
 use left_core::path::RelPath;
 use left_core::plan::StageName;
 
+use crate::pack::Pack;
 use crate::rng::Rng;
 
 /// The bytes of a file: a name for them, and how many they are.
@@ -22,6 +23,11 @@ pub struct Bytes {
 impl Bytes {
     /// No bytes.
     pub const EMPTY: Bytes = Bytes { name: 0, size: 0 };
+    /// What is left of a file whose bytes did not reach the disk.
+    pub const TORN: Bytes = Bytes {
+        name: u64::MAX,
+        size: 1,
+    };
 
     /// Hash of the bytes.
     pub fn id(self) -> ContentId {
@@ -147,6 +153,8 @@ pub struct FakeDisk {
     synced: Mtime,
     /// The last stamp.
     stamped: Mtime,
+    /// Placed, and durable in the pack only.
+    pub pack: Pack,
     /// What a power cut took back and is not healed yet.
     pub cut: Option<Cut>,
     free_inodes: Vec<u64>,
@@ -362,15 +370,23 @@ impl FakeDisk {
         }
     }
 
+    /// All names that were given until now are durable.
+    pub fn sync_names(&mut self) {
+        self.unsynced.clear();
+    }
+
     /// All that was done until now is durable.
     pub fn sync(&mut self) {
-        self.unsynced.clear();
+        self.sync_names();
+        self.pack.clear();
         self.synced = self.stamped;
     }
 
     /// The power fails: the disk is as it was at some moment since the last sync. (A journaling
     /// file system keeps the order in which names were changed.)
-    pub fn power_cut(&mut self, rng: &mut Rng) {
+    ///
+    /// Says what was in files of which only the names are left.
+    pub fn power_cut(&mut self, rng: &mut Rng) -> Vec<Bytes> {
         let at = rng.index(self.unsynced.len() + 1);
         if let Some((tree, history)) = self.unsynced.drain(..).nth(at) {
             self.tree = tree;
@@ -380,12 +396,14 @@ impl FakeDisk {
         }
         self.unsynced.clear();
         self.stage.clear();
+        let torn = self.tear(rng);
         let since = self.cut.take().map_or(self.synced, |c| c.since);
         self.cut = Some(Cut {
             since,
             found: self.stamped,
             vanished: BTreeSet::new(),
         });
+        torn
     }
 
     /// All vanishes.

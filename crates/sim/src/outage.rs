@@ -3,10 +3,12 @@
 use left_core::engine::{Config, Engine, Event};
 use left_core::index::Index;
 use left_core::path::RelPath;
+use left_core::probe::mutant;
 use left_core::version::Relation;
 
 use crate::disk::Bytes;
 use crate::index::FakeIndex;
+use crate::pack::record;
 use crate::rng::Rng;
 use crate::scan::vanished;
 use crate::world::World;
@@ -14,6 +16,7 @@ use crate::world::World;
 impl World {
     /// Starts a device: its engine knows only the index; the whole tree is looked at.
     pub fn start(&mut self, device: usize) {
+        let wall_ms = self.wall(device);
         let d = &mut self.devices[device];
         if d.engine.is_some() {
             return;
@@ -25,6 +28,10 @@ impl World {
             role: d.role,
             send_only: d.send_only,
         };
+        if !mutant("the pack is ignored") {
+            let placed = d.disk.repair(&d.index, wall_ms);
+            record(&mut d.index, placed);
+        }
         let vanished = vanished(&d.disk, &d.index);
         if let Some(cut) = &mut d.disk.cut {
             cut.vanished.extend(vanished);
@@ -62,6 +69,7 @@ impl World {
         d.barriers.clear();
         d.ops.clear();
         d.results.clear();
+        d.names_wait = true;
         d.tick_at = None;
         d.deciding = false;
         self.note(&format!("crash {device}"));
@@ -79,7 +87,9 @@ impl World {
             .iter()
             .filter_map(|(_, o)| o.bytes())
             .collect();
-        d.disk.power_cut(rng);
+        let torn = d.disk.power_cut(rng);
+        // A user who writes to such a file before it is repaired replaces what it held.
+        self.written.superseded.extend(torn);
         d.index.power_cut();
         let kept = |p: &RelPath| d.disk.get(p).and_then(|o| o.bytes());
         let lost: Vec<Bytes> = before
@@ -90,7 +100,11 @@ impl World {
         for bytes in lost {
             // What the user of this device wrote last may be gone; what came from others may not.
             let wrote = self.written.all.get(&bytes).is_some_and(|w| w.0 == device);
-            let own = wrote || self.written.copied.contains(&bytes);
+            // What was put in place and not recorded is taken as not done.
+            let index = &self.devices[device].index;
+            let of = |c| index.live().any(|(_, r)| r.entry.node.content() == Some(c));
+            let unrecorded = !of(bytes.id()) && before.values().any(|o| o.bytes() == Some(bytes));
+            let own = wrote || unrecorded || self.written.copied.contains(&bytes);
             if !own {
                 continue;
             }
