@@ -155,6 +155,8 @@ pub struct FakeDisk {
     stamped: Mtime,
     /// Placed, and durable in the pack only.
     pub pack: Pack,
+    /// What was in files of which a power cut left only the names, by inode, until they are repaired.
+    pub torn: BTreeMap<u64, Bytes>,
     /// What a power cut took back and is not healed yet.
     pub cut: Option<Cut>,
     free_inodes: Vec<u64>,
@@ -189,6 +191,14 @@ impl FakeDisk {
             .take_while(|p| p.is_below(dir))
             .cloned()
             .collect()
+    }
+
+    /// The bytes of a file as far as a user knows, who has not seen that a power cut tore it.
+    pub fn known(&self, path: &RelPath) -> Option<Bytes> {
+        let object = self.get(path)?;
+        let bytes = object.bytes()?;
+        let torn = self.torn.get(&object.ino).copied();
+        torn.filter(|_| bytes == Bytes::TORN).or(Some(bytes))
     }
 
     /// Whether bytes are in a file of the tree or in history.
@@ -375,6 +385,14 @@ impl FakeDisk {
         self.unsynced.clear();
     }
 
+    /// A file is durable, and where it stands: no older state comes back than the one in which it was
+    /// put there.
+    pub fn sync_name(&mut self, path: &RelPath, ino: u64) {
+        let stands = |(tree, _): &(Tree, History)| tree.get(path).is_some_and(|o| o.ino == ino);
+        let older = self.unsynced.iter().rposition(|state| !stands(state));
+        self.unsynced.drain(..older.map_or(0, |at| at + 1));
+    }
+
     /// All that was done until now is durable.
     pub fn sync(&mut self) {
         self.sync_names();
@@ -384,9 +402,7 @@ impl FakeDisk {
 
     /// The power fails: the disk is as it was at some moment since the last sync. (A journaling
     /// file system keeps the order in which names were changed.)
-    ///
-    /// Says what was in files of which only the names are left.
-    pub fn power_cut(&mut self, rng: &mut Rng) -> Vec<Bytes> {
+    pub fn power_cut(&mut self, rng: &mut Rng) {
         let at = rng.index(self.unsynced.len() + 1);
         if let Some((tree, history)) = self.unsynced.drain(..).nth(at) {
             self.tree = tree;
@@ -396,14 +412,13 @@ impl FakeDisk {
         }
         self.unsynced.clear();
         self.stage.clear();
-        let torn = self.tear(rng);
+        self.tear(rng);
         let since = self.cut.take().map_or(self.synced, |c| c.since);
         self.cut = Some(Cut {
             since,
             found: self.stamped,
             vanished: BTreeSet::new(),
         });
-        torn
     }
 
     /// All vanishes.

@@ -87,9 +87,7 @@ impl World {
             .iter()
             .filter_map(|(_, o)| o.bytes())
             .collect();
-        let torn = d.disk.power_cut(rng);
-        // A user who writes to such a file before it is repaired replaces what it held.
-        self.written.superseded.extend(torn);
+        d.disk.power_cut(rng);
         d.index.power_cut();
         let kept = |p: &RelPath| d.disk.get(p).and_then(|o| o.bytes());
         let lost: Vec<Bytes> = before
@@ -100,12 +98,20 @@ impl World {
         for bytes in lost {
             // What the user of this device wrote last may be gone; what came from others may not.
             let wrote = self.written.all.get(&bytes).is_some_and(|w| w.0 == device);
-            // What was put in place and not recorded is taken as not done.
-            let index = &self.devices[device].index;
-            let of = |c| index.live().any(|(_, r)| r.entry.node.content() == Some(c));
-            let unrecorded = !of(bytes.id()) && before.values().any(|o| o.bytes() == Some(bytes));
-            let own = wrote || unrecorded || self.written.copied.contains(&bytes);
+            let own = wrote || self.written.copied.contains(&bytes);
             if !own {
+                // Placed and not recorded: taken as not done. Whoever announced it has it, unless a
+                // user replaced it there in the moment before.
+                let index = &self.devices[device].index;
+                let mut recorded = index.live().map(|(_, r)| r.entry.node.content());
+                let placed = before.values().any(|o| o.bytes() == Some(bytes));
+                if placed
+                    && !recorded.any(|c| c == Some(bytes.id()))
+                    && self.written.superseded.contains(&bytes)
+                    && !self.devices.iter().any(|d| d.disk.holds(bytes))
+                {
+                    self.written.destroyed.insert(bytes);
+                }
                 continue;
             }
             self.written.superseded.insert(bytes);

@@ -38,6 +38,11 @@ impl Pack {
         self.told.clear();
     }
 
+    /// Whether a file's bytes can come back from it.
+    pub fn brings_back(&self, record: &Record) -> bool {
+        self.of_content(record).is_some()
+    }
+
     fn of_content(&self, record: &Record) -> Option<&Item> {
         let content = record.entry.node.content()?;
         self.items.iter().find(|i| i.bytes.id() == content)
@@ -69,19 +74,18 @@ impl FakeDisk {
     /// Before an operation: its contents are made durable, and a file of ours that goes away is synced.
     pub fn before(&mut self, op: &Op) {
         let old = match op {
-            Op::Place { expect, .. } | Op::Remove { expect, .. } | Op::Move { expect, .. } => {
-                expect
-            }
-            Op::SetMeta { expect, .. } | Op::Drop { expect, .. } => expect,
+            Op::Place { path, expect, .. }
+            | Op::Remove { path, expect }
+            | Op::SetMeta { path, expect, .. } => Some((path, expect)),
+            Op::Move { from, expect, .. } => Some((from, expect)),
+            // What is dropped is durable at others.
+            Op::Drop { .. } => None,
         };
-        if let Expect::Present(Kind::File, stat) = old
+        if let Some((path, Expect::Present(Kind::File, stat))) = old
+            && self.get(path).is_some_and(|o| o.ino == stat.ino)
             && !mutant("a packed file goes to history unsynced")
         {
-            self.pack
-                .items
-                .iter_mut()
-                .filter(|i| i.ino == Some(stat.ino))
-                .for_each(|i| i.ino = None);
+            self.sync_packed(path, stat.ino);
         }
         let Op::Place {
             path, node, staged, ..
@@ -105,6 +109,19 @@ impl FakeDisk {
         }
     }
 
+    /// Syncs a file, if it was packed and not synced since. With its bytes goes its name: file systems
+    /// with a journal sync an inode with all that was done to it, and what was done to names before.
+    fn sync_packed(&mut self, path: &RelPath, ino: u64) {
+        let mut unsynced = false;
+        for item in self.pack.items.iter_mut().filter(|i| i.ino == Some(ino)) {
+            item.ino = None;
+            unsynced = true;
+        }
+        if unsynced {
+            self.sync_name(path, ino);
+        }
+    }
+
     /// After an operation that waits: this is the file whose bytes are not on the disk.
     pub fn after(&mut self, op: &Op) {
         let ino = self.get(op.path()).map(|o| o.ino);
@@ -116,16 +133,15 @@ impl FakeDisk {
         }
     }
 
-    /// What the cut left of files that were placed and not synced: their names at most. Says what they
-    /// held.
-    pub fn tear(&mut self, rng: &mut Rng) -> Vec<Bytes> {
+    /// What the cut left of files that were placed and not synced: their names at most.
+    pub fn tear(&mut self, rng: &mut Rng) {
         let mut torn = Vec::new();
         let items = self.pack.items.clone();
         let history = self.history.iter_mut().map(|(_, o)| o);
         for object in self.tree.values_mut().chain(history) {
             let unsynced = |i: &Item| i.ino == Some(object.ino) && object.bytes() == Some(i.bytes);
             if items.iter().any(unsynced) && rng.percent(50) {
-                torn.extend(object.bytes());
+                torn.extend(object.bytes().map(|b| (object.ino, b)));
                 object.thing = Thing::File(Bytes::TORN);
             }
         }
@@ -133,7 +149,7 @@ impl FakeDisk {
             // Neither were the packs.
             self.pack.clear();
         }
-        torn
+        self.torn.extend(torn);
     }
 
     /// Brings back what the pack knows of; says what stands where again, to be recorded.
@@ -142,6 +158,7 @@ impl FakeDisk {
             return Vec::new();
         };
         let pack = std::mem::take(&mut self.pack);
+        self.torn.clear();
         let mut placed = Vec::new();
         let known = |(path, record): (&RelPath, &Record)| {
             let known = pack.told.contains(path) || pack.of_content(record).is_some();

@@ -78,10 +78,13 @@ fn staged_file(op: &Op) -> Option<(&RelPath, &Node, &StageName)> {
     }
 }
 
-/// The file that an operation takes away from its place.
+/// The file that an operation takes away from its place, or gives times by which nobody knows it for
+/// ours any more.
 fn old_file(op: &Op) -> Option<(&RelPath, &FileStat)> {
     match op {
-        Op::Place { path, expect, .. } | Op::Remove { path, expect } => match expect {
+        Op::Place { path, expect, .. }
+        | Op::Remove { path, expect }
+        | Op::SetMeta { path, expect, .. } => match expect {
             Expect::Present(Kind::File, stat) => Some((path, stat)),
             _ => None,
         },
@@ -90,7 +93,7 @@ fn old_file(op: &Op) -> Option<(&RelPath, &FileStat)> {
             _ => None,
         },
         // What is dropped is durable at others.
-        Op::SetMeta { .. } | Op::Drop { .. } => None,
+        Op::Drop { .. } => None,
     }
 }
 
@@ -117,8 +120,9 @@ fn can_wait(op: &Op, order: Order) -> bool {
     }
 }
 
-/// Syncs files that we placed without waiting and that are to go away from there: the pack knows where
-/// they were, not where they are going.
+/// Syncs files that we placed without waiting and that are to go away from there or to look otherwise:
+/// the pack knows where they were and what they looked like. Their names go with them: a journal has all
+/// that was done to an inode.
 fn sync_old(root: &Root, pack: &Pack, junk: &HashSet<u64>, ops: &[(OpId, Op)], all: &mut [Ready]) {
     let old: Vec<(usize, &RelPath, u64)> = ops
         .iter()
