@@ -225,6 +225,8 @@ impl FakeDisk {
                 placed.push((path, now.stat()));
             }
         }
+        // All of it, before any of it is recorded.
+        self.sync_names();
         placed
     }
 
