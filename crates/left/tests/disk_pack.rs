@@ -238,6 +238,50 @@ fn what_users_did_stays() {
     assert_eq!(bed.s.read("elsewhere"), b"moved away and torn");
 }
 
+/// A cut leaves a file empty whose times somebody set: what he did not write is not his edit.
+#[test]
+fn what_users_touched_is_no_edit_when_it_is_empty() {
+    for recorded in [true, false] {
+        let mut bed = Bed::new();
+        let ops = vec![
+            bed.place("touched", b"came from a peer"),
+            bed.place("zeros", b"came too"),
+            bed.place("written", b"came as well"),
+        ];
+        bed.apply(ops, recorded);
+        bed.s.write("touched", "");
+        bed.s.write("zeros", "\0\0\0\0");
+        bed.s.write("written", "\0\0 and a user's");
+        assert_eq!(bed.repair().count, 2);
+        assert_eq!(bed.s.read("touched"), b"came from a peer");
+        assert_eq!(bed.s.read("zeros"), b"came too");
+        assert_eq!(bed.s.read("written"), b"\0\0 and a user's");
+        assert_eq!(bed.s.all_bytes(".left/history"), Vec::<Vec<u8>>::new());
+    }
+}
+
+/// A version that had come before it, and not reached the disk by itself, is in the history afterwards.
+#[test]
+fn what_was_replaced_before_the_cut_is_kept() {
+    let mut bed = Bed::new();
+    let op = bed.place("f", b"first");
+    bed.apply(vec![op], true);
+    let op = bed.place("f", b"second");
+    bed.apply(vec![op], true);
+    // The journal has the name of the first, and not the swap.
+    let batch = fs::read_dir(bed.s.at(".left/history")).unwrap().next();
+    let kept = batch.unwrap().unwrap().path().join("f");
+    fs::rename(kept, bed.s.at("f")).unwrap();
+    let mut record = bed.index.0[&p("f")].clone();
+    if let Some(stat) = &mut record.stat {
+        stat.ctime = now();
+    }
+    bed.index.0.insert(p("f"), record);
+    assert_eq!(bed.repair().failed, 0);
+    assert_eq!(bed.s.read("f"), b"second");
+    assert_eq!(bed.s.all_bytes(".left/history"), [b"first".to_vec()]);
+}
+
 /// Neither the old nor the new one is lost, whichever of them the disk has, or if it has neither whole.
 #[test]
 fn a_swap_that_was_lost_is_done_again() {

@@ -9,7 +9,7 @@ use std::io;
 use std::io::Write;
 use std::ops::ControlFlow;
 
-use left_core::content::ContentId;
+use left_core::content::{ContentId, WHOLE_MAX};
 use left_core::entry::{FileStat, Kind, Mtime, Node, Record};
 use left_core::index::IndexError;
 use left_core::path::RelPath;
@@ -20,7 +20,7 @@ use super::apply::apply_over;
 use super::durable::Cut;
 use super::hash::{HashError, hash_file};
 use super::history::History;
-use super::pack::{Inode, Pack, Packs};
+use super::pack::{Item, Pack, Packs};
 use super::root::{Found, Root};
 use super::stage::Stage;
 use super::sys::Stat;
@@ -225,14 +225,26 @@ impl Work<'_> {
         let then = recorded.and_then(|r| r.stat);
         let as_recorded = then == Some(stat.file) && stat.file.ctime >= self.cut.since;
         let older = then.is_some_and(|then| stat.file.ctime <= then.ctime && stat.file != then);
-        if ours.is_none() && !as_recorded && !older {
+        let known = ours.is_some() || as_recorded || older;
+        // Of one that somebody touched since. What was written to it is his; what is empty is not.
+        let touched = || {
+            let item = self.made_as(stat).filter(|_| !known)?;
+            let said = record.as_ref().and_then(|r| r.entry.node.content());
+            let same = said.is_none_or(|c| Some(c) == item.node.content());
+            same.then_some(&item.node)
+        };
+        let touched = touched();
+        if !known && touched.is_none() {
             return None;
         }
         let content = match self.hash(&path, &stat.file) {
             Ok(content) => content,
             Err(_) => return None,
         };
-        let (junk, should) = match (ours, recorded) {
+        if !known && !is_blank(content, stat.file.size) {
+            return None;
+        }
+        let (junk, should) = match (ours.or(touched), recorded) {
             // Its inode, and not its bytes.
             (Some(node), _) if node.content() != Some(content) => (true, node),
             (_, Some(record)) if record.entry.node.content() != Some(content) => {
@@ -256,18 +268,20 @@ impl Work<'_> {
 
     /// What a file was placed as, if it is one of ours that nobody has written to since.
     fn placed_as(&self, stat: &Stat) -> Option<&Node> {
-        let item = &self
-            .packs
-            .items
-            .get(*self.inodes.get(&stat.file.ino)?)?
-            .item;
+        let item = self.made_as(stat)?;
         let Node::File { mtime, .. } = &item.node else {
             return None;
         };
-        let Inode { born, ctime, .. } = item.inode;
         // A file system without a journal may also have kept it as it was before its mtime was set.
-        let untouched = stat.file.mtime == *mtime || stat.file.ctime <= ctime;
-        (born == stat.born && untouched).then_some(&item.node)
+        let untouched = stat.file.mtime == *mtime || stat.file.ctime <= item.inode.ctime;
+        untouched.then_some(&item.node)
+    }
+
+    /// The item that a file was made for, whatever became of it.
+    fn made_as(&self, stat: &Stat) -> Option<&Item> {
+        let at = self.inodes.get(&stat.file.ino)?;
+        let item = &self.packs.items.get(*at)?.item;
+        (item.inode.born == stat.born).then_some(item)
     }
 
     fn hash(&self, path: &RelPath, stat: &FileStat) -> Result<ContentId, HashError> {
@@ -389,6 +403,11 @@ impl Work<'_> {
             tracing::warn!(%error, "the history could not be looked through");
         }
     }
+}
+
+/// Whether nothing but zeros is in a file: its bytes did not reach the disk.
+fn is_blank(content: ContentId, size: u64) -> bool {
+    size <= WHOLE_MAX && left_core::chunker::content_id(&vec![0; size as usize]) == content
 }
 
 /// Cuts the work into pieces that fit into the stage.

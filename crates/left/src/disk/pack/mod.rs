@@ -21,8 +21,8 @@ use left_core::path::RelPath;
 use rustix::fs::{self, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-pub(crate) use block::Inode;
-use block::Item;
+use block::Inode;
+pub(crate) use block::Item;
 pub(crate) use order::Order;
 pub(crate) use read::Packs;
 
