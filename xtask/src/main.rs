@@ -1,6 +1,7 @@
 //! Developer tasks of LEFT, run as `cargo xtask TASK`.
 //!
 //! - `bench` runs LEFT beside rsync, unison and syncthing on the same work and prints a table;
+//! - `lab` does the same over a long, narrow, lossy link of our own;
 //! - `deb` builds a Debian package;
 //! - `tidy` checks the rules of the house that no compiler checks;
 //! - `deny` checks licences, sources and names of all crates that are used;
@@ -15,6 +16,7 @@ mod bench;
 mod crates;
 mod deb;
 mod deny;
+mod link;
 mod sbom;
 mod sim;
 mod tidy;
@@ -32,6 +34,8 @@ struct Args {
 enum Task {
     /// Measure LEFT beside rsync, unison and syncthing (needs root, for network namespaces).
     Bench(bench::Args),
+    /// The same over a long, narrow, lossy link (needs root and /dev/net/tun).
+    Lab(bench::lab::Args),
     /// Check sizes, layers and forbidden words in the sources.
     Tidy,
     /// Check licences, sources and names of all crates that are used, by deny.toml.
@@ -47,6 +51,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Args::parse().task {
         Task::Bench(args) => bench::run(&args),
+        Task::Lab(args) => bench::lab::run(&args),
         Task::Tidy => tidy::run(),
         Task::Deb => deb::run(),
         Task::Deny => deny::run(),

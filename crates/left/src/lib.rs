@@ -19,6 +19,7 @@ macro_rules! crash_point {
 
 pub mod api;
 pub mod cli;
+pub mod counters;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub mod crash;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use left_core::engine::Event;
+use left_core::entry::Entry;
 use left_core::index::Index;
 use left_core::message::Role;
 use left_core::path::RelPath;
@@ -92,7 +93,7 @@ pub fn same_where_chosen(world: &mut World) {
         if let Some(wrong) = all
             .iter()
             .find_map(|(path, want)| differs(d, path, want))
-            .or_else(|| beyond(d, &all))
+            .or_else(|| beyond(world, d, &all))
         {
             return world.fail(format!("device {i}: {wrong}"));
         }
@@ -121,17 +122,23 @@ fn differs(d: &Device, path: &RelPath, (holder, want): &(usize, String)) -> Opti
 }
 
 /// What this device has, or says that others have, though nobody has it.
-fn beyond(d: &Device, all: &BTreeMap<RelPath, (usize, String)>) -> Option<String> {
+fn beyond(world: &World, d: &Device, all: &BTreeMap<RelPath, (usize, String)>) -> Option<String> {
     if let Some(path) = d.disk.tree().keys().find(|p| !all.contains_key(*p)) {
         return Some(format!("{path} is here only"));
     }
     let away = d.index.away(None, usize::MAX).unwrap_or_default();
     let lost = away.into_iter().find(|need| {
-        let live = best(&need.theirs).is_some_and(|e| e.node.is_live());
-        live && !all.contains_key(&need.path)
+        let best = best(&need.theirs).filter(|e| e.node.is_live());
+        best.is_some_and(|e| !all.contains_key(&need.path) && !sender_has(world, &need.path, e))
     })?;
     Some(format!(
         "{} is said to be elsewhere: {:?}",
         lost.path, lost.theirs
     ))
+}
+
+/// Who only sends may be the only one who holds what it told of: all others need not have chosen it.
+fn sender_has(world: &World, path: &RelPath, entry: &Entry) -> bool {
+    let mut senders = world.devices.iter().filter(|d| d.send_only);
+    senders.any(|d| d.disk.get(path).is_some() && d.index.entry(path) == Some(entry))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 15] = [
     include_str!("../../core/src/conflict.rs"),
     include_str!("../../core/src/diff.rs"),
     include_str!("../../core/src/reconcile.rs"),
@@ -15,6 +15,7 @@ const SOURCES: [&str; 13] = [
     include_str!("../../core/src/engine/peers.rs"),
     include_str!("../../core/src/engine/results.rs"),
     include_str!("../../core/src/engine/shed.rs"),
+    include_str!("../../core/src/engine/withhold.rs"),
     include_str!("../../core/src/engine/work.rs"),
 ];
 

@@ -114,6 +114,27 @@ impl Scenario {
         self.settle();
     }
 
+    /// From now on nothing that is written on a device is durable, until it syncs by itself.
+    pub fn unsynced(&mut self, device: usize) {
+        let disk = &mut self.world.devices[device].disk;
+        disk.sync();
+        disk.journaled = true;
+    }
+
+    /// The power of a device fails, and takes back at least what stands there.
+    ///
+    /// # Panics
+    /// When that is durable.
+    pub fn power_cut(&mut self, device: usize, at: &str) {
+        let takes = |n: &u64| {
+            let mut disk = self.world.devices[device].disk.clone();
+            disk.power_cut(&mut Rng::new(*n));
+            disk.get(&path(at)).is_none()
+        };
+        let seed = (0..1000).find(takes).expect("it is not durable");
+        self.world.power_cut(device, &mut Rng::new(seed));
+    }
+
     /// What the first device shows: a letter for the kind and the name of a file's bytes.
     /// Conflict copies stand under the name of what they are a copy of, with `!`.
     pub fn tree(&self) -> BTreeMap<String, String> {

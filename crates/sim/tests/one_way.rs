@@ -151,10 +151,85 @@ fn all_is_taken_when_it_takes_part_again() {
     assert_eq!(s.tree_of(1), s.tree());
 }
 
+/// Device 1 only sends and told of an edit that a power cut then took back; device 0 had got it and
+/// changed the file again. Device 1 has found that, and asked
+/// for it in vain.
+fn torn() -> Scenario {
+    let mut s = Scenario::new(2);
+    s.sends_only(1, true);
+    s.unsynced(1);
+    s.write(1, "file", 1);
+    s.settle();
+    s.write(0, "file", 2);
+    s.settle();
+    s.power_cut(1, "file");
+    s.world.start(1);
+    let found = |s: &Scenario| {
+        let d = &s.world.devices[1];
+        let engine = d.engine.as_ref().unwrap();
+        let connected = !engine.state(&d.index).unwrap().peers.is_empty();
+        connected && engine.is_healing() && !engine.is_path_busy(&path("file"))
+    };
+    while !found(&s) {
+        assert!(s.world.happen());
+    }
+    s
+}
+
+/// Somebody still has what the cut took, and that is what is to stand here.
+#[test]
+fn what_a_power_cut_took_comes_back_though_something_newer_is_withheld() {
+    let mut s = Scenario::new(3);
+    s.sends_only(1, true);
+    s.unsynced(1);
+    s.write(1, "file", 1);
+    s.settle();
+    // Devices 0 and 2 do not hear of each other.
+    s.world.block(1, true);
+    s.write(0, "file", 2);
+    s.world.run(10_000, "told");
+    s.power_cut(1, "file");
+    s.world.start(1);
+    s.world.run(10_000, "healed");
+    assert_eq!(s.tree_of(1), tree(&[("file", "file 1")]));
+    s.world.block(1, false);
+    s.settle();
+    assert_eq!(s.tree_of(1), tree(&[("file", "file 1")]));
+    assert_eq!(withheld(&s), [("file".to_owned(), Theirs::Changed)]);
+}
+
+/// What nobody has any more is asked for again and again, until the user says what is meant.
+#[test]
+fn what_a_power_cut_took_is_asked_for_until_the_user_says_what_is_meant() {
+    let mut s = torn();
+    s.settle();
+    assert_eq!(withheld(&s), [("file".to_owned(), Theirs::New)]);
+    s.world.step(1, Event::Take(None));
+    s.settle();
+    assert_eq!(s.tree_of(1), tree(&[("file", "file 2")]));
+}
+
+#[test]
+fn what_a_power_cut_took_is_replaced_when_what_is_newer_is_taken() {
+    let mut s = torn();
+    s.world.step(1, Event::Take(None));
+    s.settle();
+    assert_eq!(s.tree_of(1), tree(&[("file", "file 2")]));
+}
+
+/// What is not there wins over nothing: nobody could get it.
+#[test]
+fn what_a_power_cut_took_does_not_win() {
+    let mut s = torn();
+    s.world.step(1, Event::Override(None));
+    s.settle();
+    assert_eq!(s.tree(), tree(&[("file", "file 2")]));
+}
+
 /// These tests notice when the rule is broken.
 #[test]
 fn they_notice_their_fault() {
-    let cases: [(&str, fn()); 2] = [
+    let cases: [(&str, fn()); 4] = [
         (
             "who only sends takes all the same",
             what_others_change_is_shown_and_not_done,
@@ -162,6 +237,14 @@ fn they_notice_their_fault() {
         (
             "an override does not know of theirs",
             its_state_wins_when_asked,
+        ),
+        (
+            "what is damaged waits for what is withheld",
+            what_a_power_cut_took_comes_back_though_something_newer_is_withheld,
+        ),
+        (
+            "an override announces what is not there",
+            what_a_power_cut_took_does_not_win,
         ),
     ];
     for (name, history) in cases {

@@ -184,10 +184,45 @@ fn parse_ticks(stat: &str) -> Option<u64> {
 }
 
 fn peak_kib(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    status(&format!("/proc/{pid}"), "VmHWM:")
+}
+
+/// The most memory, in bytes, that one process held since its peak was last reset.
+pub fn peak(pid: u32) -> u64 {
+    peak_kib(pid).unwrap_or(0) * 1024
+}
+
+/// Bytes of memory that `root`'s tree holds now.
+pub fn resident(root: u32) -> u64 {
+    let kib = |pid| status(&format!("/proc/{pid}"), "VmRSS:");
+    tree(root).into_iter().filter_map(kib).sum::<u64>() * 1024
+}
+
+/// How often threads of `root`'s tree have waited for something and got it.
+pub fn wakes(root: u32) -> u64 {
+    let mut count = 0;
+    for pid in tree(root) {
+        let threads = fs::read_dir(format!("/proc/{pid}/task"));
+        for thread in threads.into_iter().flatten().flatten() {
+            let folder = thread.path().display().to_string();
+            count += status(&folder, "voluntary_ctxt_switches:").unwrap_or(0);
+        }
+    }
+    count
+}
+
+/// Bytes that a process has read by read(2) and its like from anything but sockets, by
+/// `/proc/PID/io` (what comes by recv(2) does not count there).
+pub fn bytes_read(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("rchar:"))?;
+    line.trim().parse().ok()
+}
+
+/// A number of a `status` file in `folder`.
+fn status(folder: &str, name: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("{folder}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
 

@@ -118,6 +118,18 @@ impl Process {
         Ok(())
     }
 
+    /// Ends it without asking. While it is still there to be looked at, `meter` takes its CPU time.
+    pub fn kill(&mut self, meter: Option<&Meter>) -> Result<()> {
+        kill_process_group(self.pid, Signal::KILL).context("cannot kill")?;
+        self.wait(GRACE, meter).map(drop)
+    }
+
+    /// Asks it to end, and waits for it.
+    pub fn stop(&mut self) -> Result<()> {
+        kill_process_group(self.pid, Signal::TERM).context("cannot stop")?;
+        self.wait(GRACE, None).map(drop)
+    }
+
     /// The end of what it printed, for messages.
     fn last_words(&self) -> String {
         let words = [&self.err, &self.out].map(|path| {

@@ -69,6 +69,23 @@ pub fn file(path: &Path, len: u64, seed: u64) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Makes the folder `path` with `files` files of `len` bytes, a thousand in each of its folders.
+pub fn tree(path: &Path, files: u64, len: u64) -> Result<()> {
+    for number in 0..files {
+        let folder = path.join(format!("folder-{:04}", number / 1000));
+        if number % 1000 == 0 {
+            std::fs::create_dir_all(&folder)
+                .with_context(|| format!("cannot create {}", folder.display()))?;
+        }
+        file(
+            &folder.join(format!("file-{:04}", number % 1000)),
+            len,
+            number,
+        )?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::Random;

@@ -1,11 +1,11 @@
 //! The rows of the table: what is there before, what changes, how to see that it has arrived.
-//! A further row of a known kind is one line in [`ROWS`].
+//! A further row of a known kind is one line in [`ROWS`]; what it must reach stands in `bounds`.
 
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 
@@ -19,6 +19,10 @@ const MIB: u64 = 1 << 20;
 const SUBJECT: &str = "subject";
 /// The new name of the renamed folder.
 const RENAMED: &str = "renamed";
+/// The small files beside the big one.
+const SMALL: &str = "small";
+/// The big file that is under way while small ones are measured.
+const BIG: &str = "big";
 
 /// One kind of work.
 pub struct Row {
@@ -28,7 +32,42 @@ pub struct Row {
     pub title: &'static str,
     /// Whether it is measured when no rows are named.
     pub usual: bool,
+    /// When the change is made, and what else happens.
+    pub course: Course,
     work: Work,
+}
+
+/// When the change is made, and what else happens.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Course {
+    /// Both ends run and are equal; the change is made; the clock runs until it is through.
+    Running,
+    /// The change is made while neither end runs. The clock starts as they are started.
+    Down,
+    /// Both ends are started again, and the clock; the change is made at once.
+    Fresh,
+    /// The receiver is killed half a second after the change, and a second later started again:
+    /// with that the clock starts.
+    Plan,
+    /// Over a link of so many bits a second; the receiver is killed when half of it is there, and
+    /// started again.
+    HalfWay {
+        /// Bits a second.
+        rate: u64,
+    },
+    /// Nothing is changed: what it costs to be there.
+    Idle,
+    /// A big file is under way while the changes are made.
+    Busy,
+}
+
+/// What the command line says about rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Bytes of the file that is under way while small ones are measured.
+    pub big: u64,
+    /// How long to be idle.
+    pub idle: Duration,
 }
 
 /// The kinds of work.
@@ -45,23 +84,29 @@ enum Work {
     Append { len: u64, part: u64 },
     /// A folder of `files` files of `len` gets another name.
     Rename { files: u64, len: u64 },
-    /// A small file is written, `times` times one after the other.
-    Latency { len: usize, times: usize },
+    /// A small file is written, `times` times one after the other, beside a tree of `base` small
+    /// files.
+    Latency { len: usize, times: usize, base: u64 },
+    /// A new file and a folder of 50 small ones are moved in, as in the original's test plan.
+    FileAndSmall { len: u64 },
 }
 
 /// All rows.
 pub const ROWS: &[Row] = &[
-    row("10m", "one file, 10 MB", Work::File { len: 10_000_000 }),
-    row("512m", "one file, 512 MiB", Work::File { len: 512 * MIB }),
+    file("10m", "one file, 10 MB", 10_000_000),
+    file("512m", "one file, 512 MiB", 512 * MIB),
+    file("2g", "one file, 2 GiB", 2048 * MIB).on_request(),
+    small("small", "10,000 files of 4 KiB"),
     row(
-        "small",
-        "10,000 files of 4 KiB",
+        "100k",
+        "100,000 files of 100 bytes",
         Work::Files {
             folders: 100,
-            files: 100,
-            len: 4 * KIB,
+            files: 1000,
+            len: 100,
         },
-    ),
+    )
+    .on_request(),
     row(
         "edit-run",
         "512 MiB, 10 % overwritten in one run",
@@ -104,24 +149,52 @@ pub const ROWS: &[Row] = &[
             len: 4 * MIB,
         },
     ),
+    row("latency", "1 KiB file written → on the peer", note(20, 0)),
     row(
-        "latency",
-        "1 KiB file written → on the peer",
-        Work::Latency {
-            len: 1024,
-            times: 20,
+        "latency-busy",
+        "the same while a big file is under way",
+        note(20, 0),
+    )
+    .course(Course::Busy),
+    row(
+        "restart",
+        "100,000 files, started again, until a change made meanwhile is through",
+        note(1, 100_000),
+    )
+    .course(Course::Down)
+    .on_request(),
+    row(
+        "restart-fresh",
+        "100,000 files, started again, until a change made then is through",
+        note(1, 100_000),
+    )
+    .course(Course::Fresh)
+    .on_request(),
+    row("idle", "idle with 100,000 files", note(1, 100_000))
+        .course(Course::Idle)
+        .on_request(),
+    row(
+        "plan-kill",
+        "the original's plan: 500 MB and 50 files, after a kill",
+        Work::FileAndSmall { len: 500_000_000 },
+    )
+    .course(Course::Plan),
+    row(
+        "plan-nine",
+        "the original's plan: nine bytes of 500 MB changed",
+        Work::Edit {
+            len: 500_000_000,
+            part: 9,
+            pieces: 1,
         },
     ),
-    on_request("2g", "one file, 2 GiB", Work::File { len: 2048 * MIB }),
-    on_request(
-        "100k",
-        "100,000 files of 100 bytes",
-        Work::Files {
-            folders: 100,
-            files: 1000,
-            len: 100,
-        },
-    ),
+    file(
+        "half-way",
+        "1 GiB at 400 Mbit/s, receiver killed half-way",
+        1024 * MIB,
+    )
+    .course(Course::HalfWay { rate: 400_000_000 })
+    .on_request(),
 ];
 
 const fn row(name: &'static str, title: &'static str, work: Work) -> Row {
@@ -129,20 +202,48 @@ const fn row(name: &'static str, title: &'static str, work: Work) -> Row {
         name,
         title,
         usual: true,
+        course: Course::Running,
         work,
     }
 }
 
-const fn on_request(name: &'static str, title: &'static str, work: Work) -> Row {
-    Row {
+/// A new file.
+pub const fn file(name: &'static str, title: &'static str, len: u64) -> Row {
+    row(name, title, Work::File { len })
+}
+
+/// 10,000 new files of 4 KiB.
+pub const fn small(name: &'static str, title: &'static str) -> Row {
+    row(
         name,
         title,
-        usual: false,
-        work,
+        Work::Files {
+            folders: 100,
+            files: 100,
+            len: 4 * KIB,
+        },
+    )
+}
+
+const fn note(times: usize, base: u64) -> Work {
+    Work::Latency {
+        len: 1024,
+        times,
+        base,
     }
 }
 
 impl Row {
+    const fn on_request(mut self) -> Self {
+        self.usual = false;
+        self
+    }
+
+    const fn course(mut self, course: Course) -> Self {
+        self.course = course;
+        self
+    }
+
     /// How often the change is made within one run; more than once where the time of each
     /// single change is what counts.
     pub fn times(&self) -> usize {
@@ -154,7 +255,30 @@ impl Row {
 
     /// Whether only tools that watch the folder can do it.
     pub fn live_only(&self) -> bool {
-        matches!(self.work, Work::Latency { .. })
+        let once = matches!(self.work, Work::Latency { base: 1.., .. })
+            && matches!(self.course, Course::Down | Course::Fresh);
+        match self.course {
+            Course::Idle | Course::Busy | Course::Plan | Course::HalfWay { .. } => true,
+            _ => matches!(self.work, Work::Latency { .. }) && !once,
+        }
+    }
+
+    /// Whether something has to be deleted at the receiver.
+    pub fn deletes(&self) -> bool {
+        matches!(self.work, Work::Rename { .. })
+    }
+
+    /// Bytes of the new files; 0 for other work.
+    pub fn content(&self) -> u64 {
+        match self.work {
+            Work::File { len } => len,
+            Work::Files {
+                folders,
+                files,
+                len,
+            } => folders * files * len,
+            _ => 0,
+        }
     }
 
     /// Makes what is in `root` before the change.
@@ -165,29 +289,30 @@ impl Row {
                 random::file(&subject, len, 1)
             }
             Work::Rename { files, len } => folder(&subject, files, len, 1),
-            Work::File { .. } | Work::Files { .. } | Work::Latency { .. } => Ok(()),
+            Work::Latency { base: 1.., .. } => folders(&root.join("tree"), 100, 1000, 100),
+            Work::File { .. }
+            | Work::Files { .. }
+            | Work::Latency { .. }
+            | Work::FileAndSmall { .. } => Ok(()),
         }
     }
 
     /// Makes beside the folder, before the clock starts, what is then moved in at once.
-    pub fn stage(&self, stage: &Path) -> Result<()> {
+    pub fn stage(&self, stage: &Path, settings: Settings) -> Result<()> {
         let subject = stage.join(SUBJECT);
+        if self.course == Course::Busy {
+            random::file(&stage.join(BIG), settings.big, 5)?;
+        }
         match self.work {
             Work::File { len } => random::file(&subject, len, 2),
             Work::Files {
-                folders,
+                folders: count,
                 files,
                 len,
-            } => {
-                fs::create_dir(&subject)?;
-                (0..folders).try_for_each(|number| {
-                    folder(
-                        &subject.join(format!("folder-{number:03}")),
-                        files,
-                        len,
-                        number << 32,
-                    )
-                })
+            } => folders(&subject, count, files, len),
+            Work::FileAndSmall { len } => {
+                random::file(&subject, len, 2)?;
+                folder(&stage.join(SMALL), 50, 1000, 6)
             }
             Work::Insert { len, part } => {
                 // The base again, behind something new.
@@ -203,6 +328,12 @@ impl Row {
         }
     }
 
+    /// Moves the big file in, beside whose transfer the changes are made.
+    pub fn move_big_in(&self, stage: &Path, root: &Path) -> Result<Goal> {
+        move_in(&stage.join(BIG), &root.join(BIG))?;
+        Goal::file(root, Path::new(BIG))
+    }
+
     /// Gets change number `turn` ready: everything that may be computed before the clock starts.
     /// What comes back makes the change itself.
     pub fn change<'a>(
@@ -216,6 +347,16 @@ impl Row {
             Work::File { .. } | Work::Insert { .. } => {
                 let goal = Goal::file(stage, Path::new(SUBJECT))?;
                 Box::new(move || move_in(&new, &subject).map(|()| goal))
+            }
+            Work::FileAndSmall { .. } => {
+                let mut goal = Goal::folder(stage, Path::new(SMALL), Path::new(SMALL))?;
+                goal.files
+                    .extend(Goal::file(stage, Path::new(SUBJECT))?.files);
+                let small = (stage.join(SMALL), root.join(SMALL));
+                Box::new(move || {
+                    move_in(&new, &subject)?;
+                    move_in(&small.0, &small.1).map(|()| goal)
+                })
             }
             Work::Files { .. } => {
                 let goal = Goal::folder(stage, Path::new(SUBJECT), Path::new(SUBJECT))?;
@@ -251,6 +392,18 @@ impl Row {
             }
         })
     }
+}
+
+fn folders(path: &Path, count: u64, files: u64, len: u64) -> Result<()> {
+    fs::create_dir(path).with_context(|| format!("cannot create {}", path.display()))?;
+    (0..count).try_for_each(|number| {
+        folder(
+            &path.join(format!("folder-{number:03}")),
+            files,
+            len,
+            number << 32,
+        )
+    })
 }
 
 fn folder(path: &Path, files: u64, len: u64, seed: u64) -> Result<()> {

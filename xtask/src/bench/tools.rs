@@ -12,7 +12,8 @@ use super::net::{End, Net};
 use super::process::Process;
 use super::tree;
 
-mod left;
+mod cp;
+pub mod left;
 mod rsync;
 mod syncthing;
 mod unison;
@@ -28,6 +29,11 @@ pub trait Tool {
     /// Whether it watches the folder and sends changes by itself. Its end is then seen at the
     /// receiver's tree; otherwise it is run once and its end is the end.
     fn live(&self) -> bool;
+
+    /// Whether it deletes at the receiver what is gone at the sender.
+    fn deletes(&self) -> bool {
+        true
+    }
 
     /// Finds the program and returns its version; the error says how to get it.
     fn find(&self) -> Result<String>;
@@ -48,6 +54,21 @@ pub trait Session {
 
     /// Waits until the tool is ready for the first timed change, after the trees are equal.
     fn ready(&mut self, _pair: &Pair<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Stops what runs at `end`, in good order; nothing to do for tools that are run once.
+    fn stop(&mut self, _end: End) -> Result<()> {
+        Ok(())
+    }
+
+    /// Kills what runs at `end`.
+    fn kill(&mut self, _end: End, _meter: &Meter) -> Result<()> {
+        Ok(())
+    }
+
+    /// Starts it again after it was stopped or killed, and does not wait for anything.
+    fn resume(&mut self, _pair: &Pair<'_>, _end: End, _meter: &Meter) -> Result<()> {
         Ok(())
     }
 }
@@ -125,6 +146,7 @@ impl Drop for Pair<'_> {
 pub fn all(left: Option<&Path>) -> Vec<Box<dyn Tool>> {
     vec![
         Box::new(left::Left::new(left)),
+        Box::new(cp::Cp),
         Box::new(rsync::Rsync { fsync: false }),
         Box::new(rsync::Rsync { fsync: true }),
         Box::new(unison::Unison),
@@ -145,7 +167,7 @@ fn version(program: &str, ask: &str, package: &str) -> Result<String> {
 }
 
 /// Tries `attempt` until it succeeds or `limit` is over.
-fn until<T>(
+pub fn until<T>(
     limit: Duration,
     what: &str,
     mut attempt: impl FnMut() -> Result<Option<T>>,

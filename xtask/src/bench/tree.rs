@@ -77,6 +77,22 @@ impl Goal {
         })
     }
 
+    /// The file `from` is to be found as `to`.
+    pub fn rename(&mut self, from: &Path, to: &Path) {
+        for fact in self.files.iter_mut().filter(|fact| fact.path == from) {
+            to.clone_into(&mut fact.path);
+        }
+    }
+
+    /// Whether it is reached now.
+    pub fn reached(&self, root: &Path) -> bool {
+        self.files.iter().all(|fact| fact.holds(root))
+            && self
+                .gone
+                .iter()
+                .all(|path| fs::symlink_metadata(root.join(path)).is_err())
+    }
+
     /// Polls `root` until the goal is reached. A file that was found right is not looked at
     /// again, so all polling together costs one `stat` a file and one a poll.
     pub fn wait(&self, root: &Path, limit: Duration, alive: &[&Process]) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::entry::{FileStat, Kind, Node, Record};
 use crate::index::{Index, IndexError};
 use crate::path::RelPath;
 use crate::plan::{FetchItem, Op};
-use crate::probe::cover;
+use crate::probe::{cover, mutant};
 use crate::reconcile::{Decision, best};
 
 /// What a power cut may have taken back, at most; beyond it the next start finds the rest.
@@ -119,6 +119,7 @@ impl Engine {
     }
 
     /// Whether peers have something newer in the place of what is damaged: that is brought instead.
+    /// What a device that only sends withholds is not brought.
     fn is_outdated(
         &self,
         path: &RelPath,
@@ -127,7 +128,21 @@ impl Engine {
     ) -> Result<bool, IndexError> {
         let theirs = index.theirs(path)?;
         let best = best(&theirs).map(|e| self.decide(Some(&record.entry), e));
-        Ok(matches!(best, Some(Decision::Take { .. })))
+        Ok(match best {
+            Some(Decision::Take { target, .. }) => {
+                let withheld = self.withholds(path, &target.node);
+                if withheld {
+                    cover("heal: what peers have is withheld");
+                }
+                !withheld || mutant("what is damaged waits for what is withheld")
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether what is recorded of a path is not there, and is not on its way either.
+    pub(super) fn is_damaged(&self, path: &RelPath) -> bool {
+        self.torn.contains_key(path) || self.damaged.contains_key(path)
     }
 
     /// A path was seen that is not torn (any more).
@@ -164,11 +179,15 @@ impl Engine {
             cover("heal: not now");
             let node = job.target.node.clone();
             self.torn.insert(job.path.clone(), Damage { node, stands });
-            if self.heal_at.is_none() {
-                let wait = (HEAL_MS << self.heal_tries.min(6)).min(HEAL_MAX_MS);
-                self.heal_at = Some(now.mono_ms + wait);
-                self.heal_tries += 1;
-            }
+            self.heal_later(now);
+        }
+    }
+
+    fn heal_later(&mut self, now: Now) {
+        if self.heal_at.is_none() {
+            let wait = (HEAL_MS << self.heal_tries.min(6)).min(HEAL_MAX_MS);
+            self.heal_at = Some(now.mono_ms + wait);
+            self.heal_tries = self.heal_tries.saturating_add(1);
         }
     }
 
@@ -199,6 +218,10 @@ impl Engine {
             if self.is_outdated(&path, &record, index)? {
                 self.fresh.push(path.clone());
                 self.torn.insert(path, damage);
+                if !mutant("what is newer is sure to come") {
+                    // It may be deleted there before it is here: then ours counts again.
+                    self.heal_later(now);
+                }
                 continue;
             }
             let content = big(&damage.node);

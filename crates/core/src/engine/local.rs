@@ -66,7 +66,9 @@ impl Engine {
                 self.guard.unhold(&path);
                 self.meant.remove(&path);
             }
-            match observe(record.as_ref(), &seen, &author) {
+            let change = observe(record.as_ref(), &seen, &author);
+            let same = change == Change::None && !mutant("a look forgets what failed");
+            match change {
                 Change::None => {}
                 Change::Touch(stat) => txn.touch.push((path.clone(), stat)),
                 Change::Edit(mut new) => {
@@ -82,7 +84,9 @@ impl Engine {
                     txn.put.push((path.clone(), new));
                 }
             }
-            if self.retries.remove(&path).is_some() {
+            if same {
+                self.retry_soon(now, &path);
+            } else if self.retries.remove(&path).is_some() {
                 self.walker.again();
             }
             if self.look_again.remove(&path) {

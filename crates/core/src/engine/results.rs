@@ -361,6 +361,14 @@ impl Engine {
         Ok(())
     }
 
+    /// A look at a path showed nothing new: what failed there is not tried at once, for it would fail
+    /// in the same way, but soon. The count of failures stays.
+    pub(super) fn retry_soon(&mut self, now: Now, path: &RelPath) {
+        if let Some(retry) = self.retries.get_mut(path) {
+            retry.at = retry.at.map(|at| at.min(now.mono_ms + RETRY_MS));
+        }
+    }
+
     /// Leaves a path alone for a while, longer from time to time, and tells people when it keeps
     /// going wrong.
     fn retry(&mut self, now: Now, path: &RelPath, reason: Option<String>, out: &mut Vec<Effect>) {

@@ -431,8 +431,7 @@ impl Engine {
     /// What stands there may not be what our index says.
     fn is_unsure(&self, path: &RelPath) -> bool {
         self.look_again.contains(path)
-            || self.torn.contains_key(path)
-            || self.damaged.contains_key(path)
+            || self.is_damaged(path)
             || self.guard.holds(path)
             || self.meant.contains(path)
     }

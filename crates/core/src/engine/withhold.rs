@@ -201,6 +201,11 @@ impl Engine {
             cover("withhold: not held here");
             return Ok(());
         }
+        if self.is_damaged(&need.path) && !mutant("an override announces what is not there") {
+            // Nobody could get it from us, and theirs would be gone.
+            cover("withhold: ours is not there to win");
+            return Ok(());
+        }
         cover(match ours.is_some() {
             true => "withhold: ours wins over theirs",
             false => "withhold: theirs is to be deleted",

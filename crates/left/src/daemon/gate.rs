@@ -34,6 +34,9 @@ pub(super) struct Door {
     pub(super) events: broadcast::Sender<DaemonEvent>,
     /// This left stops: nobody is let in any more, and that is nobody's fault.
     pub(super) closing: AtomicBool,
+    /// This left just started and does not run its shares yet: whom it does not know it does not
+    /// turn away for good.
+    pub(super) starting: AtomicBool,
 }
 
 /// Sessions remembered at most; each belongs to an admitted member's connection.
@@ -143,6 +146,9 @@ impl Gate for Door {
             return Err(busy());
         }
         let Some(members) = self.members(request.share) else {
+            if self.starting.load(Ordering::Relaxed) {
+                return Err(busy());
+            }
             return Err(self.refused(visitor, "it asks for a share that is not here"));
         };
         if members.removed_by().is_some() {

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 
 use super::root::Root;
 use super::sys::{self, Stat};
+use crate::counters::HASHED;
 
 /// Bytes asked of the system at once.
 const READ_SIZE: usize = 1024 * 1024;
@@ -126,6 +127,7 @@ fn hash_small(file: &File, stat: &Stat, buf: &mut Vec<u8>) -> Result<ContentId, 
     if got != size {
         return Err(HashError::Changed);
     }
+    HASHED.add(stat.file.size);
     Ok(chunker::content_id(&buf[..size]))
 }
 
@@ -175,6 +177,7 @@ fn hash_large(
                 "no cut point in a full buffer",
             )));
         }
+        HASHED.add(cut as u64);
         for chunk in chunker::chunk_refs(bytes, &lens) {
             pass(builder.push(chunk))?;
         }

@@ -16,6 +16,7 @@ use super::columns::{
 use super::journal::{Note, What};
 use super::rows::{FoundBy, Rows, Stored};
 use super::state::{State, need_size};
+use crate::counters::INDEX_COMMITS;
 
 /// Does all of `txn` or nothing, durably; returns the state after it, and what it changed where
 /// somebody wants to know. On an error the caller must drop what `rows` knows of devices.
@@ -67,6 +68,7 @@ pub(super) fn commit(
     rows.set_state(&work.state)?;
     crash_point!("index-written");
     sql.commit()?;
+    INDEX_COMMITS.add(1);
     crash_point!("index-committed");
     Ok((work.state, work.notes.unwrap_or_default()))
 }

@@ -17,6 +17,7 @@ use super::StoreError;
 use super::codec::{SUM_LEN, sum};
 use super::columns::{array, below, blob, broken, int, path, sql_limit, table};
 use super::sqlite::{Setup, connect, header_fault, remove_files};
+use crate::counters::JOURNAL_COMMITS;
 
 /// "LEFj" in the header's application id.
 const APPLICATION: u32 = 0x4c45_466a;
@@ -281,6 +282,7 @@ impl Db {
             )?;
         }
         txn.commit()?;
+        JOURNAL_COMMITS.add(1);
         self.count = if full { MAX_CHANGES } else { count };
         Ok(())
     }

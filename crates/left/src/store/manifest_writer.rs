@@ -9,6 +9,7 @@ use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 use super::StoreError;
 use super::manifest_places;
 use super::manifests::{Db, MAX_SEGMENTS, Manifests, pack, ref_sum, row_of};
+use crate::counters::MANIFEST_COMMITS;
 
 /// Ids of manifests being written.
 pub(super) type WriterIds = HashSet<i64>;
@@ -140,6 +141,7 @@ impl ManifestWriter {
                 named = true;
             }
             sql.commit()?;
+            MANIFEST_COMMITS.add(1);
             if named {
                 drop(conn);
                 db.active().remove(&id);

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
+use crate::counters::HASHED;
 use left_core::chunker::{self, MAX_CHUNK, ManifestBuilder};
 use left_core::content::{ChunkId, ChunkRef, ContentId};
 use left_core::entry::{FileStat, Mtime};
@@ -91,6 +92,7 @@ pub(crate) fn read_at_most(file: &File, out: &mut [u8], offset: u64) -> io::Resu
 
 /// Checks `bytes` against a chunk list that covers exactly them.
 pub(crate) fn matches(bytes: &[u8], list: &[ChunkRef]) -> bool {
+    HASHED.add(bytes.len() as u64);
     let ids = ChunkId::of_all(bytes, list.iter().map(|c| c.len as usize));
     ids.iter().zip(list).all(|(id, c)| *id == c.id)
 }
@@ -202,6 +204,7 @@ pub(crate) fn copy_hashed(
         if lens.is_empty() {
             break;
         }
+        HASHED.add((cut - start) as u64);
         for chunk in chunker::chunk_refs(&buf[start..cut], &lens) {
             let len = chunk.len as usize;
             builder.push(chunk);

@@ -267,6 +267,7 @@ fn numbers_for_prometheus() {
     for line in [
         format!("left_share_files{{share=\"{dir}\"}} "),
         format!("left_share_state{{share=\"{dir}\",state=\"offline\"}} 1"),
+        "left_work_index_commits_total ".to_string(),
         "# EOF".to_string(),
     ] {
         assert!(answer.contains(&line), "no {line} in {answer}");

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use left::disk::{Found, Root, hash_file};
 use left::store::IndexDb;
+use left_core::entry::Node;
 use left_core::index::{Cursor, Index};
+use left_core::path::RelPath;
 use left_core::version::DeviceId;
 use serde_json::Value;
 
@@ -273,6 +275,24 @@ impl Bed {
         fs::remove_dir_all(copy).unwrap();
     }
 
+    /// Whether what is recorded of `name` stands in another folder of the share: the cut came between
+    /// a rename and its record.
+    fn is_moved(&self, root: &Root, name: &Path, node: &Node) -> bool {
+        let same_name = |(path, _): &(PathBuf, _)| path.file_name() == name.file_name();
+        let all = files(&self.a.share).into_iter().filter(same_name);
+        all.filter_map(|(path, _)| {
+            let path = path.strip_prefix(&self.a.share).unwrap();
+            RelPath::new(path.as_os_str().as_bytes()).ok()
+        })
+        .any(|path| match root.look(&path).unwrap() {
+            Some(Found::File(now, _)) => {
+                let hash = hash_file(root, &path, &now, &mut |_| ControlFlow::Continue(()));
+                Some(hash.unwrap()) == node.content()
+            }
+            _ => false,
+        })
+    }
+
     /// Where the folder of `a` is not what its index says, or something that nobody wrote. What was done
     /// and not yet recorded is none: a whole newer file, or one that is in the history by now.
     fn faults(&self) -> Vec<String> {
@@ -296,7 +316,7 @@ impl Bed {
                 let good = match root.look(&path).unwrap() {
                     None if node.is_live() => {
                         let name = Path::new(OsStr::from_bytes(path.as_bytes()));
-                        kept.iter().any(|p| p.ends_with(name))
+                        kept.iter().any(|p| p.ends_with(name)) || self.is_moved(&root, name, node)
                     }
                     Some(Found::File(now, _)) if node.content().is_some() => {
                         let hash =

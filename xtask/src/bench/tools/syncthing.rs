@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 
 use super::{Pair, Session, Tool, version};
 use crate::bench::halt;
+use crate::bench::measure::Meter;
 use crate::bench::net::End;
 use crate::bench::process::Process;
 
@@ -18,10 +19,8 @@ const PORT: u16 = 22000;
 /// syncthing, with the shortest watch delay that it allows.
 pub struct Syncthing;
 
-struct Running {
-    a: Process,
-    b: Process,
-}
+/// The instances of the two ends, those that run.
+struct Running([Option<Process>; 2]);
 
 impl Tool for Syncthing {
     fn name(&self) -> &'static str {
@@ -53,13 +52,31 @@ impl Tool for Syncthing {
         let b = pair.spawn(serve(pair, End::B), "syncthing-b")?;
         halt::nap(Duration::from_secs(1))?;
         let a = pair.spawn(serve(pair, End::A), "syncthing-a")?;
-        Ok(Box::new(Running { a, b }))
+        Ok(Box::new(Running([Some(a), Some(b)])))
     }
 }
 
 impl Session for Running {
     fn processes(&self) -> Vec<&Process> {
-        vec![&self.a, &self.b]
+        self.0.iter().flatten().collect()
+    }
+
+    fn stop(&mut self, end: End) -> Result<()> {
+        self.0[end as usize]
+            .take()
+            .map_or(Ok(()), |mut it| it.stop())
+    }
+
+    fn kill(&mut self, end: End, meter: &Meter) -> Result<()> {
+        let it = self.0[end as usize].take();
+        it.map_or(Ok(()), |mut it| it.kill(Some(meter)))
+    }
+
+    fn resume(&mut self, pair: &Pair<'_>, end: End, meter: &Meter) -> Result<()> {
+        let it = pair.spawn(serve(pair, end), &format!("syncthing-again-{end:?}"))?;
+        meter.add(it.id());
+        self.0[end as usize] = Some(it);
+        Ok(())
     }
 
     fn ready(&mut self, _pair: &Pair<'_>) -> Result<()> {

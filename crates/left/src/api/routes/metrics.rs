@@ -9,6 +9,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
@@ -17,6 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::call::{Api, Refused, Shared, ask, refuse};
+use crate::counters;
 use crate::daemon::handle::{ApplyTimes, PeerStatus, ShareStatus, State as ShareState, Status};
 use crate::daemon::times::BOUNDS_MS;
 use crate::home::{UserError, clean};
@@ -163,6 +165,10 @@ fn text(status: &Status) -> Result<String, std::fmt::Error> {
             }
         }
         registry.register(format!("peer_{name}"), help, family);
+    }
+    for counter in counters::ALL {
+        let name = format!("work_{}", counter.name);
+        registry.register(name, counter.help, ConstCounter::new(counter.get()));
     }
     registry.register_collector(Box::new(Applied(
         status

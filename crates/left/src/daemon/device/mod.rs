@@ -128,6 +128,7 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
         limiter: Arc::default(),
         events: events.clone(),
         closing: AtomicBool::new(false),
+        starting: AtomicBool::new(true),
     });
     let routes = Routes::default();
     let net = match options.offline {
@@ -297,6 +298,9 @@ impl Device {
                 path,
             },
         );
+        if must {
+            self.door.starting.store(false, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -381,6 +385,7 @@ impl Daemon for Device {
             self.run(self.members_of(record.clone()), None, false)?;
             all.push(self.info(&record, false));
         }
+        self.door.starting.store(false, Ordering::Relaxed);
         Ok(all)
     }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use left_core::engine::Event;
 use left_core::index::{Index as _, IndexError};
-use left_core::message::{Control, Nonce, Offer, Role};
+use left_core::message::{Control, Nonce, Offer, Refused, RefusedCode, Role};
 use left_core::version::DeviceId;
 
 use super::super::adapt;
@@ -52,11 +52,12 @@ impl Owner {
             Err(error) => {
                 let again = self.links.dial_failed(peer, error.to_string());
                 match error {
-                    DialError::Refused(_)
-                    | DialError::WrongKey { .. }
-                    | DialError::Protocol { .. }
-                        if asked =>
+                    DialError::Refused(Refused { code, .. })
+                        if asked && code != RefusedCode::Busy =>
                     {
+                        Err(error.to_string())
+                    }
+                    DialError::WrongKey { .. } | DialError::Protocol { .. } if asked => {
                         Err(error.to_string())
                     }
                     // Not there (yet), or not asked: tried again.

@@ -19,6 +19,7 @@ use super::shared::{Shared, guarded, lock, stage_error};
 use super::small::{Failed, Key};
 use super::state::{Job, State, Task};
 use super::wanted::{BigTask, MissingChunks, Place, Wanted};
+use crate::counters::HASHED;
 use crate::transfer::fileio::{matches, start_writeback, write_chunks};
 use crate::transfer::frame::{
     CHUNK_REF_LEN, FrameError, FrameKind, Header, REFS_PAGE, SEGMENT_REF_LEN, parse_list,
@@ -115,6 +116,7 @@ pub(super) fn accept(
     match &mut asked.task {
         Task::Small(keys) => {
             let key = keys[item];
+            HASHED.add(payload.len() as u64);
             if gone {
                 small_failed(shared, key, peer, false);
             } else if content_id(payload) == key.0 {

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use left_core::content::{ChunkId, ChunkRef, ContentId, Segment, SegmentId, SegmentRef};
 
+use crate::counters::HASHED;
 use crate::transfer::fileio::{matches, read_at_most, reflink};
 use crate::transfer::ports::ManifestRead;
 
@@ -139,6 +140,7 @@ impl Base {
 
     /// Reads a chunk that [`Self::find_chunk`] found; `false` when the bytes are others by now.
     pub(super) fn read_chunk(&self, c: &ChunkRef, at: u64, buf: &mut [u8]) -> io::Result<bool> {
+        HASHED.add(buf.len() as u64);
         Ok(read_at_most(&self.file, buf, at)? == buf.len() && ChunkId::of(buf) == c.id)
     }
 }

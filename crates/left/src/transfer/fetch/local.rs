@@ -12,6 +12,7 @@ use super::file::BigFile;
 use super::shared::{Shared, lock, stage_error};
 use super::state::Job;
 use super::{is_small, offers, walk};
+use crate::counters::HASHED;
 use crate::transfer::fileio::{copy_hashed, read_at_most, reflink};
 
 enum Work {
@@ -135,6 +136,7 @@ fn try_copy(
     if is_small(item.size) {
         let mut bytes = vec![0; item.size as usize];
         let read = read_at_most(&src, &mut bytes, 0);
+        HASHED.add(item.size);
         if !matches!(read, Ok(n) if n == bytes.len()) || content_id(&bytes) != item.content {
             return Ok(false);
         }

@@ -16,6 +16,7 @@ use super::file::{BigFile, Prepared};
 use super::offers::offer_name;
 use super::shared::{Shared, guarded, lock, stage_error};
 use super::wanted::{MissingChunks, Place, Wanted};
+use crate::counters::HASHED;
 use crate::transfer::fileio::{has_data, make_zero, read_at_most, start_writeback, write_chunks};
 
 /// Opens the stage and the base: of a content with this (verified) segment list, or of an offer.
@@ -223,6 +224,7 @@ fn look(
     }
     if old_data && !prepared.cloned && read_at_most(staged, buf, offset)? == len {
         let last = offset + sref.len == file.size;
+        HASHED.add(buf.len() as u64);
         let cut = cut_segment(buf, last).filter(|list| SegmentId::of(list) == sref.id);
         if let Some(chunks) = cut {
             return Ok(Found::Here(Segment { sref, chunks }));
