@@ -12,6 +12,7 @@ const SOURCES: [&str; 15] = [
     include_str!("../../core/src/engine/heal.rs"),
     include_str!("../../core/src/engine/local.rs"),
     include_str!("../../core/src/engine/make.rs"),
+    include_str!("../../core/src/engine/mod.rs"),
     include_str!("../../core/src/engine/peers.rs"),
     include_str!("../../core/src/engine/results.rs"),
     include_str!("../../core/src/engine/shed.rs"),
