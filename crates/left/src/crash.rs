@@ -18,9 +18,6 @@ pub const POINTS: &[&str] = &[
     // Starting.
     "record-written",
     "index-opened",
-    // After a power cut.
-    "repairing",
-    "repaired",
     // Whoever sees the change on its disk.
     "seen",
     // Every transaction of the index, on both sides.
@@ -35,8 +32,6 @@ pub const POINTS: &[&str] = &[
     "heard",
     "staged-part",
     "staged",
-    "pack-written",
-    "pack-synced",
     "files-synced",
     "creating",
     "created",
@@ -52,9 +47,6 @@ pub const POINTS: &[&str] = &[
     "folders-synced",
     "history-synced",
     "applied",
-    // Behind it.
-    "checkpointing",
-    "pack-retiring",
 ];
 
 /// Points of a device that drops what others hold, in their order.
