@@ -173,7 +173,8 @@ pub const SHORT: [Caps; 11] = [
     files(Step::Small, SMALL, percent(110, SMALL.0 * SMALL.1)),
     little(Step::Note, 6_000),
     Caps {
-        // What of it the receiver finds in other files is not sent, but read and proved.
+        // Less travels than the files hold, so the receiver seems to find the rest in other files, which
+        // it reads and proves. To be traced, and the cap then lowered.
         read: [MOVED.0 * MOVED.1 * 2 + (4 << 20), MOVED.0 * MOVED.1],
         ..files(Step::Folder, MOVED, percent(102, MOVED.0 * MOVED.1))
     },
