@@ -27,6 +27,10 @@ use crate::transfer::frame::{
     parse_refs,
 };
 
+/// Who was asked, and under which id: that of a content, or of an offer which may have become one
+/// since.
+type Asked = (DeviceId, ContentId);
+
 /// Checks a header against what was asked for, before the payload is read.
 pub(super) fn check(asked: &InFlight, h: &Header) -> Result<(), FrameError> {
     let (items, kind) = match &asked.task {
@@ -127,15 +131,17 @@ pub(super) fn accept(
             }
         }
         Task::Big(file, BigTask::Refs(_)) if gone => {
-            big_gone(shared, file, peer, asked_as, Vec::new());
+            big_gone(shared, file, (peer, asked_as), Vec::new());
         }
-        Task::Big(file, BigTask::Refs(from)) => refs(shared, file, peer, *from, payload),
+        Task::Big(file, BigTask::Refs(from)) => {
+            refs(shared, file, (peer, asked_as), *from, payload);
+        }
         Task::Big(file, BigTask::Parts(parts)) => {
             if gone {
-                big_gone(shared, file, peer, asked_as, parts.drain(..).collect());
+                big_gone(shared, file, (peer, asked_as), parts.drain(..).collect());
             } else if let Some(part) = parts.pop_front() {
                 let list = usize::from(h.count) * CHUNK_REF_LEN;
-                self::part(shared, file, peer, part, payload, list);
+                self::part(shared, file, (peer, asked_as), part, payload, list);
             }
         }
     }
@@ -191,12 +197,12 @@ impl Shared {
     }
 }
 
-fn refs(shared: &Shared, file: &Arc<BigFile>, peer: DeviceId, from: u64, payload: &[u8]) {
+fn refs(shared: &Shared, file: &Arc<BigFile>, whom: Asked, from: u64, payload: &[u8]) {
     let mut st = lock(&shared.state);
     let Some(big) = st.bigs.get_mut(&file.serial) else {
         return;
     };
-    match big.page(&peer, from, parse_refs(payload)) {
+    match big.page(&whom.0, from, parse_refs(payload)) {
         Page::More => {}
         Page::Whole(list) => {
             let job = Job::Settle(Arc::clone(file), list);
@@ -204,7 +210,7 @@ fn refs(shared: &Shared, file: &Arc<BigFile>, peer: DeviceId, from: u64, payload
         }
         Page::Bad => {
             drop(st);
-            return big_bad(shared, file, peer, None);
+            return big_bad(shared, file, whom, None);
         }
     }
     drop(st);
@@ -214,7 +220,7 @@ fn refs(shared: &Shared, file: &Arc<BigFile>, peer: DeviceId, from: u64, payload
 fn part(
     shared: &Shared,
     file: &Arc<BigFile>,
-    peer: DeviceId,
+    whom: Asked,
     part: Wanted,
     payload: &[u8],
     list_len: usize,
@@ -252,7 +258,7 @@ fn part(
             shared.segment_done(file, place.n, segment, cost);
         }
         Ok(Written::Closed) => {}
-        Ok(Written::Bad) => big_bad(shared, file, peer, Some(part)),
+        Ok(Written::Bad) => big_bad(shared, file, whom, Some(part)),
         Err(e) => shared.fail_big(file, stage_error(&e)),
     }
 }
@@ -346,11 +352,14 @@ fn write_missing(
 }
 
 /// The peer sent something else than what was asked for.
-fn big_bad(shared: &Shared, file: &Arc<BigFile>, peer: DeviceId, part: Option<Wanted>) {
+fn big_bad(shared: &Shared, file: &Arc<BigFile>, (peer, asked_as): Asked, part: Option<Wanted>) {
     warn!(%peer, content = ?file.id(), "a peer sent wrong bytes");
     let mut st = lock(&shared.state);
     *st.suspects.entry(peer).or_default() += 1;
-    if let Some(big) = st.bigs.get_mut(&file.serial) {
+    // The segments of an offer are a hint: bytes that are not theirs say nothing of a content.
+    if asked_as == file.id()
+        && let Some(big) = st.bigs.get_mut(&file.serial)
+    {
         big.blame(peer);
     }
     drop(st);
@@ -358,13 +367,7 @@ fn big_bad(shared: &Shared, file: &Arc<BigFile>, peer: DeviceId, part: Option<Wa
 }
 
 /// The peer has the content no more.
-fn big_gone(
-    shared: &Shared,
-    file: &Arc<BigFile>,
-    peer: DeviceId,
-    asked_as: ContentId,
-    parts: Vec<Wanted>,
-) {
+fn big_gone(shared: &Shared, file: &Arc<BigFile>, (peer, asked_as): Asked, parts: Vec<Wanted>) {
     let mut st = lock(&shared.state);
     // What was an offer when it was asked for may have a content id by now, and be there under it.
     if asked_as == file.id()

@@ -151,6 +151,9 @@ impl Big {
     pub(super) fn bind(&mut self, waiter: OpId, peers: &[DeviceId]) {
         self.waiters.push(waiter);
         self.offer = None;
+        // What was wrong with the offer is not held against the content.
+        self.verdicts.clear();
+        self.liar = None;
         self.add_peers(peers);
         self.phase = Phase::Refs(None);
     }

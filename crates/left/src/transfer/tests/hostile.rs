@@ -14,7 +14,7 @@ use crate::transfer::{ServeConfig, ServeError, ServeStats, serve};
 
 const MIB: usize = 1 << 20;
 
-fn header(want: &Want, kind: FrameKind, raw: usize) -> Header {
+pub fn header(want: &Want, kind: FrameKind, raw: usize) -> Header {
     Header {
         want: want.id,
         kind,

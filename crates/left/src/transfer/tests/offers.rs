@@ -3,10 +3,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use left_core::content::{ContentId, Segment, SegmentId};
+use left_core::message::What;
 use left_core::path::RelPath;
+use left_core::plan::FetchError;
 
-use super::node::{Asker, Node, manifest, noise};
+use super::hostile::header;
+use super::node::{Asker, Node, frame, manifest, noise, script};
 use crate::transfer::Offered;
+use crate::transfer::frame::{CHUNK_REF_LEN, FrameKind, Header};
 
 const MIB: usize = 1 << 20;
 const OFFER: ContentId = ContentId([7; 32]);
@@ -154,6 +158,45 @@ fn nonsense_is_forgotten() {
     server.index("f", &bytes);
     let item = asker.item(content, bytes.len(), &[&server]);
     assert!(asker.fetch(item) == bytes);
+}
+
+#[test]
+fn a_wrong_offer_is_not_held_against_the_content() {
+    let bytes = noise(9, 16 * MIB);
+    let (content, mut segments) = manifest(&bytes);
+    let (liar, client) = (Node::new(1), Node::new(2));
+    let asker = Asker::new(&client);
+    segments.truncate(1);
+    let len = segments[0].sref.len as usize;
+    let (go, gate) = crossbeam_channel::bounded(0);
+    let mut asked = 0;
+    // The offer's only segment is asked for twice; the second answer comes when its content is
+    // known already.
+    let lane = script(move |want| {
+        let gone = !matches!(&want.what, What::Segments { content, .. } if *content == OFFER);
+        if !gone {
+            asked += 1;
+            if asked == 2 {
+                gate.recv().unwrap();
+            }
+        }
+        let (kind, count, raw) = match gone {
+            true => (FrameKind::Gone, 0, 0),
+            false => (FrameKind::Segment, 1, CHUNK_REF_LEN + len),
+        };
+        let header = Header {
+            count,
+            ..header(&want, kind, raw)
+        };
+        frame(header, &vec![0; raw])
+    });
+    asker.add_lane(liar.id, lane, false);
+    offer(&asker, &liar, bytes.len(), 0, &segments);
+    until("one lie", || asker.fetcher.suspects() == [(liar.id, 1)]);
+    asker.submit(asker.item(content, bytes.len(), &[&liar]));
+    go.send(()).unwrap();
+    assert_eq!(asker.one(), Err(FetchError::Gone));
+    assert_eq!(asker.fetcher.suspects(), [(liar.id, 2)]);
 }
 
 #[test]
