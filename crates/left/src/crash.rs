@@ -18,6 +18,9 @@ pub const POINTS: &[&str] = &[
     // Starting.
     "record-written",
     "index-opened",
+    // After a power cut.
+    "repairing",
+    "repaired",
     // Whoever sees the change on its disk.
     "seen",
     // Every transaction of the index, on both sides.
@@ -32,6 +35,8 @@ pub const POINTS: &[&str] = &[
     "heard",
     "staged-part",
     "staged",
+    "pack-written",
+    "pack-synced",
     "files-synced",
     "creating",
     "created",
@@ -47,6 +52,9 @@ pub const POINTS: &[&str] = &[
     "folders-synced",
     "history-synced",
     "applied",
+    // Behind it.
+    "checkpointing",
+    "pack-retiring",
 ];
 
 /// Points of a device that drops what others hold, in their order.

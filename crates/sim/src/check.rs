@@ -58,6 +58,9 @@ pub fn bytes_kept(world: &mut World) {
     if world.failure.is_some() {
         return;
     }
+    if world.devices.iter().any(|d| d.disk.holds(Bytes::TORN)) {
+        return world.fail("what a power cut had torn is in a folder or a history".to_owned());
+    }
     let tree: Vec<Bytes> = world
         .devices
         .iter()

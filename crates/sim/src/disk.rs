@@ -8,6 +8,7 @@ use left_core::entry::{FileStat, Kind, Mtime};
 use left_core::path::RelPath;
 use left_core::plan::StageName;
 
+use crate::pack::Pack;
 use crate::rng::Rng;
 
 /// The bytes of a file: a name for them, and how many they are.
@@ -22,6 +23,11 @@ pub struct Bytes {
 impl Bytes {
     /// No bytes.
     pub const EMPTY: Bytes = Bytes { name: 0, size: 0 };
+    /// What is left of a file whose bytes did not reach the disk.
+    pub const TORN: Bytes = Bytes {
+        name: u64::MAX,
+        size: 1,
+    };
 
     /// Hash of the bytes.
     pub fn id(self) -> ContentId {
@@ -147,6 +153,10 @@ pub struct FakeDisk {
     synced: Mtime,
     /// The last stamp.
     stamped: Mtime,
+    /// Placed, and durable in the pack only.
+    pub pack: Pack,
+    /// What was in files of which a power cut left only the names, by inode, until they are repaired.
+    pub torn: BTreeMap<u64, Bytes>,
     /// What a power cut took back and is not healed yet.
     pub cut: Option<Cut>,
     free_inodes: Vec<u64>,
@@ -181,6 +191,14 @@ impl FakeDisk {
             .take_while(|p| p.is_below(dir))
             .cloned()
             .collect()
+    }
+
+    /// The bytes of a file as far as a user knows, who has not seen that a power cut tore it.
+    pub fn known(&self, path: &RelPath) -> Option<Bytes> {
+        let object = self.get(path)?;
+        let bytes = object.bytes()?;
+        let torn = self.torn.get(&object.ino).copied();
+        torn.filter(|_| bytes == Bytes::TORN).or(Some(bytes))
     }
 
     /// Whether bytes are in a file of the tree or in history.
@@ -362,9 +380,23 @@ impl FakeDisk {
         }
     }
 
+    /// All names that were given until now are durable.
+    pub fn sync_names(&mut self) {
+        self.unsynced.clear();
+    }
+
+    /// A file is durable, and where it stands: no older state comes back than the one in which it was
+    /// put there.
+    pub fn sync_name(&mut self, path: &RelPath, ino: u64) {
+        let stands = |(tree, _): &(Tree, History)| tree.get(path).is_some_and(|o| o.ino == ino);
+        let older = self.unsynced.iter().rposition(|state| !stands(state));
+        self.unsynced.drain(..older.map_or(0, |at| at + 1));
+    }
+
     /// All that was done until now is durable.
     pub fn sync(&mut self) {
-        self.unsynced.clear();
+        self.sync_names();
+        self.pack.clear();
         self.synced = self.stamped;
     }
 
@@ -380,6 +412,7 @@ impl FakeDisk {
         }
         self.unsynced.clear();
         self.stage.clear();
+        self.tear(rng);
         let since = self.cut.take().map_or(self.synced, |c| c.since);
         self.cut = Some(Cut {
             since,

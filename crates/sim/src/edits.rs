@@ -155,7 +155,7 @@ impl User<'_> {
     fn supersede(&mut self, path: &RelPath) {
         let below = self.disk.below(path);
         for p in std::iter::once(path).chain(&below) {
-            if let Some(bytes) = self.disk.get(p).and_then(|o| o.bytes()) {
+            if let Some(bytes) = self.disk.known(p) {
                 self.written.superseded.insert(bytes);
                 self.lost.push(bytes);
             }

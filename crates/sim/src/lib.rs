@@ -15,6 +15,7 @@ pub mod link;
 pub mod local;
 pub mod mutants;
 pub mod outage;
+pub mod pack;
 pub mod rest;
 pub mod rng;
 pub mod run;

@@ -9,6 +9,7 @@ use left_core::probe::mutant;
 use crate::apply::{apply, shuffled};
 use crate::disk::{Bytes, Object};
 use crate::faults::Kind;
+use crate::pack::waits;
 use crate::scan::{differences, gone, holds, present};
 use crate::world::{Local, World};
 
@@ -309,8 +310,13 @@ impl World {
         let wall = self.wall(device);
         let d = &mut self.devices[device];
         d.ops.pop_front();
+        d.disk.before(&op);
         let before = d.disk.get(op.path()).and_then(Object::bytes);
         let result = apply(&mut d.disk, &op, wall);
+        if result.is_ok() {
+            d.disk.after(&op);
+        }
+        d.names_wait &= waits(&op);
         if result.is_ok() && !d.disk.tree().is_empty() {
             // An emptied folder into which an operation that was under way still puts something is
             // empty no more: nothing tells it from one in which most was deleted.
@@ -341,9 +347,14 @@ impl World {
         d.results.push((id, result));
         let next = d.ops.front().map(|(b, ..)| *b);
         if next != Some(batch) {
-            if !mutant("committed before synced") {
-                d.disk.sync();
+            let names_wait = std::mem::replace(&mut d.names_wait, true);
+            if !names_wait && !mutant("committed before synced") {
+                d.disk.sync_names();
             }
+            if self.rng.percent(20) {
+                self.devices[device].disk.sync();
+            }
+            let d = &mut self.devices[device];
             let results = std::mem::take(&mut d.results);
             // Results come in the order of the batches.
             let at = (self.now_us + self.delay(0, 20)).max(self.devices[device].applied_at + 1);

@@ -36,7 +36,7 @@ const fn mutant(name: &'static str, within: u64) -> Mutant {
 }
 
 /// All faults.
-pub const MUTANTS: [Mutant; 25] = [
+pub const MUTANTS: [Mutant; 27] = [
     // Who wins, what is kept.
     mutant("mtime decides the winner", 50),
     mutant("edit loses to deletion", 50),
@@ -53,7 +53,9 @@ pub const MUTANTS: [Mutant; 25] = [
     mutant("no alarm at mass deletion", 300),
     mutant("a folder's deletion is not held", 600),
     // Order of durability.
-    mutant("committed before synced", 50),
+    mutant("committed before synced", 100),
+    mutant("the pack is ignored", 50),
+    mutant("a packed file goes to history unsynced", 300),
     mutant("announced before committed", 150),
     mutant("acknowledged before committed", 2000),
     // Races with users.

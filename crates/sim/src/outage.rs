@@ -3,10 +3,12 @@
 use left_core::engine::{Config, Engine, Event};
 use left_core::index::Index;
 use left_core::path::RelPath;
+use left_core::probe::mutant;
 use left_core::version::Relation;
 
 use crate::disk::Bytes;
 use crate::index::FakeIndex;
+use crate::pack::record;
 use crate::rng::Rng;
 use crate::scan::vanished;
 use crate::world::World;
@@ -14,6 +16,7 @@ use crate::world::World;
 impl World {
     /// Starts a device: its engine knows only the index; the whole tree is looked at.
     pub fn start(&mut self, device: usize) {
+        let wall_ms = self.wall(device);
         let d = &mut self.devices[device];
         if d.engine.is_some() {
             return;
@@ -25,6 +28,10 @@ impl World {
             role: d.role,
             send_only: d.send_only,
         };
+        if !mutant("the pack is ignored") {
+            let placed = d.disk.repair(&d.index, wall_ms);
+            record(&mut d.index, placed);
+        }
         let vanished = vanished(&d.disk, &d.index);
         if let Some(cut) = &mut d.disk.cut {
             cut.vanished.extend(vanished);
@@ -62,6 +69,7 @@ impl World {
         d.barriers.clear();
         d.ops.clear();
         d.results.clear();
+        d.names_wait = true;
         d.tick_at = None;
         d.deciding = false;
         self.note(&format!("crash {device}"));
@@ -92,6 +100,18 @@ impl World {
             let wrote = self.written.all.get(&bytes).is_some_and(|w| w.0 == device);
             let own = wrote || self.written.copied.contains(&bytes);
             if !own {
+                // Placed and not recorded: taken as not done. Whoever announced it has it, unless a
+                // user replaced it there in the moment before.
+                let index = &self.devices[device].index;
+                let mut recorded = index.live().map(|(_, r)| r.entry.node.content());
+                let placed = before.values().any(|o| o.bytes() == Some(bytes));
+                if placed
+                    && !recorded.any(|c| c == Some(bytes.id()))
+                    && self.written.superseded.contains(&bytes)
+                    && !self.devices.iter().any(|d| d.disk.holds(bytes))
+                {
+                    self.written.destroyed.insert(bytes);
+                }
                 continue;
             }
             self.written.superseded.insert(bytes);

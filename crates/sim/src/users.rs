@@ -1,11 +1,13 @@
 //! Users edit while the program works: at the worst moments too.
 
+use left_core::content::ContentId;
 use left_core::diff::{Observation, Seen};
+use left_core::entry;
 use left_core::message::Role;
 use left_core::path::RelPath;
 use left_core::plan::Op;
 
-use crate::disk::Thing;
+use crate::disk::{Bytes, Thing, Tree};
 use crate::edits::User;
 use crate::faults::Kind;
 use crate::rng::Rng;
@@ -116,6 +118,41 @@ impl World {
         }
     }
 
+    /// What a power cut took back and the pack will bring: where, and what.
+    fn taken_back(&self, device: usize) -> Vec<(RelPath, ContentId)> {
+        let d = &self.devices[device];
+        if d.engine.is_some() || d.disk.cut.is_none() {
+            return Vec::new();
+        }
+        let packed = d.index.live().filter(|(_, r)| d.disk.pack.brings_back(r));
+        let content = packed.filter_map(|(p, r)| Some((p.clone(), r.entry.node.content()?)));
+        let there = |p: &RelPath| d.disk.get(p).and_then(|o| o.bytes()).map(Bytes::id);
+        content.filter(|(p, c)| there(p) != Some(*c)).collect()
+    }
+
+    /// A user changed, or made anew, what a power cut had set back, before it was repaired: nothing
+    /// tells that from an edit of what stood there before the cut.
+    fn overwrites_taken_back(
+        &mut self,
+        device: usize,
+        before: &Tree,
+        taken: &[(RelPath, ContentId)],
+    ) {
+        let disk = &self.devices[device].disk;
+        let made = |p: &RelPath| disk.get(p).is_some() && disk.get(p) != before.get(p);
+        let barred = |p: &RelPath| {
+            let mut above = std::iter::successors(p.parent(), RelPath::parent);
+            above.any(|dir| disk.get(&dir).is_some_and(|o| o.kind() != entry::Kind::Dir))
+        };
+        for (path, content) in taken {
+            if made(path) || barred(path) {
+                let all = self.written.all.keys();
+                let same: Vec<_> = all.filter(|b| b.id() == *content).copied().collect();
+                self.written.superseded.extend(same);
+            }
+        }
+    }
+
     /// Lets a user edit; then the watcher hints at it.
     pub fn with_user<T>(
         &mut self,
@@ -124,7 +161,13 @@ impl World {
         edit: impl FnOnce(&mut User<'_>) -> T,
     ) -> T {
         let wall_ms = self.wall(device);
+        let taken = self.taken_back(device);
         let d = &mut self.devices[device];
+        let before = if taken.is_empty() {
+            Tree::new()
+        } else {
+            d.disk.tree().clone()
+        };
         d.disk.log();
         let mut user = User {
             device,
@@ -138,6 +181,7 @@ impl World {
         let out = edit(&mut user);
         let (hints, lost) = (user.hints, user.lost);
         self.overwrites_own(device, &hints);
+        self.overwrites_taken_back(device, &before, &taken);
         for bytes in lost {
             if !self.devices.iter().any(|d| d.disk.holds(bytes)) {
                 self.written.destroyed.insert(bytes);

@@ -127,6 +127,8 @@ pub struct Device {
     pub ops: VecDeque<(u64, OpId, Op)>,
     /// Results of the batch under way.
     pub results: Vec<(OpId, Result<OpDone, OpError>)>,
+    /// All operations of the batch under way can be done again after a power cut.
+    pub names_wait: bool,
     /// Counts batches.
     pub batches: u64,
     /// The tick that is planned.
@@ -208,6 +210,7 @@ impl World {
                 scans: 0,
                 handed_at: 0,
                 applied_at: 0,
+                names_wait: true,
                 barriers: Vec::new(),
                 ops: VecDeque::new(),
                 results: Vec::new(),

@@ -22,7 +22,10 @@ use super::ask::{LaneKind, Msg};
 use super::limits::{Limited, Limits};
 use super::offers::{Offering, Offers};
 use super::owner::FetchResults;
-use crate::disk::{History, ManifestOut, ManifestSink, Root, ScanIndex, Stage, apply, hash_file};
+use crate::disk::{
+    History, ManifestOut, ManifestSink, Pack, Placed, Root, ScanIndex, Stage, apply_packed,
+    hash_file,
+};
 use crate::net::{DataLane, ShutdownHandle};
 use crate::store::{IndexReader, Manifests};
 use crate::transfer::{
@@ -41,6 +44,17 @@ fn other(error: impl std::fmt::Display) -> io::Error {
 
 /// The index as the eye reads it.
 pub(super) struct Scan(pub(super) IndexReader);
+
+impl Placed for Scan {
+    fn get(&self, path: &RelPath) -> Result<Option<Record>, IndexError> {
+        self.0.get(path)
+    }
+
+    fn places(&self, contents: &[ContentId]) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        let found = self.0.by_contents(contents, MAX_PLACES)?;
+        Ok(found.into_iter().flatten().collect())
+    }
+}
 
 impl ScanIndex for Scan {
     fn get(&self, path: &RelPath) -> Result<Option<Record>, IndexError> {
@@ -290,6 +304,10 @@ impl FetchDisk for FetchFiles {
         self.stage.create(&StageName(name.to_owned()))
     }
 
+    fn stage_put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.stage.put(&StageName(name.to_owned()), bytes)
+    }
+
     fn stage_open(&self, name: &str) -> io::Result<Option<File>> {
         self.stage.open_existing(&StageName(name.to_owned()))
     }
@@ -439,11 +457,14 @@ pub(super) type Ops = Vec<(OpId, Op)>;
 /// The one thread that changes this share's folder: batches in order, each durable before its
 /// results are told. Ends when the sender is dropped.
 pub(super) fn spawn_applier(
-    root: Arc<Root>,
-    stage: Arc<Stage>,
-    history: Arc<History>,
-    tx: Sender<Msg>,
+    root: &Arc<Root>,
+    stage: &Arc<Stage>,
+    history: &Arc<History>,
+    pack: &Arc<Pack>,
+    tx: &Sender<Msg>,
 ) -> io::Result<(Sender<Ops>, JoinHandle<()>)> {
+    let (root, stage, history) = (root.clone(), stage.clone(), history.clone());
+    let (pack, tx) = (pack.clone(), tx.clone());
     let (ops_tx, ops_rx) = unbounded::<Ops>();
     let thread = std::thread::Builder::new().name("left-apply".into());
     let spawned = thread.spawn(move || {
@@ -457,7 +478,7 @@ pub(super) fn spawn_applier(
                 Ok(mut ops) => {
                     // One set of fsyncs for all that waits already.
                     ops.extend(ops_rx.try_iter().flatten());
-                    let done = apply(&root, &stage, &history, &ops);
+                    let done = apply_packed(&root, &stage, &history, &pack, &ops);
                     if tx.send(Msg::Applied(done)).is_err() {
                         return;
                     }

@@ -82,17 +82,18 @@ impl Durable {
     }
 
     /// Waits until all that stands in the folder's file system now is on the disk, and takes note.
-    /// While a cut is not healed, only the former holds.
-    pub fn checkpoint(&self) -> io::Result<()> {
+    /// While a cut is not healed, only the former holds; whether that is not so.
+    pub fn checkpoint(&self) -> io::Result<bool> {
         let now = before_now();
         fs::syncfs(&self.file)?;
         let mut state = self.lock();
         if state.cut {
-            return Ok(());
+            return Ok(false);
         }
         state.since = now;
         // Not synced itself: an older mark only means more to look at.
-        self.write(*state)
+        self.write(*state)?;
+        Ok(true)
     }
 
     /// What the power cut took back is there again, or was given up.

@@ -2,13 +2,15 @@
 //! user's bytes.
 //!
 //! Floors, lowest first: `sys` (system calls) · [`root`] · [`durable`] · [`hash`] · [`stage`] ·
-//! [`history`] · [`apply`] · [`restore`] · `watch` · [`eye`].
+//! [`history`] · [`pack`] · [`apply`] · [`repair`] · [`restore`] · `watch` · [`eye`].
 
 pub mod apply;
 pub mod durable;
 pub mod eye;
 pub mod hash;
 pub mod history;
+pub mod pack;
+pub mod repair;
 mod rescue;
 pub mod restore;
 pub mod root;
@@ -18,11 +20,13 @@ mod sys;
 mod tests;
 mod watch;
 
-pub use apply::apply;
+pub use apply::{apply, apply_packed};
 pub use durable::{Cut, Durable};
 pub use eye::{DiskEye, EyeEvent, Hold, ManifestOut, ManifestSink, ScanIndex};
 pub use hash::{HashError, hash_file};
 pub use history::{History, Kept, Limits, Rescued};
+pub use pack::Pack;
+pub use repair::{Placed, Repaired, repair};
 pub use restore::{Put, Restorer};
 pub use root::{Found, Root, RootError, RootGone, init_share};
 pub use stage::Stage;

@@ -122,6 +122,15 @@ fn copy_bytes(from: &File, to: &File, stat: &FileStat) -> io::Result<()> {
     to.sync_all()
 }
 
+/// The bytes of a regular file that has no more than `size` of them.
+pub(crate) fn read_small(dir: impl AsFd, name: &[u8], size: u64) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(fs::openat(&dir, name, flags, Mode::empty())?);
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, size + 1), &mut bytes)?;
+    Ok(bytes)
+}
+
 /// Makes the name of `path` durable.
 pub(crate) fn sync_parent(root: &Root, path: &RelPath) -> io::Result<()> {
     let dir = root.parent_of(path)?;

@@ -1,9 +1,11 @@
 //! [`Stage`]: `.left/stage/`, where incoming content lies until it is whole and verified.
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use left_core::content::ContentId;
 use left_core::plan::StageName;
@@ -16,11 +18,22 @@ use super::sys;
 /// Names that belong to work in progress of this process start so; never worth keeping.
 const SCRATCH: &str = "tmp-";
 
-/// The stage of one share. Its files are 0600 in a folder of 0700.
+/// Bytes of small contents that are held in memory until they are put in place.
+const MAX_HELD: usize = 8 << 20;
+
+/// The stage of one share. Its files lie in a folder of 0700.
 #[derive(Debug)]
 pub struct Stage {
     dir: OwnedFd,
     next: AtomicU64,
+    held: Mutex<Held>,
+}
+
+/// Small contents that are no files yet, by name.
+#[derive(Debug, Default)]
+struct Held {
+    contents: HashMap<String, Vec<u8>>,
+    bytes: usize,
 }
 
 impl Stage {
@@ -35,6 +48,7 @@ impl Stage {
         Ok(Stage {
             dir,
             next: AtomicU64::new(first << 8),
+            held: Mutex::default(),
         })
     }
 
@@ -54,6 +68,38 @@ impl Stage {
     pub fn create(&self, name: &StageName) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         self.open_with(name, flags)
+    }
+
+    /// Makes a new file of this mode, as far as the umask lets it, open for writing.
+    pub(crate) fn create_as(&self, name: &StageName, mode: u32) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        self.open_as(name, flags, mode)
+    }
+
+    /// Stages a small content as a whole: in memory while there is room for it, since whoever puts it in
+    /// place knows more of the file that it will be.
+    pub fn put(&self, name: &StageName, bytes: &[u8]) -> io::Result<()> {
+        checked(name)?;
+        let mut held = self.held();
+        if held.bytes + bytes.len() <= MAX_HELD {
+            held.bytes += bytes.len();
+            held.contents.insert(name.0.clone(), bytes.to_vec());
+            return Ok(());
+        }
+        drop(held);
+        self.create(name)?.write_all(bytes)
+    }
+
+    /// Takes out a content that is held in memory.
+    pub(crate) fn take_held(&self, name: &StageName) -> Option<Vec<u8>> {
+        let mut held = self.held();
+        let bytes = held.contents.remove(&name.0)?;
+        held.bytes -= bytes.len();
+        Some(bytes)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens a file for reading and writing; `None` when there is none. Anything else of that name is
@@ -89,9 +135,13 @@ impl Stage {
     }
 
     fn open_with(&self, name: &StageName, flags: OFlags) -> io::Result<File> {
+        self.open_as(name, flags, 0o600)
+    }
+
+    fn open_as(&self, name: &StageName, flags: OFlags, mode: u32) -> io::Result<File> {
         let name = checked(name)?;
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let fd = fs::openat(&self.dir, name, flags, Mode::from_raw_mode(0o600))?;
+        let fd = fs::openat(&self.dir, name, flags, Mode::from_raw_mode(mode & 0o777))?;
         Ok(File::from(fd))
     }
 
@@ -111,6 +161,7 @@ impl Stage {
 
     /// Removes a file; nothing to do when there is none.
     pub fn remove(&self, name: &StageName) -> io::Result<()> {
+        self.take_held(name);
         match fs::unlinkat(&self.dir, checked(name)?, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(e) => Err(e.into()),

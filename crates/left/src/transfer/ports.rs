@@ -58,6 +58,10 @@ pub trait ContentSource: Send + Sync {
 pub trait FetchDisk: Send + Sync {
     /// A new empty file in the stage, in place of one of that name.
     fn stage_create(&self, name: &str) -> io::Result<File>;
+    /// Stages a small content that nobody else is to open before it is put in place.
+    fn stage_put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        io::Write::write_all(&mut self.stage_create(name)?, bytes)
+    }
     /// A file of the stage for reading and writing, if there is one.
     fn stage_open(&self, name: &str) -> io::Result<Option<File>>;
     /// Gives a file of the stage another name, in place of one of that name. Whether there was one.

@@ -4,16 +4,26 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use left_core::index::{Index, Txn};
+
 use super::{Msg, Owner};
-use crate::disk::Durable;
+use crate::daemon::adapt::Scan;
+use crate::disk::{Cut, Durable, History, Pack, Root, Stage, repair};
+use crate::store::IndexDb;
 
 /// After a change the file system is synced so much later, once for all changes of that time.
 const SYNC_AFTER: Duration = Duration::from_secs(5);
 
+/// After a sync that failed the next one waits so long.
+const AFTER_FAILURE: Duration = Duration::from_secs(60);
+
 /// When the file system is synced next.
 pub(super) struct Checkpoints {
     durable: Arc<Durable>,
+    /// What is durable there only until it is synced.
+    pack: Arc<Pack>,
     due: Option<Instant>,
+    not_before: Instant,
     running: bool,
     /// Something changed while a sync was running.
     again: bool,
@@ -27,10 +37,13 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    pub(super) fn new(durable: Durable, cut: bool) -> Self {
+    pub(super) fn new(durable: Durable, pack: Arc<Pack>, cut: bool) -> Self {
+        let now = Instant::now();
         Self {
             durable: Arc::new(durable),
-            due: None,
+            due: pack.wants_checkpoint().then_some(now),
+            pack,
+            not_before: now,
             running: false,
             again: false,
             cut,
@@ -55,10 +68,13 @@ impl Checkpoints {
 
     /// Something changed in the folder.
     pub(super) fn changed(&mut self) {
+        let now = Instant::now();
         if self.running {
             self.again = true;
+        } else if self.pack.wants_checkpoint() {
+            self.due = Some(now.max(self.not_before));
         } else if self.due.is_none() {
-            self.due = Some(Instant::now() + SYNC_AFTER);
+            self.due = Some((now + SYNC_AFTER).max(self.not_before));
         }
     }
 
@@ -66,11 +82,15 @@ impl Checkpoints {
         self.due
     }
 
-    /// A sync ended, well or not; who is to be told that all is on the disk.
+    /// A sync ended, well or not; who is to be told that all is on the disk. What was packed stays so
+    /// until one went well.
     pub(super) fn synced(&mut self, well: bool) -> Vec<u64> {
         self.running = false;
         self.first &= !well;
-        if std::mem::take(&mut self.again) {
+        if !well {
+            self.not_before = Instant::now() + AFTER_FAILURE;
+        }
+        if std::mem::take(&mut self.again) || !well {
             self.changed();
         }
         if !self.asking.is_empty() {
@@ -81,6 +101,33 @@ impl Checkpoints {
     }
 }
 
+/// After a power cut: brings back what had been placed here and recorded, before anything of the folder
+/// is looked at or shown. Says how much that was.
+pub(super) fn bring_back(
+    root: &Root,
+    stage: &Stage,
+    history: &History,
+    pack: &Pack,
+    index: &mut IndexDb,
+    cut: Cut,
+) -> Result<Option<String>, String> {
+    let reader = Scan(index.reader().map_err(|e| e.to_string())?);
+    let done = repair(root, stage, history, pack, &reader, cut).map_err(|e| e.to_string())?;
+    drop(reader);
+    let txn = Txn {
+        touch: done.placed,
+        ..Txn::default()
+    };
+    index.commit(txn).map_err(|e| e.to_string())?;
+    Ok((done.count > 0).then(|| {
+        format!(
+            "a power cut took back {} files that had just come from peers; they were brought back \
+             from what LEFT keeps of such files, and nothing of them is lost",
+            done.count
+        )
+    }))
+}
+
 impl Owner {
     /// Starts a sync that is due. It may take seconds, so it has a thread of its own.
     pub(super) fn checkpoint(&mut self) {
@@ -89,15 +136,19 @@ impl Owner {
         }
         self.checkpoints.due = None;
         let durable = self.checkpoints.durable.clone();
+        let pack = self.checkpoints.pack.clone();
         let tx = self.tx.clone();
         let thread = std::thread::Builder::new().name("left-sync".into());
         let spawned = thread.spawn(move || {
-            let done = durable.checkpoint();
-            if let Err(error) = &done {
-                tracing::warn!("the file system could not be synced: {error}");
+            pack.seal();
+            crash_point!("checkpointing");
+            let synced = durable.checkpoint();
+            match &synced {
+                Ok(whole) => pack.retire(*whole),
+                Err(error) => tracing::warn!("the file system could not be synced: {error}"),
             }
             // The share may be stopping.
-            let _ = tx.send(Msg::Synced(done.is_ok()));
+            let _ = tx.send(Msg::Synced(synced.is_ok()));
         });
         match spawned {
             Ok(_) => {

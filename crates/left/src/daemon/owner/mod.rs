@@ -35,7 +35,7 @@ use super::links::Links;
 use super::members::Members;
 use super::offers::Offers;
 use super::snapshot::{Board, Progressing};
-use crate::disk::{DiskEye, Durable, EyeEvent, History, Hold, Root, Stage};
+use crate::disk::{DiskEye, Durable, EyeEvent, History, Hold, Pack, Root, Stage};
 use crate::home::{clean, selection_of};
 use crate::net::Net;
 use crate::store::{IndexDb, Journal, Manifests};
@@ -160,6 +160,7 @@ impl Owner {
         };
         let stage = Arc::new(Stage::open(&root).map_err(|e| folder("stage", &e))?);
         let history = Arc::new(History::open(&root).map_err(|e| folder("history", &e))?);
+        let pack = Arc::new(Pack::open(&root).map_err(|e| folder("pack", &e))?);
         let journal = Journal::open(&own.join("journal.db")).map_err(|e| text(&e))?;
         let scribe = Scribe::start(journal).map_err(|e| text(&e))?;
         let unheard = index.head() == 0;
@@ -167,7 +168,6 @@ impl Owner {
             index.listen(scribe.listener());
         }
         let (durable, cut) = Durable::open(&root).map_err(|e| folder("durable", &e))?;
-        let reader = |()| index.reader().map_err(|e| text(&e));
         let mut notices = Vec::new();
         if root.is_weak() {
             notices.push(
@@ -181,6 +181,11 @@ impl Owner {
         }
         // Small staged files belong to the last run; big ones are continued.
         stage.clean(|name| name.len() == 64).map_err(|e| text(&e))?;
+        if let Some(cut) = cut {
+            let back = durable::bring_back(&root, &stage, &history, &pack, &mut index, cut)?;
+            notices.extend(back);
+        }
+        let reader = |()| index.reader().map_err(|e| text(&e));
         let offers = Arc::new(Offers::new(tx.clone()));
         let source = Source::new(root.clone(), reader(())?, manifests.clone(), offers.clone());
         let source = Arc::new(source);
@@ -199,8 +204,7 @@ impl Owner {
         )
         .map_err(|e| text(&e))?;
         let (apply, applier) =
-            adapt::spawn_applier(root.clone(), stage.clone(), history.clone(), tx.clone())
-                .map_err(|e| text(&e))?;
+            adapt::spawn_applier(&root, &stage, &history, &pack, &tx).map_err(|e| text(&e))?;
         let thinner = Thinner::start(
             root.clone(),
             history.clone(),
@@ -240,7 +244,7 @@ impl Owner {
             offers,
             holds: VecDeque::new(),
             applied: ApplyTimes::default(),
-            checkpoints: Checkpoints::new(durable, cut.is_some()),
+            checkpoints: Checkpoints::new(durable, pack, cut.is_some()),
             waits: HashMap::new(),
             next_wait: 1,
             drops: HashMap::new(),

@@ -25,7 +25,13 @@ pub(super) fn place(
         return simple::set_meta(run, path, node, expect);
     }
     let parent = run.parent(path)?;
-    let now = sys::stat_at(&parent, path.name()).map_err(|e| io_op_error(path, &e))?;
+    let now = match expect {
+        // The rename looks by itself.
+        Expect::Absent => None,
+        Expect::Present(..) => {
+            sys::stat_at(&parent, path.name()).map_err(|e| io_op_error(path, &e))?
+        }
+    };
     if !is_expected(expect, now.as_ref()) {
         return Err(OpError::Unexpected);
     }
@@ -57,8 +63,14 @@ pub(super) fn place(
         sys::chmod(dir, *mode).map_err(|e| op_error(path, e))?;
         placed = sys::stat_fd(dir).map_err(|e| io_op_error(path, &e))?;
     }
+    // A folder's times go on changing with what is put into it.
+    let seen = match placed.kind {
+        FileType::RegularFile => sys::stat_at(&parent, path.name()).ok().flatten(),
+        _ => None,
+    };
     Ok(Did {
         placed: Some(placed),
+        seen,
         loser,
     })
 }
@@ -222,6 +234,10 @@ fn settle(
     let Ok(Some(out)) = sys::stat_at(slot, path.name()) else {
         return Ok(None);
     };
+    if run.is_junk(&out) {
+        rescue::drop_scratch(slot, path.name());
+        return Ok(None);
+    }
     if let Some(want) = loser {
         match rescue::move_beside(run.root, slot, path.name(), want) {
             Ok((copy, stat)) => {

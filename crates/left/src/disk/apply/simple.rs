@@ -110,6 +110,7 @@ fn sync_inode(parent: impl AsFd, path: &RelPath, fd: &OwnedFd) {
 pub(super) fn remove(run: &mut Run<'_>, path: &RelPath, expect: &Expect) -> Result<Did, OpError> {
     let gone = Did {
         placed: None,
+        seen: None,
         loser: None,
     };
     let parent = match run.parent(path) {

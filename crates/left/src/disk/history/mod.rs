@@ -21,7 +21,7 @@ use rustix::io::Errno;
 
 use super::rescue;
 use super::root::Root;
-use super::sys::{self, DIR_HANDLE};
+use super::sys::{self, DIR_HANDLE, Stat};
 
 mod kept;
 mod thin;
@@ -179,6 +179,23 @@ impl History {
         self.dir.as_fd()
     }
 
+    /// Every regular file that came here since a time: the handle of its folder, its name, its stat.
+    pub(crate) fn each_since(
+        &self,
+        since: Mtime,
+        each: &mut dyn FnMut(BorrowedFd<'_>, &[u8], &Stat),
+    ) -> io::Result<()> {
+        for batch in batches(&self.dir)? {
+            if batch_time(&batch) >= since {
+                let base = fs::openat(&self.dir, batch.as_str(), DIR_HANDLE, Mode::empty())?;
+                walk(base.as_fd(), None, &mut |path, dir, stat| {
+                    each(dir, path.name(), stat);
+                });
+            }
+        }
+        Ok(())
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Pending>> {
         self.pending.lock().unwrap_or_else(|e| e.into_inner())
     }
@@ -212,8 +229,9 @@ impl History {
             }
         } else {
             let since = batch_time(&pending.batch);
-            walk(base.as_fd(), None, &mut |path, stat| {
+            walk(base.as_fd(), None, &mut |path, _, stat| {
                 // The rename set the ctime alone; a write sets both times, to the same instant.
+                let stat = &stat.file;
                 let written = stat.mtime == stat.ctime && stat.mtime >= since;
                 if written {
                     save(path);
@@ -327,8 +345,12 @@ fn write_examined(dir: &OwnedFd, batch: &str) -> io::Result<()> {
     file.set_len(batch.len() as u64)
 }
 
-/// Every regular file below a folder of the history.
-fn walk(dir: BorrowedFd<'_>, at: Option<&RelPath>, each: &mut dyn FnMut(&RelPath, &FileStat)) {
+/// Every regular file below a folder of the history, with the handle of its folder.
+fn walk(
+    dir: BorrowedFd<'_>,
+    at: Option<&RelPath>,
+    each: &mut dyn FnMut(&RelPath, BorrowedFd<'_>, &Stat),
+) {
     let Ok(names) = sys::list(dir) else { return };
     for name in names {
         let (Ok(path), Ok(Some(stat))) =
@@ -337,7 +359,7 @@ fn walk(dir: BorrowedFd<'_>, at: Option<&RelPath>, each: &mut dyn FnMut(&RelPath
             continue;
         };
         match stat.kind {
-            FileType::RegularFile => each(&path, &stat.file),
+            FileType::RegularFile => each(&path, dir, &stat),
             FileType::Directory => {
                 if let Ok(sub) = fs::openat(dir, &*name, DIR_HANDLE, Mode::empty()) {
                     walk(sub.as_fd(), Some(&path), each);

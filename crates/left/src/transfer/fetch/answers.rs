@@ -3,8 +3,7 @@
 //! An answer of a wrong form closes the lane; one of the right form with wrong bytes is asked for
 //! again, from another peer where there is one.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -181,11 +180,7 @@ impl Shared {
     pub(super) fn stage_small(&self, waiters: Vec<left_core::plan::OpId>, bytes: &[u8]) {
         for id in waiters {
             let name = self.own_name(id);
-            let written = self
-                .disk
-                .stage_create(&name)
-                .and_then(|mut f: File| f.write_all(bytes));
-            let result = match written {
+            let result = match self.disk.stage_put(&name, bytes) {
                 Ok(()) => Ok(left_core::plan::StageName(name)),
                 Err(e) => {
                     self.discard(&name);

@@ -1,0 +1,338 @@
+//! [`Pack`]: what was placed since the last checkpoint, so that no file needs an fsync of its own.
+//!
+//! A batch's small contents go, one after the other, into a file of `.left/pack/`, which is synced once.
+//! Then the files themselves are written and swapped in without waiting for the disk. A checkpoint syncs
+//! the whole file system behind them and retires the pack. After a power cut [`repair`](super::repair) brings back from
+//! it what had not reached the disk.
+
+mod block;
+mod order;
+mod read;
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use left_core::entry::Node;
+use left_core::path::RelPath;
+use rustix::fs::{self, AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use block::Inode;
+pub(crate) use block::Item;
+pub(crate) use order::Order;
+pub(crate) use read::Packs;
+
+use super::rescue;
+use super::root::Root;
+use super::sys::{self, Stat};
+
+/// From here on a checkpoint is due at once.
+const SOFT: Fill = Fill {
+    items: 32_000,
+    bytes: 64 << 20,
+};
+/// From here on nothing is packed until a checkpoint is done: files are synced one by one.
+const HARD: Fill = Fill {
+    items: 64_000,
+    bytes: 256 << 20,
+};
+
+/// The packs of one share.
+#[derive(Debug)]
+pub struct Pack {
+    dir: OwnedFd,
+    order: Order,
+    /// Taken to read while a batch is under way: what is sealed holds whole batches only.
+    turn: RwLock<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    current: Option<Current>,
+    next: u64,
+    /// Retired by the next checkpoint that succeeds.
+    sealed: Vec<String>,
+    /// From before a power cut, and not all of it could be brought back: until that is healed.
+    unhealed: Vec<String>,
+    /// What was packed since the last seal, and what before it.
+    now: Unsynced,
+    before: Unsynced,
+}
+
+#[derive(Debug)]
+struct Current {
+    name: String,
+    file: Arc<File>,
+    len: u64,
+    /// Its name is on the disk.
+    named: bool,
+}
+
+/// What may not be on the disk itself yet.
+#[derive(Debug, Default)]
+struct Unsynced {
+    inodes: HashSet<u64>,
+    /// Folders in which folders were made.
+    dirs: BTreeSet<Option<RelPath>>,
+    fill: Fill,
+    /// Whatever stands there: an earlier run packed it.
+    all: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Fill {
+    items: usize,
+    bytes: u64,
+}
+
+impl Fill {
+    fn reaches(self, limit: Fill) -> bool {
+        self.items >= limit.items || self.bytes >= limit.bytes
+    }
+}
+
+/// Something to be packed: with the bytes of a file, and the stat of it in the stage.
+pub(crate) struct Packed {
+    pub(crate) path: RelPath,
+    pub(crate) node: Node,
+    pub(crate) file: Option<(Stat, Vec<u8>)>,
+}
+
+impl Pack {
+    /// Opens the packs, making their folder when missing. Those of an earlier run stay until the next
+    /// checkpoint, or until they are [repaired](super::repair::repair) from.
+    pub fn open(root: &Root) -> io::Result<Pack> {
+        let dir = root.inner_dir(b"pack")?;
+        let order = Order::of(&dir);
+        let seed = sys::now();
+        let micros = u64::from(seed.nanos / 1000);
+        let sealed = names(&dir)?;
+        let before = Unsynced {
+            all: !sealed.is_empty(),
+            ..Unsynced::default()
+        };
+        let state = State {
+            next: (seed.secs as u64).wrapping_mul(1_000_000) + micros,
+            sealed,
+            before,
+            ..State::default()
+        };
+        Ok(Pack {
+            dir,
+            order,
+            turn: RwLock::new(()),
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Whether there is so much, or something from an earlier run, that a checkpoint should not wait.
+    pub fn wants_checkpoint(&self) -> bool {
+        let state = self.lock();
+        state.before.all || state.fill().reaches(SOFT)
+    }
+
+    /// Before a checkpoint: what is packed from now on outlives it. Waits for the batch under way.
+    pub fn seal(&self) {
+        let _turn = self.turn.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        let current = state.current.take();
+        state.sealed.extend(current.map(|c| c.name));
+        let now = std::mem::take(&mut state.now);
+        let before = &mut state.before;
+        before.inodes.extend(now.inodes);
+        before.dirs.extend(now.dirs);
+        before.fill.items += now.fill.items;
+        before.fill.bytes += now.fill.bytes;
+    }
+
+    /// After a checkpoint: what was sealed before it is on the disk itself. `healed`: nothing waits any
+    /// more that a power cut took.
+    pub fn retire(&self, healed: bool) {
+        let mut state = self.lock();
+        state.before = Unsynced::default();
+        let mut gone = std::mem::take(&mut state.sealed);
+        if healed {
+            gone.append(&mut state.unhealed);
+        }
+        drop(state);
+        crash_point!("pack-retiring");
+        for name in gone {
+            // Not synced: one that comes back is found to be done.
+            match fs::unlinkat(&self.dir, name.as_str(), AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => tracing::warn!(%error, name, "a pack could not be removed"),
+            }
+        }
+    }
+
+    /// To be held while a batch is under way.
+    pub(crate) fn turn(&self) -> RwLockReadGuard<'_, ()> {
+        self.turn.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn order(&self) -> Order {
+        self.order
+    }
+
+    /// Whether more may be packed.
+    pub(crate) fn has_room(&self) -> bool {
+        !self.lock().fill().reaches(HARD)
+    }
+
+    /// Whether the bytes of this file may not be on the disk yet, though we placed it.
+    pub(crate) fn is_unsynced(&self, ino: u64) -> bool {
+        let state = self.lock();
+        let parts = [&state.now, &state.before];
+        parts.iter().any(|u| u.all || u.inodes.contains(&ino))
+    }
+
+    /// The folders above `dir` whose sync makes its own name durable.
+    pub(crate) fn unsynced_above(&self, dir: Option<&RelPath>) -> Vec<Option<RelPath>> {
+        let state = self.lock();
+        let parts = [&state.now, &state.before];
+        let mut found = Vec::new();
+        let mut at = dir.cloned();
+        while let Some(dir) = at {
+            at = dir.parent();
+            if parts.iter().any(|u| u.all || u.dirs.contains(&at)) {
+                found.push(at.clone());
+            }
+        }
+        found
+    }
+
+    /// Writes these down; they are durable after the next [`sync`](Self::sync). On an error nothing of
+    /// them counts as packed.
+    pub(crate) fn append(&self, packed: Vec<Packed>) -> io::Result<()> {
+        let mut items = Vec::with_capacity(packed.len());
+        for Packed { path, node, file } in packed {
+            let (inode, bytes) = match file {
+                Some((stat, bytes)) => (inode_of(&stat), bytes),
+                None => (Inode::default(), Vec::new()),
+            };
+            items.push((Item { path, node, inode }, bytes));
+        }
+        let block = block::encode(&items);
+        let mut state = self.lock();
+        if state.current.is_none() {
+            state.current = Some(self.begin(state.next)?);
+            state.next += 1;
+        }
+        let Some(current) = &mut state.current else {
+            return Err(io::Error::other("no pack"));
+        };
+        if let Err(e) = current.file.write_all_at(&block, current.len) {
+            // Half a block is none, but it takes room that may be all there is.
+            let _ = current.file.set_len(current.len);
+            return Err(e);
+        }
+        current.len += block.len() as u64;
+        let now = &mut state.now;
+        now.fill.items += items.len();
+        now.fill.bytes += block.len() as u64;
+        for (item, _) in items {
+            match item.node {
+                Node::File { .. } => {
+                    now.inodes.insert(item.inode.ino);
+                }
+                Node::Dir { .. } => {
+                    now.dirs.insert(item.path.parent());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all that was appended is on the disk. After an error nothing more goes to that file.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let Some((file, named)) = (self.lock().current.as_ref()).map(|c| (c.file.clone(), c.named))
+        else {
+            return Ok(());
+        };
+        let mut synced = file.sync_data();
+        if synced.is_ok() && !named {
+            synced = rescue::sync_dir(&self.dir).map_err(Into::into);
+        }
+        let mut state = self.lock();
+        match (&synced, &mut state.current) {
+            (Ok(()), Some(current)) => current.named = true,
+            (Err(_), _) => {
+                let current = state.current.take();
+                state.sealed.extend(current.map(|c| c.name));
+            }
+            _ => {}
+        }
+        synced
+    }
+
+    /// Waits until all that stands in the file system is on the disk.
+    pub(crate) fn sync_all(&self) -> io::Result<()> {
+        let dir = fs::openat(&self.dir, c".", sys::DIR_READ, Mode::empty())?;
+        Ok(fs::syncfs(dir)?)
+    }
+
+    /// What the packs of earlier runs tell.
+    pub(crate) fn read(&self) -> Packs {
+        Packs::read(&self.dir, &self.lock().sealed)
+    }
+
+    /// After a repair, which is on the disk. `all`: of everything.
+    pub(crate) fn repaired(&self, all: bool) {
+        let mut state = self.lock();
+        state.before.all = false;
+        if !all {
+            state.unhealed = std::mem::take(&mut state.sealed);
+        }
+        drop(state);
+        self.retire(all);
+    }
+
+    fn begin(&self, number: u64) -> io::Result<Current> {
+        let name = format!("{number:016x}");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let fd = fs::openat(&self.dir, name.as_str(), flags, Mode::from_raw_mode(0o600))?;
+        Ok(Current {
+            name,
+            file: Arc::new(File::from(fd)),
+            len: 0,
+            named: false,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn fill(&self) -> Fill {
+        let (now, before) = (self.now.fill, self.before.fill);
+        Fill {
+            items: now.items + before.items,
+            bytes: now.bytes + before.bytes,
+        }
+    }
+}
+
+fn inode_of(stat: &Stat) -> Inode {
+    Inode {
+        ino: stat.file.ino,
+        born: stat.born,
+        ctime: stat.file.ctime,
+    }
+}
+
+/// The packs that are there, oldest first.
+fn names(dir: &OwnedFd) -> io::Result<Vec<String>> {
+    let names = sys::list(dir)?.into_iter();
+    let text = names.filter_map(|n| String::from_utf8(n.into()).ok());
+    Ok(text
+        .filter(|n| n.len() == 16 && n.bytes().all(|b| b.is_ascii_hexdigit()))
+        .collect())
+}

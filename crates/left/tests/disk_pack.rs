@@ -1,0 +1,419 @@
+//! What was placed without waiting for the disk comes back from the pack, and from nothing else.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod disk_support;
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use disk_support::{Share, file, link, p};
+use left::disk::{
+    Cut, History, Pack, Placed, Repaired, Root, Stage, apply_packed, init_share, repair,
+};
+use left_core::content::ContentId;
+use left_core::entry::{Entry, Mtime, Node, Record, Stamp};
+use left_core::index::IndexError;
+use left_core::path::RelPath;
+use left_core::plan::{Expect, Op, OpId};
+use left_core::version::{DeviceId, Version};
+
+/// A share on a file system where also a swap may wait.
+fn share() -> Share {
+    let memory = Path::new("/dev/shm");
+    let dir = match memory.is_dir() {
+        true => tempfile::tempdir_in(memory).unwrap(),
+        false => tempfile::tempdir().unwrap(),
+    };
+    init_share(dir.path(), b"id = 1\n").unwrap();
+    let root = Root::open(dir.path()).unwrap();
+    let stage = Stage::open(&root).unwrap();
+    let history = History::open_with_grace(&root, Duration::ZERO).unwrap();
+    Share {
+        dir,
+        root: root.into(),
+        stage,
+        history,
+        cut: None,
+    }
+}
+
+#[derive(Default)]
+struct Index(HashMap<RelPath, Record>);
+
+impl Placed for Index {
+    fn get(&self, path: &RelPath) -> Result<Option<Record>, IndexError> {
+        Ok(self.0.get(path).cloned())
+    }
+
+    fn places(&self, contents: &[ContentId]) -> Result<Vec<(RelPath, Record)>, IndexError> {
+        let has = |r: &Record| {
+            r.entry
+                .node
+                .content()
+                .is_some_and(|c| contents.contains(&c))
+        };
+        let found = self.0.iter().filter(|(_, r)| has(r));
+        Ok(found.map(|(p, r)| (p.clone(), r.clone())).collect())
+    }
+}
+
+struct Bed {
+    s: Share,
+    pack: Pack,
+    index: Index,
+    began: Mtime,
+}
+
+fn now() -> Mtime {
+    let t = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let t = t.unwrap();
+    Mtime {
+        secs: t.as_secs() as i64,
+        nanos: t.subsec_nanos(),
+    }
+}
+
+impl Bed {
+    fn new() -> Bed {
+        let s = share();
+        let mut began = now();
+        began.secs -= 1;
+        Bed {
+            pack: Pack::open(&s.root).unwrap(),
+            s,
+            index: Index::default(),
+            began,
+        }
+    }
+
+    /// Applies and, where that is wanted, records.
+    fn apply(&mut self, ops: Vec<Op>, record: bool) {
+        let ops: Vec<(OpId, Op)> = (0..).map(OpId).zip(ops).collect();
+        let s = &self.s;
+        let done = apply_packed(&s.root, &s.stage, &s.history, &self.pack, &ops);
+        for ((_, op), (_, done)) in ops.into_iter().zip(done) {
+            let done = done.unwrap();
+            if let (true, Op::Place { path, node, .. }) = (record, op) {
+                self.record(path, node, done.stat);
+            }
+        }
+    }
+
+    fn record(&mut self, path: RelPath, node: Node, stat: Option<left_core::entry::FileStat>) {
+        let entry = Entry {
+            node,
+            version: Version::default(),
+            stamp: Stamp {
+                counter: 1,
+                device: DeviceId([1; 32]),
+            },
+        };
+        self.index.0.insert(path, Record { entry, stat });
+    }
+
+    fn place(&self, path: &str, bytes: &[u8]) -> Op {
+        self.s.place(path, bytes, self.s.expect(path), None)
+    }
+
+    /// A new start after a cut.
+    fn repair(&mut self) -> Repaired {
+        self.pack = Pack::open(&self.s.root).unwrap();
+        let cut = Cut {
+            since: self.began,
+            found: now(),
+        };
+        let s = &self.s;
+        repair(&s.root, &s.stage, &s.history, &self.pack, &self.index, cut).unwrap()
+    }
+
+    fn packs(&self) -> Vec<std::path::PathBuf> {
+        let dir = fs::read_dir(self.s.at(".left/pack")).unwrap();
+        dir.flatten().map(|e| e.path()).collect()
+    }
+}
+
+/// As a cut leaves a file whose name and times are there, and whose bytes are not.
+fn tear(path: &Path) {
+    let mtime = path.metadata().unwrap().modified().unwrap();
+    let file = File::options().write(true).open(path).unwrap();
+    file.set_len(0).unwrap();
+    file.set_modified(mtime).unwrap();
+}
+
+fn dir() -> Node {
+    Node::Dir { mode: 0o755 }
+}
+
+fn put(path: &str, node: Node) -> Op {
+    Op::Place {
+        path: p(path),
+        node,
+        staged: None,
+        expect: Expect::Absent,
+        loser: None,
+    }
+}
+
+#[test]
+fn what_is_torn_or_missing_comes_back() {
+    let mut bed = Bed::new();
+    bed.apply(
+        vec![
+            put("d", dir()),
+            put("d/empty", dir()),
+            put("d/link", link("there")),
+        ],
+        true,
+    );
+    let op = bed.place("d/gone", b"gone");
+    let ops = vec![
+        op,
+        bed.place("d/torn", b"torn"),
+        bed.place("stays", b"stays"),
+    ];
+    bed.apply(ops, true);
+    let op = bed.place("unrecorded", b"not in the index yet");
+    bed.apply(vec![op], false);
+    let op = bed.place("lost", b"not in the index and not there");
+    bed.apply(vec![op], false);
+    tear(&bed.s.at("d/torn"));
+    tear(&bed.s.at("unrecorded"));
+    fs::remove_file(bed.s.at("lost")).unwrap();
+    let done = bed.repair();
+    // The stat of the torn one is not that of its record any more, and it is told by its inode.
+    assert_eq!((done.count, done.failed), (2, 0));
+    fs::remove_dir_all(bed.s.at("d")).unwrap();
+    assert_eq!(bed.repair().count, 0, "the pack was retired");
+
+    let mut bed = Bed::new();
+    bed.apply(
+        vec![
+            put("d", dir()),
+            put("d/empty", dir()),
+            put("d/link", link("there")),
+        ],
+        true,
+    );
+    let op = bed.place("d/gone", b"gone");
+    bed.apply(vec![op], true);
+    fs::remove_dir_all(bed.s.at("d")).unwrap();
+    let done = bed.repair();
+    assert_eq!((done.count, done.failed), (4, 0));
+    assert_eq!(bed.s.read("d/gone"), b"gone");
+    assert!(bed.s.at("d/empty").is_dir());
+    assert_eq!(
+        fs::read_link(bed.s.at("d/link")).unwrap(),
+        Path::new("there")
+    );
+    for (path, stat) in done.placed {
+        if !bed.s.at(&path.to_string()).is_dir() {
+            assert_eq!(stat, bed.s.stat(&path.to_string()));
+        }
+    }
+    assert!(bed.packs().is_empty());
+    assert_eq!(bed.s.all_bytes(".left/history"), Vec::<Vec<u8>>::new());
+}
+
+#[test]
+fn what_users_did_stays() {
+    let mut bed = Bed::new();
+    let ops = vec![
+        bed.place("edited", b"ours"),
+        bed.place("deleted", b"deleted since"),
+        bed.place("moved", b"moved away and torn"),
+    ];
+    bed.apply(ops, true);
+    bed.s.write("edited", "a user's");
+    bed.index.0.remove(&p("deleted"));
+    fs::remove_file(bed.s.at("deleted")).unwrap();
+    // The index has not heard of it.
+    fs::rename(bed.s.at("moved"), bed.s.at("elsewhere")).unwrap();
+    tear(&bed.s.at("elsewhere"));
+    bed.repair();
+    assert_eq!(bed.s.read("edited"), b"a user's");
+    assert!(!bed.s.exists("deleted"));
+    assert_eq!(bed.s.read("elsewhere"), b"moved away and torn");
+}
+
+/// A cut leaves a file empty whose times somebody set: what he did not write is not his edit.
+#[test]
+fn what_users_touched_is_no_edit_when_it_is_empty() {
+    for recorded in [true, false] {
+        let mut bed = Bed::new();
+        let ops = vec![
+            bed.place("touched", b"came from a peer"),
+            bed.place("zeros", b"came too"),
+            bed.place("written", b"came as well"),
+        ];
+        bed.apply(ops, recorded);
+        bed.s.write("touched", "");
+        bed.s.write("zeros", "\0\0\0\0");
+        bed.s.write("written", "\0\0 and a user's");
+        assert_eq!(bed.repair().count, 2);
+        assert_eq!(bed.s.read("touched"), b"came from a peer");
+        assert_eq!(bed.s.read("zeros"), b"came too");
+        assert_eq!(bed.s.read("written"), b"\0\0 and a user's");
+        assert_eq!(bed.s.all_bytes(".left/history"), Vec::<Vec<u8>>::new());
+    }
+}
+
+/// A version that had come before it, and not reached the disk by itself, is in the history afterwards.
+#[test]
+fn what_was_replaced_before_the_cut_is_kept() {
+    let mut bed = Bed::new();
+    let op = bed.place("f", b"first");
+    bed.apply(vec![op], true);
+    let op = bed.place("f", b"second");
+    bed.apply(vec![op], true);
+    // The journal has the name of the first, and not the swap.
+    let batch = fs::read_dir(bed.s.at(".left/history")).unwrap().next();
+    let kept = batch.unwrap().unwrap().path().join("f");
+    fs::rename(kept, bed.s.at("f")).unwrap();
+    let mut record = bed.index.0[&p("f")].clone();
+    if let Some(stat) = &mut record.stat {
+        stat.ctime = now();
+    }
+    bed.index.0.insert(p("f"), record);
+    assert_eq!(bed.repair().failed, 0);
+    assert_eq!(bed.s.read("f"), b"second");
+    assert_eq!(bed.s.all_bytes(".left/history"), [b"first".to_vec()]);
+}
+
+/// Neither the old nor the new one is lost, whichever of them the disk has, or if it has neither whole.
+#[test]
+fn a_swap_that_was_lost_is_done_again() {
+    for torn in [false, true] {
+        let mut bed = Bed::new();
+        bed.s.write("f", "a user's old one");
+        let op = bed.place("f", b"the new one");
+        bed.apply(vec![op], true);
+        if torn {
+            tear(&bed.s.at("f"));
+        } else {
+            // The user's file had its old times before the swap.
+            let mut record = bed.index.0[&p("f")].clone();
+            let kept = fs::read_dir(bed.s.at(".left/history")).unwrap().next();
+            let kept = kept.unwrap().unwrap().path().join("f");
+            fs::rename(kept, bed.s.at("f")).unwrap();
+            if let Some(stat) = &mut record.stat {
+                stat.ctime = now();
+            }
+            bed.index.0.insert(p("f"), record);
+        }
+        assert_eq!(bed.repair().failed, 0);
+        assert_eq!(bed.s.read("f"), b"the new one");
+        assert_eq!(
+            bed.s.all_bytes(".left/history"),
+            [b"a user's old one".to_vec()]
+        );
+    }
+}
+
+/// What is left of a file of ours in the history is nobody's version.
+#[test]
+fn no_remnant_stays_in_the_history() {
+    let mut bed = Bed::new();
+    bed.s.write("f", "old");
+    let op = bed.place("f", b"the new one");
+    bed.apply(vec![op], false);
+    // As if the cut had come when it was in its slot.
+    let batch = fs::read_dir(bed.s.at(".left/history")).unwrap().next();
+    let slot = batch.unwrap().unwrap().path().join("f");
+    fs::rename(&slot, bed.s.at("old")).unwrap();
+    fs::rename(bed.s.at("f"), &slot).unwrap();
+    fs::rename(bed.s.at("old"), bed.s.at("f")).unwrap();
+    tear(&slot);
+    bed.repair();
+    assert_eq!(bed.s.read("f"), b"old");
+    assert!(!slot.exists());
+}
+
+/// What is damaged is passed over; all else comes back, and the pack stays for the next time.
+#[test]
+fn a_damaged_content_is_none() {
+    let mut bed = Bed::new();
+    let ops = vec![
+        bed.place("one", b"first content"),
+        bed.place("two", b"second content"),
+    ];
+    bed.apply(ops, true);
+    let packs = bed.packs();
+    let bytes = fs::read(&packs[0]).unwrap();
+    let at = bytes.windows(5).position(|w| w == b"first").unwrap();
+    let damaged = File::options().write(true).open(&packs[0]).unwrap();
+    damaged.write_all_at(b"F", at as u64).unwrap();
+    for name in ["one", "two"] {
+        fs::remove_file(bed.s.at(name)).unwrap();
+    }
+    let done = bed.repair();
+    assert_eq!((done.count, done.failed), (1, 1));
+    assert!(!bed.s.exists("one"));
+    assert_eq!(bed.s.read("two"), b"second content");
+    assert!(bed.packs().contains(&packs[0]));
+    // Peers have healed it.
+    bed.pack.seal();
+    bed.pack.retire(true);
+    assert!(bed.packs().is_empty());
+}
+
+#[test]
+fn a_checkpoint_retires_what_was_sealed_before_it() {
+    let mut bed = Bed::new();
+    assert!(!bed.pack.wants_checkpoint());
+    let op = bed.place("one", b"1");
+    bed.apply(vec![op], true);
+    bed.pack.seal();
+    let op = bed.place("two", b"2");
+    bed.apply(vec![op], true);
+    assert_eq!(bed.packs().len(), 2);
+    bed.pack.retire(true);
+    assert_eq!(bed.packs().len(), 1);
+    // What an earlier run left is not known to be on the disk.
+    bed.pack = Pack::open(&bed.s.root).unwrap();
+    assert!(bed.pack.wants_checkpoint());
+    bed.pack.seal();
+    bed.pack.retire(true);
+    assert!(!bed.pack.wants_checkpoint());
+    assert!(bed.packs().is_empty());
+}
+
+/// Modes that no new file can have, and contents that are held in memory.
+#[test]
+fn held_contents_become_files() {
+    let mut bed = Bed::new();
+    for mode in [0o444, 0o666, 0o4711, 0] {
+        let name = format!("{mode:o}");
+        let staged = bed.s.stage.unique_name();
+        bed.s.stage.put(&staged, b"held").unwrap();
+        let Node::File {
+            mtime,
+            size,
+            content,
+            ..
+        } = file(b"held")
+        else {
+            unreachable!()
+        };
+        let node = Node::File {
+            mode,
+            mtime,
+            size,
+            content,
+        };
+        let op = Op::Place {
+            path: p(&name),
+            node,
+            staged: Some(staged),
+            expect: Expect::Absent,
+            loser: None,
+        };
+        bed.apply(vec![op], true);
+        let stat = bed.s.stat(&name);
+        assert_eq!((stat.mode, stat.mtime, stat.size), (mode, mtime, 4));
+        assert_eq!(bed.index.0[&p(&name)].stat, Some(stat));
+    }
+    assert_eq!(bed.s.stage.names().unwrap(), Vec::<String>::new());
+}
