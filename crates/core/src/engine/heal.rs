@@ -86,13 +86,15 @@ impl Engine {
             node: record.entry.node,
             stands: Stands::Torn(stat),
         };
-        if self.torn.get(&path) == Some(&damage) || self.damaged.len() >= MAX_DAMAGED {
+        let known = [&self.torn, &self.damaged]
+            .iter()
+            .any(|m| m.get(&path) == Some(&damage));
+        if known || self.damaged.len() >= MAX_DAMAGED {
             // Tried already, and tried again in its time.
             return Ok(());
         }
         cover("local: torn by a power cut");
-        let known = self.damaged.get(&path) == Some(&damage);
-        if stat.is_none() && damage.node.kind() != Kind::Dir && !known {
+        if stat.is_none() && damage.node.kind() != Kind::Dir {
             self.guard.lost(now.mono_ms, files);
         }
         let told = "a power cut took back what was written here last; it comes back from a peer \

@@ -11,9 +11,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use left_core::entry::Mtime;
-use rustix::fs::{self, AtFlags, Mode, OFlags, StatxFlags};
+use rustix::fs::{self, Mode, OFlags};
 
 use super::root::Root;
 use super::sys;
@@ -40,6 +41,8 @@ pub struct Durable {
     /// This mount of the file system, in this run of the system.
     mount: String,
     state: Mutex<State>,
+    /// A sync failed in this run.
+    failed: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +51,10 @@ struct State {
     cut: bool,
 }
 
+/// What a sync that failed leaves to say.
+const DOUBTED: &str = "the disk could not take all that was written to it; when left is started again it looks \
+                       through what changed since";
+
 impl Durable {
     /// Reads or makes the file. If the file system was mounted anew since it was written, the power may
     /// have been cut; that is noted durably until [`healed`](Self::healed).
@@ -55,7 +62,7 @@ impl Durable {
         let inner = root.inner()?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = File::from(fs::openat(&inner, NAME, flags, Mode::from_raw_mode(0o600))?);
-        let mount = mount_of(&inner)?;
+        let mount = mount_of(&inner);
         let now = before_now();
         let state = match read(&file)? {
             Read::Nothing => State {
@@ -73,6 +80,7 @@ impl Durable {
             file,
             mount,
             state: Mutex::new(state),
+            failed: AtomicBool::new(false),
         };
         durable.write(state)?;
         durable.file.sync_all()?;
@@ -83,9 +91,20 @@ impl Durable {
 
     /// Waits until all that stands in the folder's file system now is on the disk, and takes note.
     /// While a cut is not healed, only the former holds; whether that is not so.
+    ///
+    /// # Errors
+    /// When the disk could not take it, now or earlier in this run: the system tells that once and then
+    /// forgets what it could not write, so a later success proves nothing. It is as after a power cut,
+    /// and so the next start will see it.
     pub fn checkpoint(&self) -> io::Result<bool> {
         let now = before_now();
-        fs::syncfs(&self.file)?;
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(io::Error::other(DOUBTED));
+        }
+        if let Err(error) = fs::syncfs(&self.file) {
+            self.doubt();
+            return Err(error.into());
+        }
         let mut state = self.lock();
         if state.cut {
             return Ok(false);
@@ -96,8 +115,22 @@ impl Durable {
         Ok(true)
     }
 
+    /// Takes note that not all is on the disk that should be.
+    fn doubt(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+        let mut state = self.lock();
+        state.cut = true;
+        let noted = self.write(*state).and_then(|()| self.file.sync_all());
+        if let Err(error) = noted {
+            tracing::warn!(%error, "cannot note that the disk failed");
+        }
+    }
+
     /// What the power cut took back is there again, or was given up.
     pub fn healed(&self) -> io::Result<()> {
+        if self.failed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let mut state = self.lock();
         state.cut = false;
         self.write(*state)
@@ -177,18 +210,23 @@ fn earlier(t: Mtime, secs: i64) -> Mtime {
     }
 }
 
-/// Names the run of the system and, where the kernel tells (6.8), the mount within it: a disk that was
-/// pulled out loses as much as one whose machine lost power.
-fn mount_of(dir: &OwnedFd) -> io::Result<String> {
-    /// `STATX_MNT_ID_UNIQUE`
-    const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let stat = fs::statx(dir, c"", AtFlags::EMPTY_PATH, UNIQUE)?;
-    let mount = match stat.stx_mask & UNIQUE.bits() {
-        0 => 0,
-        _ => stat.stx_mnt_id,
-    };
-    Ok(format!("{} {mount}", boot.trim()))
+/// Names the run of the system and the mount within it: a disk that was pulled out loses as much as one
+/// whose machine lost power. Where no run can be told from the next, each start is taken for one after
+/// a cut: that costs a look, and a cut that nobody notices costs files.
+fn mount_of(dir: &OwnedFd) -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    name_of(boot.as_deref(), sys::mount_id(dir))
+}
+
+fn name_of(boot: Option<&str>, mount: Option<u64>) -> String {
+    let mount = mount.unwrap_or_default();
+    match boot.map(str::trim).filter(|boot| !boot.is_empty()) {
+        Some(boot) => format!("{boot} {mount}"),
+        None => {
+            let now = sys::now();
+            format!("unknown-{}.{:09} {mount}", now.secs, now.nanos)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -235,6 +273,32 @@ mod tests {
         Durable::open(&root).unwrap().0.healed().unwrap();
         assert!(Durable::open(&root).unwrap().1.is_none());
         drop(dir);
+    }
+
+    #[test]
+    fn a_run_without_a_name_is_like_no_other() {
+        let boot = Some("c0ffee\n");
+        assert_eq!(name_of(boot, Some(7)), name_of(boot, Some(7)));
+        assert_ne!(name_of(boot, Some(7)), name_of(boot, Some(8)));
+        for none in [None, Some("\n")] {
+            let first = name_of(none, Some(7));
+            // Else the clock may not have gone on.
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            assert_ne!(first, name_of(none, Some(7)));
+        }
+    }
+
+    /// The system tells of it once only.
+    #[test]
+    fn a_failed_sync_is_a_cut_at_the_next_start() {
+        let (_dir, root) = share();
+        let (durable, _) = Durable::open(&root).unwrap();
+        let since = durable.lock().since;
+        durable.doubt();
+        durable.checkpoint().unwrap_err();
+        // What was to be healed in this run may be; that is not.
+        durable.healed().unwrap();
+        assert_eq!(Durable::open(&root).unwrap().1.unwrap().since, since);
     }
 
     #[test]

@@ -14,13 +14,14 @@ use left_core::entry::{FileStat, Kind, Mtime, Node, Record};
 use left_core::index::IndexError;
 use left_core::path::RelPath;
 use left_core::plan::{Expect, Op, OpError, OpId, StageName};
-use rustix::fs::{self, AtFlags, FileType};
+use rustix::fs::{self, Advice, AtFlags, FileType};
 
 use super::apply::apply_over;
 use super::durable::Cut;
 use super::hash::{HashError, hash_file};
 use super::history::History;
 use super::pack::{Item, Pack, Packs};
+use super::rescue::read_small;
 use super::root::{Found, Root};
 use super::stage::Stage;
 use super::sys::Stat;
@@ -101,10 +102,10 @@ pub fn repair(
     work.clean_history();
     let mut done = work.done;
     pack.seal();
-    let synced = pack.sync_all();
+    let synced = root.sync_disk();
     if let Err(error) = &synced {
         tracing::warn!(%error, "what was repaired could not be synced to disk");
-        done.failed += done.count;
+        done.failed += done.count.max(1);
     }
     crash_point!("repaired");
     pack.repaired(done.failed == 0);
@@ -217,14 +218,20 @@ impl Work<'_> {
 
     /// A file stands there: what should, what is left of one of ours, one from before, or a user's.
     fn standing(&self, path: RelPath, record: Option<Record>, stat: &Stat) -> Option<Fix> {
-        let ours = self.placed_as(stat);
         let recorded = record.as_ref().filter(|r| {
             let content = r.entry.node.content();
             content.is_some_and(|c| self.contents.contains_key(&c))
         });
-        let then = recorded.and_then(|r| r.stat);
+        let then = record.as_ref().and_then(|r| r.stat);
+        // The index has heard of something later than what we placed: whether a cut took that back is
+        // for the eye to say.
+        if recorded.is_none() && then.is_some_and(|then| stat.file.ctime <= then.ctime) {
+            return None;
+        }
+        let then = then.filter(|_| recorded.is_some());
         let as_recorded = then == Some(stat.file) && stat.file.ctime >= self.cut.since;
         let older = then.is_some_and(|then| stat.file.ctime <= then.ctime && stat.file != then);
+        let ours = self.placed_as(stat);
         let known = ours.is_some() || as_recorded || older;
         // Of one that somebody touched since. What was written to it is his; what is empty is not.
         let touched = || {
@@ -245,8 +252,16 @@ impl Work<'_> {
             return None;
         }
         let (junk, should) = match (ours.or(touched), recorded) {
-            // Its inode, and not its bytes.
-            (Some(node), _) if node.content() != Some(content) => (true, node),
+            // Its inode, and not its bytes. A program may write and set the time back: what it wrote is
+            // in no file of ours that is torn.
+            (Some(node), _) if node.content() != Some(content) => {
+                let remnant = self.is_remnant(&path, node);
+                let written = then.is_some_and(|then| stat.file.ctime > then.ctime);
+                if written && !remnant {
+                    return None;
+                }
+                (remnant || as_recorded || older, node)
+            }
             (_, Some(record)) if record.entry.node.content() != Some(content) => {
                 let torn = as_recorded || then.is_some_and(|then| then.ino == stat.file.ino);
                 (torn, &record.entry.node)
@@ -264,6 +279,18 @@ impl Work<'_> {
             recorded,
             junk,
         })
+    }
+
+    /// Whether nothing stands in a file but pieces of what it was placed with, and zeros.
+    fn is_remnant(&self, path: &RelPath, node: &Node) -> bool {
+        let wanted = node.content().and_then(|c| self.contents.get(&c));
+        let wanted = wanted.and_then(|n| self.packs.content(&self.packs.items[*n]));
+        let found = self.root.parent_of(path).map_err(io::Error::from);
+        let found = found.and_then(|dir| read_small(&dir, path.name(), node.size()));
+        match (wanted, found) {
+            (Some(wanted), Ok(found)) => is_part(&found, &wanted),
+            _ => false,
+        }
     }
 
     /// What a file was placed as, if it is one of ours that nobody has written to since.
@@ -285,6 +312,10 @@ impl Work<'_> {
     }
 
     fn hash(&self, path: &RelPath, stat: &FileStat) -> Result<ContentId, HashError> {
+        // What could not be written may still be in memory, and nowhere else.
+        if let Ok((file, _)) = self.root.open_regular(path) {
+            let _ = fs::fadvise(&file, 0, None, Advice::DontNeed);
+        }
         hash_file(self.root, path, stat, &mut |_| ControlFlow::Continue(()))
     }
 
@@ -392,7 +423,7 @@ impl Work<'_> {
             let Some(node) = self.placed_as(stat) else {
                 return;
             };
-            let whole = super::rescue::read_small(dir, name, node.size());
+            let whole = read_small(dir, name, node.size());
             let whole = whole
                 .is_ok_and(|bytes| Some(left_core::chunker::content_id(&bytes)) == node.content());
             if !whole {
@@ -403,6 +434,17 @@ impl Work<'_> {
             tracing::warn!(%error, "the history could not be looked through");
         }
     }
+}
+
+/// Whether each block of a torn file is as it was to be, or was never written.
+fn is_part(found: &[u8], wanted: &[u8]) -> bool {
+    /// No disk writes less at once.
+    const SECTOR: usize = 512;
+    let mut pairs = found.chunks(SECTOR).zip(wanted.chunks(SECTOR));
+    let part = |(found, wanted): (&[u8], &[u8])| {
+        found.iter().all(|b| *b == 0) || wanted.starts_with(found)
+    };
+    found.len() <= wanted.len() && pairs.all(part)
 }
 
 /// Whether nothing but zeros is in a file: its bytes did not reach the disk.

@@ -387,6 +387,16 @@ impl Root {
         Ok((File::from(fd), stat))
     }
 
+    /// Whether a handle is of the file system in which the root lies.
+    pub(crate) fn shares_disk(&self, handle: impl AsFd) -> io::Result<bool> {
+        Ok(sys::stat_fd(handle)?.dev == self.id.0)
+    }
+
+    /// Waits until all that stands in the root's file system is on the disk.
+    pub(crate) fn sync_disk(&self) -> io::Result<()> {
+        Ok(fs::syncfs(&self.dir)?)
+    }
+
     /// `lstat` with all details; `None` for nothing.
     pub(crate) fn stat(&self, path: &RelPath) -> io::Result<Option<Stat>> {
         match self.parent_of(path) {

@@ -82,6 +82,28 @@ pub(crate) fn stat_fd(fd: impl AsFd) -> io::Result<Stat> {
     Ok(statx(fd.as_fd(), b"", AtFlags::EMPTY_PATH)?)
 }
 
+/// What tells the mount that a handle lies in from all earlier ones of this run of the system: its number
+/// (from Linux 6.8 on none is given out twice), else (from 5.8 on) the kernel's object of the disk below
+/// it, which is another one when the disk was pulled out meanwhile.
+pub(crate) fn mount_id(dir: impl AsFd) -> Option<u64> {
+    /// `STATX_MNT_ID_UNIQUE`
+    const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+    let stat = fs::statx(dir, c"", AtFlags::EMPTY_PATH, UNIQUE).ok()?;
+    match stat.stx_mask {
+        mask if mask & UNIQUE.bits() != 0 => Some(stat.stx_mnt_id),
+        mask if mask & StatxFlags::MNT_ID.bits() != 0 => {
+            disk_object(stat.stx_dev_major, stat.stx_dev_minor)
+        }
+        _ => None,
+    }
+}
+
+fn disk_object(major: u32, minor: u32) -> Option<u64> {
+    let disk = format!("/sys/dev/block/{major}:{minor}");
+    let object = fs::stat(disk).ok()?;
+    Some(object.st_ino)
+}
+
 /// Whether an error says that the path leads to nothing: a part is missing, no folder, or a link.
 pub(crate) fn is_absent(e: Errno) -> bool {
     matches!(e, Errno::NOENT | Errno::NOTDIR | Errno::LOOP)

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use left::disk::{Found, Root, hash_file};
 use left::store::IndexDb;
-use left_core::entry::Node;
+use left_core::entry::Record;
 use left_core::index::{Cursor, Index};
 use left_core::path::RelPath;
 use left_core::version::DeviceId;
@@ -275,26 +275,31 @@ impl Bed {
         fs::remove_dir_all(copy).unwrap();
     }
 
-    /// Whether what is recorded of `name` stands in another folder of the share: the cut came between
-    /// a rename and its record.
-    fn is_moved(&self, root: &Root, name: &Path, node: &Node) -> bool {
-        let same_name = |(path, _): &(PathBuf, _)| path.file_name() == name.file_name();
-        let all = files(&self.a.share).into_iter().filter(same_name);
-        all.filter_map(|(path, _)| {
-            let path = path.strip_prefix(&self.a.share).unwrap();
-            RelPath::new(path.as_os_str().as_bytes()).ok()
-        })
-        .any(|path| match root.look(&path).unwrap() {
-            Some(Found::File(now, _)) => {
-                let hash = hash_file(root, &path, &now, &mut |_| ControlFlow::Continue(()));
-                Some(hash.unwrap()) == node.content()
-            }
-            _ => false,
-        })
+    /// The user of `b` renamed `round N` to `old N`, `a` did the same, and the power was cut before it
+    /// could record that: the very file (by its inode), whole, has its new name, of which the index has
+    /// not heard. No other file than those is ever renamed here.
+    fn is_renamed(&self, root: &Root, ours: &IndexDb, path: &RelPath, record: &Record) -> bool {
+        let old = String::from_utf8_lossy(path.as_bytes()).into_owned();
+        let Some(rest) = old.strip_prefix("work/round ") else {
+            return false;
+        };
+        let new = RelPath::new(format!("work/old {rest}")).unwrap();
+        let heard = ours.get(&new).unwrap();
+        if heard.is_some_and(|r| r.entry.node.is_live()) {
+            return false;
+        }
+        let Some(Found::File(now, _)) = root.look(&new).unwrap() else {
+            return false;
+        };
+        let same = record.stat.is_some_and(|then| then.ino == now.ino);
+        let hash = hash_file(root, &new, &now, &mut |_| ControlFlow::Continue(()));
+        let whole = Some(hash.unwrap()) == record.entry.node.content();
+        println!("{path} is {new}: the same file {same}, whole {whole}");
+        same && whole
     }
 
     /// Where the folder of `a` is not what its index says, or something that nobody wrote. What was done
-    /// and not yet recorded is none: a whole newer file, or one that is in the history by now.
+    /// and not yet recorded is none: a whole newer file, or one that is in the history or renamed by now.
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         for dir in [self.a.share.clone(), self.a.share.join(".left/history")] {
@@ -316,7 +321,8 @@ impl Bed {
                 let good = match root.look(&path).unwrap() {
                     None if node.is_live() => {
                         let name = Path::new(OsStr::from_bytes(path.as_bytes()));
-                        kept.iter().any(|p| p.ends_with(name)) || self.is_moved(&root, name, node)
+                        kept.iter().any(|p| p.ends_with(name))
+                            || self.is_renamed(&root, ours, &path, &record)
                     }
                     Some(Found::File(now, _)) if node.content().is_some() => {
                         let hash =

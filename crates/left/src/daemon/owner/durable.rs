@@ -145,7 +145,10 @@ impl Owner {
             let synced = durable.checkpoint();
             match &synced {
                 Ok(whole) => pack.retire(*whole),
-                Err(error) => tracing::warn!("the file system could not be synced: {error}"),
+                Err(error) => {
+                    pack.doubt();
+                    tracing::warn!("the file system could not be synced: {error}");
+                }
             }
             // The share may be stopping.
             let _ = tx.send(Msg::Synced(synced.is_ok()));

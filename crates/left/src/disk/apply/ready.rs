@@ -24,8 +24,9 @@ use crate::disk::sys::{self, Stat};
 const SYNC_THREADS: usize = 32;
 /// Threads that make files ready without waiting for the disk.
 const THREADS: usize = 2;
-/// Contents in memory at once on their way into the pack.
-const PIECE: u64 = 4 << 20;
+/// Contents, and files, in memory at once on their way into the pack.
+const PIECE: u64 = 1 << 20;
+const PIECE_ITEMS: usize = 1024;
 
 /// How a batch is made durable.
 #[derive(Clone, Copy)]
@@ -145,7 +146,7 @@ fn sync_old(root: &Root, pack: &Pack, junk: &HashSet<u64>, ops: &[(OpId, Op)], a
     });
     let failed = failed.into_inner().unwrap_or_else(|e| e.into_inner());
     // One that may not be read can be synced with all others.
-    if !failed.is_empty() && pack.sync_all().is_err() {
+    if !failed.is_empty() && root.sync_disk().is_err() {
         for (at, error) in failed {
             all[at].failed = Some(error);
         }
@@ -163,7 +164,7 @@ fn pack_all(stage: &Stage, pack: &Pack, ops: &[(OpId, Op)], all: &mut [Ready]) -
     let mut rest = waiting.as_slice();
     while !rest.is_empty() {
         let mut bytes = 0;
-        let fits = rest.iter().take_while(|at| {
+        let fits = rest.iter().take(PIECE_ITEMS).take_while(|at| {
             let Op::Place { node, .. } = &ops[**at].1 else {
                 return true;
             };

@@ -19,7 +19,7 @@ pub(super) struct Torn {
     cut: Cut,
     /// The first look at the whole tree is not over.
     first: bool,
-    /// What the cut took away as a whole: told once, and not for a deletion later.
+    /// What the cut took away as a whole: no deletion, also when it is looked at once more.
     vanished: BTreeSet<RelPath>,
 }
 
@@ -76,6 +76,8 @@ impl Eye {
     pub(super) fn tell_missing(&mut self, path: RelPath, record: Option<&Record>) {
         if let Some(torn) = &mut self.torn {
             if torn.vanished.contains(&path) {
+                // Told again to who looks again: the first time it may have come in between.
+                self.emit(path, Seen::Torn(None));
                 return;
             }
             let changed = record.and_then(|r| r.stat).map(|s| time(s.ctime));

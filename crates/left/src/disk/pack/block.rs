@@ -15,6 +15,10 @@
 //!
 //! A content is verified by its id.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
 use left_core::content::{ContentId, WHOLE_MAX};
 use left_core::entry::{MAX_TARGET, Mtime, Node};
 use left_core::path::RelPath;
@@ -48,26 +52,41 @@ pub(crate) struct Inode {
     pub(crate) ctime: Mtime,
 }
 
-/// A block of these items and of their contents: empty ones for what is no file.
-pub(super) fn encode(items: &[(Item, Vec<u8>)]) -> Vec<u8> {
-    let mut table = Vec::with_capacity(items.len() * 160);
-    for (item, _) in items {
-        put(&mut table, item);
-    }
-    let data: usize = items.iter().map(|(_, bytes)| bytes.len()).sum();
-    let len = (HEAD + table.len() + data).next_multiple_of(ALIGN as usize);
-    let mut block = Vec::with_capacity(len);
-    block.extend_from_slice(MAGIC);
-    block.extend_from_slice(&(items.len() as u32).to_le_bytes());
-    block.extend_from_slice(&(table.len() as u32).to_le_bytes());
-    block.extend_from_slice(&(data as u64).to_le_bytes());
-    let sum = sum(&block, &table);
-    block.extend_from_slice(&sum);
-    block.extend_from_slice(&table);
+/// Bytes of a block that are gathered before they are written.
+const BUFFER: usize = 256 << 10;
+
+/// Writes a block of these items and of their contents (empty ones for what is no file) at `at`; how far
+/// it is to the next one.
+pub(super) fn write(file: &File, at: u64, items: &[(Item, Vec<u8>)]) -> io::Result<u64> {
+    let mut buffer = head_and_table(items);
+    let mut len = 0;
     for (_, bytes) in items {
-        block.extend_from_slice(bytes);
+        if buffer.len() + bytes.len() > BUFFER {
+            file.write_all_at(&buffer, at + len)?;
+            len += buffer.len() as u64;
+            buffer.clear();
+        }
+        buffer.extend_from_slice(bytes);
     }
-    block.resize(len, 0);
+    file.write_all_at(&buffer, at + len)?;
+    len += buffer.len() as u64;
+    Ok(len.next_multiple_of(ALIGN))
+}
+
+fn head_and_table(items: &[(Item, Vec<u8>)]) -> Vec<u8> {
+    let mut block = Vec::with_capacity(BUFFER);
+    let data: usize = items.iter().map(|(_, bytes)| bytes.len()).sum();
+    block.resize(HEAD, 0);
+    for (item, _) in items {
+        put(&mut block, item);
+    }
+    let (head, table) = block.split_at_mut(HEAD);
+    head[..8].copy_from_slice(MAGIC);
+    head[8..12].copy_from_slice(&(items.len() as u32).to_le_bytes());
+    head[12..16].copy_from_slice(&(table.len() as u32).to_le_bytes());
+    head[16..24].copy_from_slice(&(data as u64).to_le_bytes());
+    let sum = sum(&head[..24], table);
+    head[24..].copy_from_slice(&sum);
     block
 }
 
@@ -211,6 +230,8 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use left_core::chunker::content_id;
     use proptest::prelude::*;
 
@@ -247,6 +268,46 @@ mod tests {
         head.items(table)
     }
 
+    /// As it stands in a file.
+    fn encode(items: &[(Item, Vec<u8>)]) -> Vec<u8> {
+        let mut file = tempfile::tempfile().unwrap();
+        let next = write(&file, 0, items).unwrap();
+        let mut block = Vec::new();
+        file.read_to_end(&mut block).unwrap();
+        assert_eq!((block.len() as u64).next_multiple_of(ALIGN), next);
+        block
+    }
+
+    /// Contents of all lengths around that of the buffer.
+    #[test]
+    fn a_block_is_longer_than_its_buffer() {
+        let bytes = |n: u8, len: usize| vec![n; len];
+        let items: Vec<_> = [
+            BUFFER - HEAD,
+            3,
+            BUFFER,
+            0,
+            BUFFER + 1,
+            BUFFER / 2,
+            BUFFER / 2,
+        ]
+        .iter()
+        .enumerate()
+        .map(|(n, len)| {
+            let bytes = bytes(n as u8 + 1, *len);
+            (item(2, &bytes), bytes)
+        })
+        .collect();
+        let block = encode(&items);
+        let head = Head::parse(*block.first_chunk().unwrap()).unwrap();
+        let mut at = HEAD + head.table;
+        for (_, bytes) in &items {
+            assert_eq!(&block[at..at + bytes.len()], bytes);
+            at += bytes.len();
+        }
+        assert_eq!(at, block.len());
+    }
+
     proptest! {
         #[test]
         fn what_is_packed_is_found(all in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..300)), 1..20)) {
@@ -259,9 +320,8 @@ mod tests {
                 })
                 .collect();
             let block = encode(&items);
-            prop_assert_eq!(block.len() as u64 % ALIGN, 0);
             let head = Head::parse(*block.first_chunk().unwrap()).unwrap();
-            prop_assert_eq!(head.next(), block.len() as u64);
+            prop_assert_eq!(head.next(), (block.len() as u64).next_multiple_of(ALIGN));
             let found = parse(&block).unwrap();
             prop_assert_eq!(found.len(), items.len());
             for ((item, at), (wanted, bytes)) in found.into_iter().zip(items) {

@@ -13,7 +13,6 @@ use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use left_core::entry::Node;
@@ -62,6 +61,8 @@ struct State {
     /// What was packed since the last seal, and what before it.
     now: Unsynced,
     before: Unsynced,
+    /// The disk failed: nothing is packed any more, nor retired.
+    failed: bool,
 }
 
 #[derive(Debug)]
@@ -108,7 +109,11 @@ impl Pack {
     /// checkpoint, or until they are [repaired](super::repair::repair) from.
     pub fn open(root: &Root) -> io::Result<Pack> {
         let dir = root.inner_dir(b"pack")?;
-        let order = Order::of(&dir);
+        // Somebody may have mounted something there.
+        let order = match root.shares_disk(&dir)? {
+            true => Order::of(&dir),
+            false => Order::Unknown,
+        };
         let seed = sys::now();
         let micros = u64::from(seed.nanos / 1000);
         let sealed = names(&dir)?;
@@ -150,10 +155,19 @@ impl Pack {
         before.fill.bytes += now.fill.bytes;
     }
 
+    /// After a checkpoint that failed: what the packs tell of may be nowhere else, so they stay for the
+    /// next start.
+    pub fn doubt(&self) {
+        self.lock().failed = true;
+    }
+
     /// After a checkpoint: what was sealed before it is on the disk itself. `healed`: nothing waits any
     /// more that a power cut took.
     pub fn retire(&self, healed: bool) {
         let mut state = self.lock();
+        if state.failed {
+            return;
+        }
         state.before = Unsynced::default();
         let mut gone = std::mem::take(&mut state.sealed);
         if healed {
@@ -181,7 +195,8 @@ impl Pack {
 
     /// Whether more may be packed.
     pub(crate) fn has_room(&self) -> bool {
-        !self.lock().fill().reaches(HARD)
+        let state = self.lock();
+        !state.failed && !state.fill().reaches(HARD)
     }
 
     /// Whether the bytes of this file may not be on the disk yet, though we placed it.
@@ -217,7 +232,6 @@ impl Pack {
             };
             items.push((Item { path, node, inode }, bytes));
         }
-        let block = block::encode(&items);
         let mut state = self.lock();
         if state.current.is_none() {
             state.current = Some(self.begin(state.next)?);
@@ -226,15 +240,15 @@ impl Pack {
         let Some(current) = &mut state.current else {
             return Err(io::Error::other("no pack"));
         };
-        if let Err(e) = current.file.write_all_at(&block, current.len) {
+        let written = block::write(&current.file, current.len, &items);
+        let len = written.inspect_err(|_| {
             // Half a block is none, but it takes room that may be all there is.
             let _ = current.file.set_len(current.len);
-            return Err(e);
-        }
-        current.len += block.len() as u64;
+        })?;
+        current.len += len;
         let now = &mut state.now;
         now.fill.items += items.len();
-        now.fill.bytes += block.len() as u64;
+        now.fill.bytes += len;
         for (item, _) in items {
             match item.node {
                 Node::File { .. } => {
@@ -269,12 +283,6 @@ impl Pack {
             _ => {}
         }
         synced
-    }
-
-    /// Waits until all that stands in the file system is on the disk.
-    pub(crate) fn sync_all(&self) -> io::Result<()> {
-        let dir = fs::openat(&self.dir, c".", sys::DIR_READ, Mode::empty())?;
-        Ok(fs::syncfs(dir)?)
     }
 
     /// What the packs of earlier runs tell.

@@ -30,11 +30,20 @@ impl Order {
         let Ok(found) = fs::fstatfs(&dir) else {
             return Order::Unknown;
         };
+        // Nothing of it is there after a cut.
+        if found.f_type as u64 & 0xFFFF_FFFF == TMPFS {
+            return Order::Journaled;
+        }
+        // A repair needs to know that there was a cut (and `syncfs` says since the same Linux what it
+        // could not write), and which file is ours: by its number and its birth.
+        let told = sys::mount_id(&dir).is_some();
+        let born = sys::stat_fd(&dir).is_ok_and(|stat| stat.born.is_some());
+        if !told || !born {
+            return Order::Unknown;
+        }
         // The type's width differs from one architecture to the next; all these fit in 32 bits.
         match found.f_type as u64 & 0xFFFF_FFFF {
             XFS | BTRFS => Order::Journaled,
-            // Nothing of it is there after a cut.
-            TMPFS => Order::Journaled,
             EXT if has_journal(dir) => Order::Journaled,
             EXT | F2FS => Order::Local,
             _ => Order::Unknown,
