@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use disk_support::{Share, file, link, p};
@@ -27,6 +28,14 @@ fn share() -> Share {
         true => tempfile::tempdir_in(memory).unwrap(),
         false => tempfile::tempdir().unwrap(),
     };
+    share_of(dir)
+}
+
+fn share_in(dir: &Path) -> Share {
+    share_of(tempfile::tempdir_in(dir).unwrap())
+}
+
+fn share_of(dir: tempfile::TempDir) -> Share {
     init_share(dir.path(), b"id = 1\n").unwrap();
     let root = Root::open(dir.path()).unwrap();
     let stage = Stage::open(&root).unwrap();
@@ -78,7 +87,10 @@ fn now() -> Mtime {
 
 impl Bed {
     fn new() -> Bed {
-        let s = share();
+        Bed::over(share())
+    }
+
+    fn over(s: Share) -> Bed {
         let mut began = now();
         began.secs -= 1;
         Bed {
@@ -258,6 +270,162 @@ fn what_users_touched_is_no_edit_when_it_is_empty() {
         assert_eq!(bed.s.read("written"), b"\0\0 and a user's");
         assert_eq!(bed.s.all_bytes(".left/history"), Vec::<Vec<u8>>::new());
     }
+}
+
+/// A program may write and set the time back. What it wrote has no trace of ours, so it is his.
+#[test]
+fn what_users_wrote_under_the_old_time_is_kept() {
+    let keep_time = |path: &Path, bytes: &[u8]| {
+        let mtime = path.metadata().unwrap().modified().unwrap();
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_len(0).unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        file.set_modified(mtime).unwrap();
+    };
+    let mut bed = Bed::new();
+    let ops = vec![
+        bed.place("edited", b"came from a peer"),
+        bed.place("heard", b"came too"),
+    ];
+    bed.apply(ops, true);
+    let op = bed.place("early", b"came, and was not recorded yet");
+    bed.apply(vec![op], false);
+    for name in ["edited", "heard", "early"] {
+        keep_time(&bed.s.at(name), format!("a user's {name}").as_bytes());
+    }
+    // The index has heard of this one.
+    let stat = bed.s.stat("heard");
+    bed.record(p("heard"), file(b"a user's heard"), Some(stat));
+    let done = bed.repair();
+    assert_eq!(bed.s.read("edited"), b"a user's edited");
+    assert_eq!(bed.s.read("heard"), b"a user's heard");
+    assert_eq!(bed.s.stat("heard"), stat, "not touched");
+    // Nobody but the pack knows what was to stand here: both are somewhere.
+    assert_eq!((done.count, done.failed), (1, 0));
+    assert_eq!(bed.s.read("early"), b"came, and was not recorded yet");
+    assert_eq!(
+        bed.s.all_bytes(".left/history"),
+        [b"a user's early".to_vec()]
+    );
+}
+
+/// What the index heard of later than the pack is for the eye to judge: peers have it, and an older
+/// version in its place would look like an edit.
+#[test]
+fn what_the_index_heard_of_later_is_left_to_the_eye() {
+    let mut bed = Bed::new();
+    let op = bed.place("f", b"came from a peer");
+    bed.apply(vec![op], true);
+    tear(&bed.s.at("f"));
+    let mut later = bed.s.stat("f");
+    later.ctime.secs += 1;
+    bed.record(p("f"), file(b"a user's, announced and lost"), Some(later));
+    assert_eq!(bed.repair().count, 0);
+    assert_eq!(bed.s.read("f"), b"");
+}
+
+/// What reached the disk in part is no version of anybody's.
+#[test]
+fn what_is_half_there_is_thrown_away() {
+    let mut bed = Bed::new();
+    let whole: Vec<u8> = (0..5000).map(|n| n as u8 | 1).collect();
+    let op = bed.place("f", &whole);
+    bed.apply(vec![op], false);
+    let path = bed.s.at("f");
+    let mtime = path.metadata().unwrap().modified().unwrap();
+    let half = File::options().write(true).open(&path).unwrap();
+    half.write_all_at(&[0; 4096], 512).unwrap();
+    half.set_modified(mtime).unwrap();
+    assert_eq!(bed.repair().count, 1);
+    assert_eq!(bed.s.read("f"), whole);
+    assert_eq!(bed.s.all_bytes(".left/history"), Vec::<Vec<u8>>::new());
+}
+
+/// The disk failed once: what could not be written is in the packs only, whatever it says later.
+#[test]
+fn after_a_failed_sync_nothing_is_retired_or_packed() {
+    let mut bed = Bed::new();
+    let op = bed.place("one", b"first");
+    bed.apply(vec![op], true);
+    bed.pack.seal();
+    bed.pack.doubt();
+    bed.pack.seal();
+    bed.pack.retire(true);
+    let packs = bed.packs();
+    assert_eq!(packs.len(), 1);
+    let op = bed.place("two", b"second");
+    bed.apply(vec![op], true);
+    assert_eq!(bed.packs(), packs);
+    assert_eq!(bed.s.read("two"), b"second");
+    tear(&bed.s.at("one"));
+    assert_eq!(bed.repair().count, 1);
+    assert_eq!(bed.s.read("one"), b"first");
+    assert!(bed.packs().is_empty());
+}
+
+/// A small file system of its own, if this test may mount one.
+struct Mount(std::path::PathBuf);
+
+impl Mount {
+    fn new(at: &Path, size: &str) -> Option<Mount> {
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "left-pack"]);
+        let mounted = mount.arg(at).stderr(Stdio::null()).status();
+        if !mounted.is_ok_and(|s| s.success()) {
+            eprintln!("skipped: nothing can be mounted here");
+            return None;
+        }
+        Some(Mount(at.to_path_buf()))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Where there is no room for a content twice it is synced in its place.
+#[test]
+fn a_full_disk_packs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(_mount) = Mount::new(dir.path(), "500k") else {
+        return;
+    };
+    let mut bed = Bed::over(share_in(dir.path()));
+    for n in 0..3 {
+        let bytes = vec![n; 90_000];
+        let op = bed.place(&n.to_string(), &bytes);
+        bed.apply(vec![op], true);
+        assert_eq!(bed.s.read(&n.to_string()), bytes);
+    }
+    let packed: u64 = bed
+        .packs()
+        .iter()
+        .map(|p| p.metadata().unwrap().len())
+        .sum();
+    assert!((180_000..200_000).contains(&packed), "{packed}");
+    for n in 0..3 {
+        tear(&bed.s.at(&n.to_string()));
+    }
+    // What had been synced is not in the pack; the eye finds that.
+    fs::remove_file(bed.s.at("2")).unwrap();
+    assert_eq!(bed.repair().count, 2);
+}
+
+/// A pack on another disk is none: that may be there, or keep its order, when ours is not.
+#[test]
+fn packs_on_another_disk_are_not_used() {
+    let s = share();
+    fs::create_dir_all(s.at(".left/pack")).unwrap();
+    let Some(_mount) = Mount::new(&s.at(".left/pack"), "1m") else {
+        return;
+    };
+    let mut bed = Bed::over(s);
+    let op = bed.place("f", b"bytes");
+    bed.apply(vec![op], true);
+    assert_eq!(bed.s.read("f"), b"bytes");
+    assert!(bed.packs().is_empty());
 }
 
 /// A version that had come before it, and not reached the disk by itself, is in the history afterwards.

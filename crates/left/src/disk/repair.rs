@@ -283,14 +283,18 @@ impl Work<'_> {
 
     /// Whether nothing stands in a file but pieces of what it was placed with, and zeros.
     fn is_remnant(&self, path: &RelPath, node: &Node) -> bool {
-        let wanted = node.content().and_then(|c| self.contents.get(&c));
-        let wanted = wanted.and_then(|n| self.packs.content(&self.packs.items[*n]));
         let found = self.root.parent_of(path).map_err(io::Error::from);
         let found = found.and_then(|dir| read_small(&dir, path.name(), node.size()));
-        match (wanted, found) {
+        match (self.wanted(node), found) {
             (Some(wanted), Ok(found)) => is_part(&found, &wanted),
             _ => false,
         }
+    }
+
+    /// The bytes of a file, from the packs.
+    fn wanted(&self, node: &Node) -> Option<Vec<u8>> {
+        let told = self.contents.get(&node.content()?)?;
+        self.packs.content(self.packs.items.get(*told)?)
     }
 
     /// What a file was placed as, if it is one of ours that nobody has written to since.
@@ -404,7 +408,8 @@ impl Work<'_> {
     }
 
     fn stage_content(&self, content: ContentId) -> io::Result<StageName> {
-        let told = self.contents.get(&content).map(|n| &self.packs.items[*n]);
+        let told = self.contents.get(&content);
+        let told = told.and_then(|n| self.packs.items.get(*n));
         let bytes = told.and_then(|told| self.packs.content(told));
         let bytes = bytes.ok_or_else(|| io::Error::other("its bytes in the pack are damaged"))?;
         let name = self.stage.unique_name();
@@ -423,10 +428,11 @@ impl Work<'_> {
             let Some(node) = self.placed_as(stat) else {
                 return;
             };
-            let whole = read_small(dir, name, node.size());
-            let whole = whole
-                .is_ok_and(|bytes| Some(left_core::chunker::content_id(&bytes)) == node.content());
-            if !whole {
+            let (Ok(found), Some(wanted)) = (read_small(dir, name, node.size()), self.wanted(node))
+            else {
+                return;
+            };
+            if found != wanted && is_part(&found, &wanted) {
                 let _ = fs::unlinkat(dir, name, AtFlags::empty());
             }
         });

@@ -242,6 +242,27 @@ impl Bed {
         self.a.disarm();
     }
 
+    /// The power is cut once more at a point of the start after a cut, if it comes there.
+    fn is_cut_at(&mut self, point: &str, data: &str) {
+        self.a.arm(point, 1, true);
+        self.a.start(&["up"]);
+        let a = &self.a;
+        let pid = a.pid();
+        until("it stands still or is up", || {
+            if is_stopped(pid) {
+                return true;
+            }
+            // It may come to stand still while it is asked.
+            let events = a.events("share_started");
+            !events.is_empty()
+        });
+        println!("cut at {point}: {}", is_stopped(pid));
+        self.image.cut(|| kill(pid));
+        self.a.kill9();
+        self.a.disarm();
+        self.image.restart(data);
+    }
+
     /// What `a` had announced, it still has in its index.
     fn nothing_is_taken_back(&mut self) {
         self.b.stop();
@@ -475,8 +496,15 @@ fn among_many(rounds: usize, count: usize) {
         let more = count as u64 * 3 / 4 * part / 256;
         println!("round {round}: {more} files and {ms} ms, {data}");
         bed.cut_among(before + more, Duration::from_millis(ms), data);
-        for point in ["repairing", "repaired"].into_iter().skip(round % 3) {
-            bed.dies_at(point);
+        for (n, point) in ["repairing", "repaired"]
+            .into_iter()
+            .enumerate()
+            .skip(round % 3)
+        {
+            match (n + round / 3) % 2 {
+                0 => bed.is_cut_at(point, data),
+                _ => bed.dies_at(point),
+            }
         }
         bed.comes_back_alone();
         bed.a.restart();
