@@ -454,6 +454,13 @@ pub(super) fn spawn_server(lane: DataLane, source: Arc<Source>, limits: Limits, 
 /// A batch for the applier.
 pub(super) type Ops = Vec<(OpId, Op)>;
 
+static APPLY_BATCH: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| {
+    std::env::var("LEFT_APPLY_BATCH")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(512)
+});
+
 /// The one thread that changes this share's folder: batches in order, each durable before its
 /// results are told. Ends when the sender is dropped.
 pub(super) fn spawn_applier(
@@ -476,11 +483,18 @@ pub(super) fn spawn_applier(
             };
             match next {
                 Ok(mut ops) => {
-                    // One set of fsyncs for all that waits already.
-                    ops.extend(ops_rx.try_iter().flatten());
-                    let done = apply_packed(&root, &stage, &history, &pack, &ops);
-                    if tx.send(Msg::Applied(done)).is_err() {
-                        return;
+                    // One set of syncs for all that waits already, but for no more than lets the owner
+                    // record some while others are done.
+                    while ops.len() < *APPLY_BATCH
+                        && let Ok(more) = ops_rx.try_recv()
+                    {
+                        ops.extend(more);
+                    }
+                    for batch in ops.chunks(*APPLY_BATCH) {
+                        let done = apply_packed(&root, &stage, &history, &pack, batch);
+                        if tx.send(Msg::Applied(done)).is_err() {
+                            return;
+                        }
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {

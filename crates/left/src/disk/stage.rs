@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use left_core::content::ContentId;
 use left_core::plan::StageName;
@@ -19,7 +20,9 @@ use super::sys;
 const SCRATCH: &str = "tmp-";
 
 /// Bytes of small contents that are held in memory until they are put in place.
-const MAX_HELD: usize = 8 << 20;
+const MAX_HELD: usize = 4 << 20;
+/// So long a content waits for room in memory before it becomes a file.
+const WAIT: Duration = Duration::from_millis(100);
 
 /// The stage of one share. Its files lie in a folder of 0700.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub struct Stage {
     dir: OwnedFd,
     next: AtomicU64,
     held: Mutex<Held>,
+    /// Something was taken out of it.
+    taken: Condvar,
 }
 
 /// Small contents that are no files yet, by name.
@@ -34,6 +39,8 @@ pub struct Stage {
 struct Held {
     contents: HashMap<String, Vec<u8>>,
     bytes: usize,
+    /// Nothing was taken out while somebody waited: nobody waits until something is.
+    stuck: bool,
 }
 
 impl Stage {
@@ -49,6 +56,7 @@ impl Stage {
             dir,
             next: AtomicU64::new(first << 8),
             held: Mutex::default(),
+            taken: Condvar::new(),
         })
     }
 
@@ -76,12 +84,19 @@ impl Stage {
         self.open_as(name, flags, mode)
     }
 
-    /// Stages a small content as a whole: in memory while there is room for it, since whoever puts it in
-    /// place knows more of the file that it will be.
+    /// Stages a small content as a whole: in memory while there is room for it, or soon will be, since
+    /// whoever puts it in place knows more of the file that it will be.
     pub fn put(&self, name: &StageName, bytes: &[u8]) -> io::Result<()> {
         checked(name)?;
         let mut held = self.held();
-        if held.bytes + bytes.len() <= MAX_HELD {
+        let is_full = |held: &mut Held| held.bytes + bytes.len() > MAX_HELD;
+        if is_full(&mut held) && !held.stuck {
+            let waited = self.taken.wait_timeout_while(held, WAIT, is_full);
+            let (after, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            held = after;
+            held.stuck = timeout.timed_out();
+        }
+        if !is_full(&mut held) {
             held.bytes += bytes.len();
             held.contents.insert(name.0.clone(), bytes.to_vec());
             return Ok(());
@@ -95,6 +110,8 @@ impl Stage {
         let mut held = self.held();
         let bytes = held.contents.remove(&name.0)?;
         held.bytes -= bytes.len();
+        held.stuck = false;
+        self.taken.notify_all();
         Some(bytes)
     }
 
