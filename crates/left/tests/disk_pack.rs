@@ -585,3 +585,33 @@ fn held_contents_become_files() {
     }
     assert_eq!(bed.s.stage.names().unwrap(), Vec::<String>::new());
 }
+
+/// What finds no room in memory, and nobody makes any, is a file in the stage; it is placed all the same.
+#[test]
+fn contents_beyond_the_room_in_memory_become_files() {
+    const COUNT: usize = 50;
+    let mut bed = Bed::new();
+    let began = std::time::Instant::now();
+    let mut ops = Vec::new();
+    for n in 0..COUNT {
+        let bytes = vec![n as u8; 100_000];
+        let staged = bed.s.stage.unique_name();
+        bed.s.stage.put(&staged, &bytes).unwrap();
+        ops.push(Op::Place {
+            path: p(&n.to_string()),
+            node: file(&bytes),
+            staged: Some(staged),
+            expect: Expect::Absent,
+            loser: None,
+        });
+    }
+    // Only the first of them waited.
+    assert!(began.elapsed() < Duration::from_secs(2));
+    let held = COUNT - bed.s.stage.names().unwrap().len();
+    assert_eq!(held, (4 << 20) / 100_000);
+    bed.apply(ops, true);
+    for n in 0..COUNT {
+        assert_eq!(bed.s.read(&n.to_string()), vec![n as u8; 100_000]);
+    }
+    assert_eq!(bed.s.stage.names().unwrap(), Vec::<String>::new());
+}

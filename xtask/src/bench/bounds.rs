@@ -127,16 +127,20 @@ const fn edit(step: Step, changed: u64, wire: u64) -> Caps {
     }
 }
 
+/// Files of at most this many bytes are durable in the receiver's pack, a batch by one sync.
+const PACKED: u64 = 128 << 10;
+
 /// New files: read once to be hashed and once to be sent, written once.
 const fn files(step: Step, (count, len): (u64, u64), wire: u64) -> Caps {
     let bytes = percent(101, count * len);
+    let synced = if len > PACKED { count } else { count / 20 };
     Caps {
         step,
         wire,
         read: [bytes * 2 + (2 << 20), 2 << 20],
         hashed: [bytes, bytes],
-        // One a file at the receiver, and some for each batch.
-        fsyncs: [count / 20 + 50, count + count / 10 + 80],
+        // At the receiver one a large file, and some for each batch.
+        fsyncs: [count / 20 + 50, synced + synced / 10 + 80],
         index_commits: [count / 20 + 50, count / 20 + 50],
         manifest_commits: [2 * count, 2 * count],
         memory: MEMORY,

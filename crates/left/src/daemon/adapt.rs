@@ -454,12 +454,8 @@ pub(super) fn spawn_server(lane: DataLane, source: Arc<Source>, limits: Limits, 
 /// A batch for the applier.
 pub(super) type Ops = Vec<(OpId, Op)>;
 
-static APPLY_BATCH: std::sync::LazyLock<usize> = std::sync::LazyLock::new(|| {
-    std::env::var("LEFT_APPLY_BATCH")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(512)
-});
+/// Operations that are made durable together, at most: the owner records them while the next are done.
+const APPLIED_AT_ONCE: usize = 512;
 
 /// The one thread that changes this share's folder: batches in order, each durable before its
 /// results are told. Ends when the sender is dropped.
@@ -485,12 +481,12 @@ pub(super) fn spawn_applier(
                 Ok(mut ops) => {
                     // One set of syncs for all that waits already, but for no more than lets the owner
                     // record some while others are done.
-                    while ops.len() < *APPLY_BATCH
+                    while ops.len() < APPLIED_AT_ONCE
                         && let Ok(more) = ops_rx.try_recv()
                     {
                         ops.extend(more);
                     }
-                    for batch in ops.chunks(*APPLY_BATCH) {
+                    for batch in ops.chunks(APPLIED_AT_ONCE) {
                         let done = apply_packed(&root, &stage, &history, &pack, batch);
                         if tx.send(Msg::Applied(done)).is_err() {
                             return;
