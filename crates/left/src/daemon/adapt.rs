@@ -454,9 +454,6 @@ pub(super) fn spawn_server(lane: DataLane, source: Arc<Source>, limits: Limits, 
 /// A batch for the applier.
 pub(super) type Ops = Vec<(OpId, Op)>;
 
-/// Operations that are made durable together, at most: the owner records them while the next are done.
-const APPLIED_AT_ONCE: usize = 512;
-
 /// The one thread that changes this share's folder: batches in order, each durable before its
 /// results are told. Ends when the sender is dropped.
 pub(super) fn spawn_applier(
@@ -479,18 +476,11 @@ pub(super) fn spawn_applier(
             };
             match next {
                 Ok(mut ops) => {
-                    // One set of syncs for all that waits already, but for no more than lets the owner
-                    // record some while others are done.
-                    while ops.len() < APPLIED_AT_ONCE
-                        && let Ok(more) = ops_rx.try_recv()
-                    {
-                        ops.extend(more);
-                    }
-                    for batch in ops.chunks(APPLIED_AT_ONCE) {
-                        let done = apply_packed(&root, &stage, &history, &pack, batch);
-                        if tx.send(Msg::Applied(done)).is_err() {
-                            return;
-                        }
+                    // One set of fsyncs for all that waits already.
+                    ops.extend(ops_rx.try_iter().flatten());
+                    let done = apply_packed(&root, &stage, &history, &pack, &ops);
+                    if tx.send(Msg::Applied(done)).is_err() {
+                        return;
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {

@@ -278,27 +278,21 @@ mod tests {
         block
     }
 
-    /// Contents of all lengths around that of the buffer.
+    /// Written in several pieces, of contents of all lengths.
     #[test]
     fn a_block_is_longer_than_its_buffer() {
+        const LARGE: usize = WHOLE_MAX as usize;
         let bytes = |n: u8, len: usize| vec![n; len];
-        let items: Vec<_> = [
-            BUFFER - HEAD,
-            3,
-            BUFFER,
-            0,
-            BUFFER + 1,
-            BUFFER / 2,
-            BUFFER / 2,
-        ]
-        .iter()
-        .enumerate()
-        .map(|(n, len)| {
-            let bytes = bytes(n as u8 + 1, *len);
-            (item(2, &bytes), bytes)
-        })
-        .collect();
+        let items: Vec<_> = [LARGE - HEAD, 3, LARGE, 0, LARGE, LARGE, 1]
+            .iter()
+            .enumerate()
+            .map(|(n, len)| {
+                let bytes = bytes(n as u8 + 1, *len);
+                (item(2, &bytes), bytes)
+            })
+            .collect();
         let block = encode(&items);
+        assert!(block.len() > 2 * BUFFER);
         let head = Head::parse(*block.first_chunk().unwrap()).unwrap();
         let mut at = HEAD + head.table;
         for (_, bytes) in &items {
