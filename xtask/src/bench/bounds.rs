@@ -80,7 +80,11 @@ pub const BOUNDS: &[Bound] = &[
     times("small", What::Wall, 1.0, "rsync"),
     // 8,000 files a second.
     most("small", What::Wall, 1.25),
+    // Read: 52 MiB, of which contents that wait are 4.
+    most("small", What::Memory, 60.0 * MIB),
     times("100k", What::Wall, 1.0, "rsync"),
+    // Read: 68 MiB.
+    most("100k", What::Memory, 78.0 * MIB),
     most("restart", What::Wall, 0.5),
     most("restart-fresh", What::Wall, 0.5),
     most("rename", What::Wall, 0.1),
