@@ -106,7 +106,7 @@ function settings(share) {
     h("section", { class: "panel" }, h("h2", null, "Check"), h("p", null, "Reads every file again, compares it with what it should be, and heals what a disk has damaged from the other devices."), button("verify", share, "Read all files again")),
     modes(share),
     limits(share),
-    h("section", { class: "panel" }, h("h2", null, "Leave alone"), h("p", null, "A file ", h("code", null, ".leftignore"), " in this folder lists what is not synchronised, one pattern a line, as ", h("code", null, ".gitignore"), " does.")),
+    h("section", { class: "panel" }, h("h2", null, "Leave alone"), h("p", null, "A file ", h("code", null, ".leftignore"), " in this folder lists what is not synchronised, one pattern a line, as ", h("code", null, ".gitignore"), " does. Folders below may have their own.")),
     h("section", { class: "panel" }, h("h2", null, "This device here"), h("dl", { class: "facts" }, h("div", null, h("dt", null, "It"), h("dd", null, role(share.role))), h("div", null, h("dt", null, "Id of the share"), h("dd", { class: "path" }, share.id)))),
     h("section", { class: "panel" }, h("h2", null, "Stop synchronising"), h("p", null, "The folder stays as it is, with all files. It is only no longer kept identical."), button("leave", share, "Stop synchronising …", "danger")),
   ];
