@@ -147,7 +147,7 @@ fn do_job(client: &Client, job: &Job) -> Result<Reply, UserError> {
             let ticket = client.ticket(dir, Role::ReadWrite, *expires)?;
             Reply::Shared(share, ticket)
         }
-        Job::Join { ticket, dir } => Reply::Joined(client.join(ticket, dir)?),
+        Job::Join { ticket, dir, only } => Reply::Joined(client.join(ticket, dir, only)?),
         Job::Sync { dir, peer, code } => Reply::Pairing(client.sync(dir, peer, code.as_deref())?),
         Job::Up => Reply::Up(client.run_all()?),
     })

@@ -56,6 +56,8 @@ pub(super) enum Job {
     Join {
         ticket: String,
         dir: PathBuf,
+        /// Relative to the folder; empty: everything.
+        only: Vec<PathBuf>,
     },
     Sync {
         dir: PathBuf,
@@ -239,16 +241,13 @@ fn command_of(raw: RawCommand, code: Option<String>) -> Result<Command, UserErro
         RawCommand::Join {
             ticket,
             dir,
+            choose,
             run: r,
         } => {
             let ticket = ticket_text(&ticket)?;
-            run(
-                Job::Join {
-                    ticket,
-                    dir: absolute(&dir)?,
-                },
-                &r,
-            )
+            let dir = absolute(&dir)?;
+            let only = choose.iter().map(|p| choose::below(&dir, p)).collect();
+            run(Job::Join { ticket, dir, only }, &r)
         }
         RawCommand::Sync {
             dir,

@@ -60,8 +60,9 @@ pub trait Daemon: Send + Sync {
 
     /// Joins the ticket's share with `dir` and runs it. Returns once the inviter has answered (a
     /// refusal is an error), or after some seconds when it cannot be reached; then it is tried
-    /// again for as long as the ticket is valid.
-    fn join(&self, ticket: &str, dir: &Path) -> Result<ShareInfo, UserError>;
+    /// again for as long as the ticket is valid. Where `only` names paths (relative to the folder) it
+    /// holds these and nothing else, from the start.
+    fn join(&self, ticket: &str, dir: &Path, only: &[PathBuf]) -> Result<ShareInfo, UserError>;
 
     /// Pairs with `peer` (`host` or `host:port`) by a code and synchronises `dir` with it. Without
     /// a code one is made. Returns at once; the pairing goes on until the peer answers.
@@ -507,6 +508,9 @@ pub struct ModeInfo {
 pub struct Decided {
     /// Paths that were withheld there.
     pub paths: u64,
+    /// Whether another device is connected. Without one, what has to come from others is not taken.
+    #[serde(default)]
+    pub connected: bool,
 }
 
 /// The answer of [`Daemon::pause_peer`].

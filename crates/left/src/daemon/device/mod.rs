@@ -371,8 +371,8 @@ impl Daemon for Device {
         Ok(info)
     }
 
-    fn join(&self, ticket: &str, dir: &Path) -> Result<ShareInfo, UserError> {
-        self.enter(ticket, dir)
+    fn join(&self, ticket: &str, dir: &Path, only: &[PathBuf]) -> Result<ShareInfo, UserError> {
+        self.enter(ticket, dir, only)
     }
 
     fn sync(&self, dir: &Path, peer: &str, code: Option<&str>) -> Result<SyncInfo, UserError> {
