@@ -132,7 +132,7 @@ pub trait Daemon: Send + Sync {
     fn past(&self, path: &Path) -> Result<(Past, PathBuf), UserError>;
 
     /// Takes in what of the settings has changed, as far as that can be done while it runs: the name
-    /// and addresses that peers are told of, bandwidth, history.
+    /// and addresses that peers are told of, bandwidth, history, discovery.
     ///
     /// # Errors
     /// When `config.toml` can not be read; then everything stays as it is.

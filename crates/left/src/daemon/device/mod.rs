@@ -81,6 +81,8 @@ pub(super) struct Device {
     stopped: AtomicBool,
     /// Which versions all shares keep.
     keep: SharedLimits,
+    /// Looks for others on the network, where there is one.
+    roamer: Mutex<Option<Arc<roam::Roamer>>>,
     me: Weak<Device>,
     /// Dropped last: everything above runs on it.
     runtime: Mutex<Option<Runtime>>,
@@ -152,11 +154,12 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
         choosing: Mutex::default(),
         stopped: AtomicBool::new(false),
         keep,
+        roamer: Mutex::default(),
         me: Weak::clone(me),
         runtime: Mutex::new(Some(runtime)),
     });
     limit::keep(&device)?;
-    roam::roam(&device);
+    *lock(&device.roamer) = roam::roam(&device);
     let weak = Arc::downgrade(&device);
     device
         .door
