@@ -59,7 +59,7 @@ function form(now) {
     h("div", { class: "pairs" }, field("name", "Name of this device", now.name ?? "the host’s name")),
     h("div", { class: "pairs" }, field("bandwidth.up", "All folders send at most, a second", said(now.rate.up)), field("bandwidth.down", "All folders receive at most, a second", said(now.rate.down))),
     hours(now),
-    h("div", { class: "pairs" }, field("history.days", "Keep old versions, days", String(days)), field("history.max_percent", "On at most this part of the disk, percent", String(percent)), field("history.keep", "Most versions of a file (0: no limit)", String(keep))),
+    h("div", { class: "pairs" }, field("history.days", "Keep old versions, days", String(days)), field("history.max_percent", "Percent of the disk, at most", String(percent)), field("history.keep", "Versions of a file, at most", keep ? String(keep) : "0: no limit")),
     h("div", { class: "buttons" }, h("button", { type: "button", class: "main", "data-do": "settings" }, "Save"),
       h("button", { type: "button", "data-do": "discovery", "aria-pressed": String(now.discovery) }, now.discovery ? "Find others nearby: on" : "Find others nearby: off")));
 }
