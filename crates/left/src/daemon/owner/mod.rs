@@ -203,6 +203,7 @@ impl Owner {
                 .map_err(|e| text(&e))?;
         let thinner = Thinner::start(
             root.clone(),
+            stage.clone(),
             history.clone(),
             setup.limits.clone(),
             tx.clone(),
