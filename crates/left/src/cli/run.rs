@@ -59,6 +59,11 @@ pub(super) fn run(
         return through_other(&client, &job, how, out);
     }
     let config = home.config()?;
+    for name in home.unknown_settings() {
+        out.note(&format!(
+            "config.toml sets `{name}`, which is no setting and counts for nothing: check its spelling"
+        ));
+    }
     let options = settings::options(how, &config)?;
     // Whatever can not be read is said before anybody can connect to this left.
     home.shares()?;

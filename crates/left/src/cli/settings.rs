@@ -143,6 +143,8 @@ pub(super) struct RunSettings {
 pub(super) enum Stop {
     /// Help, version, or a mistake that clap explains.
     Clap(clap::Error),
+    /// Nothing was asked for: what could be.
+    Help(String),
     /// A mistake in a value.
     Bad(UserError),
 }
@@ -161,7 +163,7 @@ pub(super) fn read(
     let raw = RawArgs::try_parse_from(args).map_err(Stop::Clap)?;
     let (json, verbose) = (raw.json, raw.verbose);
     let command = match (raw.command, raw.ip) {
-        (None, None) => return Err(Stop::Clap(help())),
+        (None, None) => return Err(Stop::Help(help())),
         (Some(_), Some(_)) => {
             let todo = "use `left sync --peer HOST` or `left --ip HOST`";
             return Err(
@@ -215,14 +217,9 @@ pub(super) fn options(run: &RunSettings, config: &Config) -> Result<Options, Use
 }
 
 /// A usage error of clap that shows the help.
-fn help() -> clap::Error {
+fn help() -> String {
     use clap::CommandFactory;
-    let mut command = RawArgs::command();
-    let text = command.render_help();
-    clap::Error::raw(
-        clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
-        text,
-    )
+    RawArgs::command().render_help().to_string()
 }
 
 fn command_of(raw: RawCommand, code: Option<String>) -> Result<Command, UserError> {

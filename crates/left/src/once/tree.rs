@@ -115,7 +115,7 @@ impl Tree {
                 };
             let found = root
                 .look(&rel)
-                .map_err(|e| UserError::io(&what, path, &e))?;
+                .map_err(|e| UserError::io("cannot send", path, &e))?;
             match found {
                 None => return Err(UserError::new(&what, "it does not exist", "check the path")),
                 Some(Found::Special(kind)) => {

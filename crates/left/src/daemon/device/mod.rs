@@ -221,6 +221,11 @@ impl Device {
         }
         match self.home.shares()?.into_iter().find(|r| r.path == dir) {
             Some(record) => Ok(self.members_of(record)),
+            None if !dir.exists() => Err(UserError::new(
+                format!("{} is not a share of this device", clean(&dir)),
+                "it does not exist",
+                "check the path; `left status` lists the shares",
+            )),
             None => Err(UserError::new(
                 format!("{} is not a share of this device", clean(&dir)),
                 "left does not know it",
