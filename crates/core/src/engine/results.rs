@@ -195,6 +195,9 @@ impl Engine {
                 path: job.path.clone(),
             }
         }));
+        if job.heals.is_some() {
+            self.healed();
+        }
         self.not_torn(&job.path);
         self.solved(&job.path, out);
         self.retries.remove(&job.path);

@@ -207,6 +207,7 @@ impl Owner {
             adapt::spawn_applier(&root, &stage, &history, &pack, &tx).map_err(|e| text(&e))?;
         let thinner = Thinner::start(
             root.clone(),
+            stage.clone(),
             history.clone(),
             setup.limits.clone(),
             tx.clone(),
