@@ -182,10 +182,17 @@ impl Owner {
         // Small staged files belong to the last run; big ones are continued.
         stage.clean(|name| name.len() == 64).map_err(|e| text(&e))?;
         let offers = Arc::new(Offers::new(tx.clone()));
-        let source = Source::new(root.clone(), reader(())?, manifests.clone(), offers.clone());
-        let source = Arc::new(source);
         let (fetch_tx, fetched) = unbounded();
         let fetcher = adapt::fetcher(&root, &stage, Some(reader(())?), &manifests, fetch_tx);
+        adapt::share_work(&fetcher, setup.device, tx.clone());
+        let source = Source::new(
+            root.clone(),
+            reader(())?,
+            manifests.clone(),
+            offers.clone(),
+            fetcher.stock(),
+        );
+        let source = Arc::new(source);
         let (look_tx, looks) = bounded(EYE_QUEUE);
         let eye = DiskEye::start(
             root.clone(),
@@ -486,6 +493,14 @@ impl Owner {
             Msg::Offer(offer) => {
                 for peer in self.links.peers() {
                     self.links.offer(peer, &offer);
+                }
+                Ok(())
+            }
+            Msg::Parts(told) => {
+                for (peer, parts) in told {
+                    if !self.links.tell_parts(peer, parts) {
+                        self.fetcher.untold(peer);
+                    }
                 }
                 Ok(())
             }

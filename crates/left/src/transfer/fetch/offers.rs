@@ -136,6 +136,7 @@ pub(super) fn bind(st: &mut State, item: &FetchItem) -> Option<u64> {
         close(&big.file);
         return None;
     }
+    big.was = Some(big.file.id());
     big.file.bind(item.content);
     big.bind(item.id, &item.peers);
     st.add_big(big);
