@@ -321,12 +321,15 @@ impl Swarm {
         new
     }
 
-    /// Says anew of all partners whether they are connected.
-    pub(super) fn connect(&mut self, peers: &Peers) {
+    /// Says anew of all partners whether they are connected. Whether more or fewer bring parts than
+    /// before.
+    pub(super) fn connect(&mut self, peers: &Peers) -> bool {
+        let before = (self.owners.len(), self.grace.is_some());
         for (device, partner) in &mut self.partners {
             partner.connected = peers.has_lane(device);
         }
         self.look();
+        before != (self.owners.len(), self.grace.is_some())
     }
 
     /// A partner said that it has not got what it told of.
@@ -359,13 +362,11 @@ impl Swarm {
     /// whether more may be asked for than before.
     pub(super) fn watch(&mut self, wanted: &[usize], idle: bool) -> bool {
         let now = Instant::now();
-        let before = self.owners.len();
-        self.look();
         let stuck = !wanted.is_empty() || self.is_owed();
         let free = |n: &usize| self.is_ours(*n) && !self.is_held(*n, now);
         if !idle || !stuck || wanted.iter().any(free) {
             self.idle_since = None;
-            return self.owners.len() != before;
+            return false;
         }
         let since = *self.idle_since.get_or_insert(now);
         if now - since < (self.latency * 2).clamp(PATIENCE.0, PATIENCE.1) {

@@ -165,7 +165,7 @@ fn tick(st: &mut State, stuck_after: Duration) -> (Outbox, bool) {
     let mut stuck = Vec::new();
     for big in st.bigs.values_mut() {
         let others = others(big, peers);
-        big.swarm.connect(peers);
+        moved |= big.swarm.connect(peers);
         moved |= big.watch_others(peers);
         stuck.extend(big.swarm.take_stuck(stuck_after));
         let id = big.file.id();
