@@ -115,6 +115,23 @@ impl Session {
         void
     }
 
+    /// The number at which our index and the one that the peer knows of part, when it knows of edits of
+    /// ours that we do not: of those above the number it knows nothing, or it takes them for others.
+    pub fn parted(&self, start: &Start, index: &dyn Index) -> Option<u64> {
+        let (known, former) = (start.known, index.former());
+        let now = Cursor {
+            epoch: index.epoch(),
+            seq: self.opened,
+        };
+        let continued = known.seq == 0 || is_continued(known, now, former);
+        if continued && start.your_counter <= index.counter_floor() {
+            return None;
+        }
+        let then = former.iter().find(|life| life.epoch == known.epoch);
+        let then = then.filter(|_| !continued).or(former.last());
+        Some(then.map_or(0, |life| life.seq))
+    }
+
     /// The lane has room for one more Index message.
     pub fn ready(&mut self) {
         self.credits = (self.credits + 1).min(CREDITS);

@@ -140,16 +140,15 @@ impl World {
         }
     }
 
-    /// While the folder is gone, nothing in it is told to be deleted.
+    /// While the folder is gone, nothing that was known to be in it is told to be deleted.
     fn check_meant(&mut self, device: usize, entries: &[(RelPath, Entry)]) {
         let d = &self.devices[device];
         if !d.disk.gone {
             return;
         }
-        let there = d.disk.tree();
         let told = entries.iter().find(|(path, entry)| {
             let deleted = !entry.node.is_live() && entry.stamp.device == d.id;
-            deleted && there.contains_key(path)
+            deleted && d.missed.contains(path)
         });
         if let Some((path, entry)) = told {
             let text = format!(

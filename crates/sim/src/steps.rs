@@ -297,7 +297,9 @@ fn empty(world: &mut World, device: usize, rng: &mut Rng) {
     if rng.percent(50) {
         world.stats.fault("folder gone");
         world.note(&format!("{device}: the folder is gone"));
-        world.devices[device].disk.gone = true;
+        let d = &mut world.devices[device];
+        d.missed = d.index.live().map(|(p, _)| p.clone()).collect();
+        d.disk.gone = true;
         return world.step(device, Event::RootGone("it is not mounted".to_owned()));
     }
     // Of few files a loss is no alarm; and what peers bring meanwhile is not lost with the rest.

@@ -144,7 +144,7 @@ pub struct Device {
     pub heal_waits: u32,
     /// Then its power fails too.
     pub power_fails: bool,
-    /// What was live in the index when all files vanished.
+    /// What was live in the index when all files vanished, or the folder.
     pub missed: Vec<RelPath>,
     /// The user holds the share still.
     pub paused: bool,

@@ -379,6 +379,72 @@ fn an_older_index_comes_back() {
     assert_eq!(s.tree()["b"], "file 2");
 }
 
+/// An older copy of an index comes back under a clock set back: the versions of edits that the copy does
+/// not know are given to other edits. The peer may have the first ones already.
+#[test]
+fn versions_are_given_out_twice() {
+    let mut s = Scenario::new(2);
+    let all: Vec<String> = (0..8).map(|i| format!("p{i}")).collect();
+    let write = |s: &mut Scenario, name: u64| {
+        s.edit(0, |user| {
+            for (i, at) in all.iter().enumerate() {
+                user.write(&path(at), bytes(name + i as u64));
+            }
+        });
+    };
+    write(&mut s, 10);
+    s.settle();
+    let copy = s.world.devices[0].index.clone();
+    s.world.devices[0].saved = Some(Box::new(copy));
+    s.world.devices[0].skew_ms = -3_600_000;
+    write(&mut s, 20);
+    s.settle();
+    s.world.crash(0, true);
+    s.world.restore_index(0);
+    write(&mut s, 30);
+    s.world.start(0);
+    s.settle();
+    let tree = s.tree();
+    for (i, at) in all.iter().enumerate() {
+        assert_eq!(tree[at], format!("file {}", 30 + i));
+    }
+    assert_eq!(tree.len(), all.len(), "{tree:?}");
+}
+
+/// A whole machine goes back to an older state, again and again: it is brought up to date, and what
+/// others deleted or edited meanwhile stays so.
+#[test]
+fn a_machine_goes_back_in_time() {
+    let mut s = Scenario::new(2);
+    s.write(0, "deleted", 1);
+    s.write(0, "edited", 2);
+    s.settle();
+    let then = (
+        s.world.devices[0].index.clone(),
+        s.world.devices[0].disk.clone(),
+    );
+    s.write(0, "later", 3);
+    s.settle();
+    s.remove(1, "deleted");
+    s.write(1, "edited", 4);
+    s.settle();
+    for round in 0..3 {
+        s.world.crash(0, true);
+        let d = &mut s.world.devices[0];
+        d.saved = Some(Box::new(then.0.clone()));
+        d.disk = then.1.clone();
+        s.world.restore_index(0);
+        s.world.start(0);
+        s.settle();
+        let tree = s.tree();
+        assert_eq!(tree["edited"], "file 4");
+        assert_eq!(tree["later"], "file 3");
+        assert_eq!(tree.len(), 2 + round, "{tree:?}");
+        s.write(0, &format!("round{round}"), 10 + round as u64);
+        s.settle();
+    }
+}
+
 /// Without a peer nobody has the same: a wait whose last peer goes is answered when it is back.
 #[test]
 fn a_wait_outlives_its_peer() {

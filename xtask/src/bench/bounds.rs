@@ -143,7 +143,7 @@ const fn files(step: Step, (count, len): (u64, u64), wire: u64) -> Caps {
     }
 }
 
-/// Nothing is read or hashed but a note of 1 KiB.
+/// Nothing is read or hashed but, at most, a note of 1 KiB.
 const fn little(step: Step, wire: u64) -> Caps {
     Caps {
         step,
@@ -172,21 +172,8 @@ pub const SHORT: [Caps; 11] = [
     edit(Step::Append, 1 << 20, 1_400_000),
     files(Step::Small, SMALL, percent(110, SMALL.0 * SMALL.1)),
     little(Step::Note, 6_000),
-    Caps {
-        // Less travels than the files hold, so the receiver seems to find the rest in other files, which
-        // it reads and proves. To be traced, and the cap then lowered.
-        read: [MOVED.0 * MOVED.1 * 2 + (4 << 20), MOVED.0 * MOVED.1],
-        ..files(Step::Folder, MOVED, percent(102, MOVED.0 * MOVED.1))
-    },
-    Caps {
-        // A receiver that hears of a new name before it hears that the old one is gone takes the
-        // content from its own file, which it reads and proves. Nothing of it travels.
-        read: [400_000, MOVED.0 * MOVED.1 + 1_000_000],
-        hashed: [0, MOVED.0 * MOVED.1],
-        fsyncs: [40, 80],
-        index_commits: [40, 40],
-        ..little(Step::Rename, 50_000)
-    },
+    files(Step::Folder, MOVED, percent(102, MOVED.0 * MOVED.1)),
+    little(Step::Rename, 50_000),
     Caps {
         // Two programs that start, and their databases.
         read: [4 << 20, 4 << 20],

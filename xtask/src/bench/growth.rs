@@ -26,7 +26,7 @@ pub fn trees(counts: &[u64], common: &Common, work: &Path, steps: &mut Vec<Grown
         ensure!(count > 0, "a tree needs a file");
         let fleet = Fleet::start(1, common, &work.join(format!("tree-{count}")))?;
         let stage = fleet.work.join("tree");
-        random::tree(&stage, count, 100)?;
+        random::tree(&stage, count, 100, 1 << 32)?;
         let goal = Goal::folder(&stage, "".as_ref(), "tree".as_ref())?;
         let step = fleet.measure(&stage, "tree", &goal, count, count * 100)?;
         eprintln!(

@@ -69,8 +69,9 @@ pub fn file(path: &Path, len: u64, seed: u64) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Makes the folder `path` with `files` files of `len` bytes, a thousand in each of its folders.
-pub fn tree(path: &Path, files: u64, len: u64) -> Result<()> {
+/// Makes the folder `path` with `files` files of `len` bytes, a thousand in each of its folders. File
+/// `n` has the seed `seed + n`.
+pub fn tree(path: &Path, files: u64, len: u64, seed: u64) -> Result<()> {
     for number in 0..files {
         let folder = path.join(format!("folder-{:04}", number / 1000));
         if number % 1000 == 0 {
@@ -80,7 +81,7 @@ pub fn tree(path: &Path, files: u64, len: u64) -> Result<()> {
         file(
             &folder.join(format!("file-{:04}", number % 1000)),
             len,
-            number,
+            seed + number,
         )?;
     }
     Ok(())

@@ -150,11 +150,12 @@ fn take(step: Step, pair: &Pair<'_>, session: &mut dyn Session) -> Result<()> {
             file.write_all_at(&Random::new(5).bytes(1 << 20), end)
         })?,
         Step::Small | Step::Folder => {
-            let ((files, len), name) = match step {
-                Step::Small => (SMALL, "small"),
-                _ => (MOVED, "folder"),
+            // No file begins as another one does: what is here already does not travel.
+            let ((files, len), name, seed) = match step {
+                Step::Small => (SMALL, "small", 1 << 32),
+                _ => (MOVED, "folder", 2 << 32),
             };
-            random::tree(&stage.join(name), files, len)?;
+            random::tree(&stage.join(name), files, len, seed)?;
             sync(&stage)?;
             fs::rename(stage.join(name), root.join(name))?;
         }

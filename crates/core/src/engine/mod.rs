@@ -1,7 +1,8 @@
 //! One share's engine: `step(now, event, index) -> effects`. It only dispatches; what an event
 //! means stands in the files beside this one: [`local`](self) (the disk was looked at), `peers`
-//! (messages), `work` (what to do next), `withhold` (what not), `make` (how), `results` (what came of it),
-//! `heal` (damage), `choose` (what is held), `shed` (what is dropped), `wait` (is all equal?).
+//! (messages), `work` and `walker` (what to do next), `withhold` (what not), `make` (how), `results`
+//! (what came of it), `heal` (damage), `choose` (what is held), `shed` (what is dropped), `wait` (is
+//! all equal?).
 
 mod choose;
 mod event;
@@ -13,6 +14,7 @@ mod peers;
 mod results;
 mod shed;
 mod wait;
+mod walker;
 mod withhold;
 mod work;
 
@@ -36,9 +38,10 @@ use own::OwnEdits;
 use shed::Sheds;
 pub use shed::{Dropped, Kept, MAX_SHEDS};
 use wait::Waits;
+use walker::Walker;
 use withhold::Taking;
 pub use withhold::{Theirs, Withheld};
-use work::{Job, Retry, Walker};
+use work::{Job, Retry};
 
 /// How one engine is set up.
 #[derive(Debug, Clone, Copy)]

@@ -112,39 +112,54 @@ impl Engine {
             txn.cursors.push((peer, session.taken));
         }
         let counter = start.your_counter;
-        let reissue = counter > index.counter_floor() && counter <= latest_counter(now);
-        if reissue {
-            txn.counter_floor = Some(counter);
+        let believed = counter <= latest_counter(now);
+        let parted = session.parted(start, index).filter(|_| believed);
+        if parted.is_some() {
+            txn.counter_floor = Some(counter.max(index.counter_floor()));
         }
         // What nobody had may be had now.
         self.retries.clear();
         self.hopes.clear();
         self.walker.again();
         self.commit(txn, &[], index)?;
-        if reissue && !mutant("no new versions after a lost index") {
+        if let Some(from) = parted
+            && !mutant("no new versions after a lost index")
+        {
             cover("peers: own edits versioned again");
-            self.reissue(now, index)?;
+            self.reissue(now, from, counter, index)?;
         }
         Ok(())
     }
 
-    /// The peer knows of counters of ours that we do not: our index was lost, and what was versioned
-    /// since, with a clock set back, looks older than what we announced in the former life though
-    /// it is newer. Gives all our own edits a version after it.
-    fn reissue(&mut self, now: Now, index: &mut dyn Index) -> Result<(), IndexError> {
+    /// The peer knows of edits of ours that we do not: our index was lost or an older one came back,
+    /// and what was versioned since, with a clock set back, looks older than what we announced in
+    /// the life before, or the same, though it is newer. Gives our own edits above the number `from`
+    /// a version after the counter `told`.
+    fn reissue(
+        &mut self,
+        now: Now,
+        mut from: u64,
+        told: u64,
+        index: &mut dyn Index,
+    ) -> Result<(), IndexError> {
         let author = self.author(now, index);
         // What is put gets numbers beyond the head of now.
-        let (mut from, head) = (0, index.head());
+        let head = index.head();
         while from < head {
             let rows = index.changes_since(from, REISSUE_PAGE)?;
             let mut txn = Txn::default();
             from = rows.last().map_or(head, |(seq, ..)| *seq);
             for (_, path, mut record) in rows.into_iter().filter(|(seq, ..)| *seq <= head) {
-                let version = &record.entry.version;
-                let old = version.counter(author.device) <= author.floor;
-                let ours = record.entry.stamp.device == author.device;
-                if ours && old && !self.busy.contains_key(&path) {
-                    record.entry.version = version.bump(author.device, author.now_ms, author.floor);
+                let entry = &mut record.entry;
+                let made = entry.version.counter(author.device);
+                let ours = entry.stamp.device == author.device;
+                if ours && made <= told && !self.busy.contains_key(&path) {
+                    entry.version =
+                        (entry.version).bump(author.device, author.now_ms, author.floor);
+                    // Another edit may have that stamp. One that is as old as its file stays so.
+                    if entry.stamp.counter == made {
+                        entry.stamp.counter = entry.version.counter(author.device);
+                    }
                     txn.put.push((path, record));
                 }
             }

@@ -27,8 +27,13 @@ const CHECKPOINT_PAGES: u32 = 4000;
 /// The log file is cut back to this many bytes once it was larger.
 const WAL_LIMIT: u32 = 32 << 20;
 /// How long to wait for another connection's lock. Writers of one file share one connection, so
-/// this is only met at a checkpoint or when a second process looks in.
+/// this is only met at a checkpoint.
 const BUSY: Duration = Duration::from_secs(10);
+
+/// SQLite's way to the files: it keeps other processes out, and the index of the log in memory instead
+/// of a mapped file beside it. On a disk without any room the kernel ends a program that writes to
+/// such a mapping (SIGBUS), and no error can be returned.
+const VFS: &str = "unix-excl";
 
 /// Opens `path` with the settings all our connections share. The file must be in WAL mode already,
 /// or become so by the caller.
@@ -37,7 +42,7 @@ pub(super) fn connect(path: &Path, setup: Setup) -> Result<Connection, StoreErro
     if setup.create {
         flags |= OpenFlags::SQLITE_OPEN_CREATE;
     }
-    let conn = Connection::open_with_flags(path, flags)?;
+    let conn = Connection::open_with_flags_and_vfs(path, flags, VFS)?;
     conn.busy_timeout(BUSY)?;
     conn.set_prepared_statement_cache_capacity(64);
     let sync = if setup.durable { "FULL" } else { "NORMAL" };

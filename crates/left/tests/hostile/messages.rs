@@ -1,9 +1,13 @@
 //! Lies on the control lane of a member.
 
+use std::ffi::OsString;
+
 use left_core::content::ContentId;
 use left_core::entry::Node;
 use left_core::membership::{Act, Founding, Signed, Statement};
-use left_core::message::{Control, MAX_MESSAGE, MAX_PARTS_BITMAP, Parts, Role, RollPart};
+use left_core::message::{
+    Ask, Control, Have, MAX_MESSAGE, MAX_PARTS_BITMAP, Parts, Role, RollPart,
+};
 use left_core::version::{DeviceId, MAX_COUNTER, MAX_DEVICES, Version};
 
 use crate::common::until;
@@ -194,6 +198,67 @@ fn a_flood_takes_no_memory_and_no_turn() {
     raw.until(|m| *m == Control::Pong).unwrap();
     let grown = scene.memory().saturating_sub(before);
     assert!(grown < 96 * 1024, "{grown} KiB more");
+}
+
+#[test]
+fn questions_and_answers_that_nobody_asked_for() {
+    let mut scene = Scene::new();
+    let (liar, _) = Liar::joined(&scene.ticket(&[]));
+    let before = scene.memory();
+    let (mut raw, _) = liar.control();
+    // One question of a peer is kept at a time.
+    for token in 1..=300 {
+        let page = (0..500).map(|i| liar.entry(&format!("{token}/{i}"), Node::Tombstone, 1));
+        let entries = page.collect();
+        raw.control(&Control::Ask(Ask { token, entries }));
+    }
+    let held = vec![0xff; 500];
+    for token in 0..1000 {
+        let held = held.clone();
+        raw.control(&Control::Have(Have { token, held }));
+        raw.control(&Control::BarrierDone(token));
+    }
+    scene.undisturbed();
+    let answer = |m: &Control| matches!(m, Control::BarrierDone(1) | Control::Have(_));
+    let first = raw.until(answer).unwrap();
+    assert_eq!(first, Control::BarrierDone(1), "nothing of it is held");
+    let grown = scene.memory().saturating_sub(before);
+    assert!(grown < 64 * 1024, "{grown} KiB more");
+    // An answer to more than can be asked.
+    let held = vec![0xff; 513];
+    raw.control(&Control::Have(Have { token: 1, held }));
+    raw.until_closed();
+    scene.undisturbed();
+}
+
+/// What a device is about to drop stays while only a liar's wrong answers speak for it.
+#[test]
+fn an_answer_to_another_question_drops_nothing() {
+    let mut scene = Scene::new();
+    let (liar, _) = Liar::joined(&scene.ticket(&[]));
+    scene.b.stop();
+    let (mut raw, _) = liar.control();
+    let share = scene.a.share.clone();
+    let there = share.join("there");
+    let args = [OsString::from("drop"), there.clone().into()];
+    let out = std::thread::scope(|s| {
+        let drop = s.spawn(|| scene.a.run(&args));
+        let Some(Control::Ask(ask)) = raw.until(|m| matches!(m, Control::Ask(_))) else {
+            panic!("it was not asked");
+        };
+        for token in (ask.token + 1)..(ask.token + 50) {
+            let held = vec![0xff];
+            raw.control(&Control::Have(Have { token, held }));
+        }
+        raw.control(&Control::BarrierDone(ask.token));
+        let held = vec![0xff];
+        // Too late: a question is answered once.
+        let token = ask.token;
+        raw.control(&Control::Have(Have { token, held }));
+        drop.join().unwrap()
+    });
+    assert!(!out.status.success());
+    assert!(there.exists());
 }
 
 #[test]
