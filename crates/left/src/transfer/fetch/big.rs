@@ -254,7 +254,7 @@ impl Big {
         if !full && !self.swarm.serves(peer) {
             return None;
         }
-        let mut asked = Asked {
+        let asked = Asked {
             peer: *peer,
             id: self.file.id(),
             partial: !full,
@@ -276,20 +276,32 @@ impl Big {
             refs.asked = true;
             return Some((BigTask::Refs(refs.list.len() as u64), asked));
         }
+        self.take_parts(asked, room, lane_idle, config)
+    }
+
+    /// The next parts to ask for, of one kind.
+    fn take_parts(
+        &mut self,
+        mut asked: Asked,
+        room: u64,
+        lane_idle: bool,
+        config: &FetchConfig,
+    ) -> Option<(BigTask, Asked)> {
+        let (peer, full) = (asked.peer, !asked.partial);
         let (file_room, nothing) = match full {
             true => {
                 let window = self.swarm.window(config.file_window);
                 (window.saturating_sub(self.inflight), self.inflight == 0)
             }
             false => {
-                asked.id = self.swarm.id_at(peer)?;
-                self.swarm.room_of(peer)
+                asked.id = self.swarm.id_at(&peer)?;
+                self.swarm.room_of(&peer)
             }
         };
         let mut parts: VecDeque<Wanted> = VecDeque::new();
         let (mut total, mut at) = (0, 0);
         while let Some(next) = self.wanted.get(at) {
-            if !self.swarm.may_ask(peer, full, next.n(), asked.at) {
+            if !self.swarm.may_ask(&peer, full, next.n(), asked.at) {
                 at += 1;
                 continue;
             }
@@ -315,7 +327,7 @@ impl Big {
         }
         match full {
             true => self.inflight += total,
-            false => self.swarm.asked(peer, total),
+            false => self.swarm.asked(&peer, total),
         }
         (!parts.is_empty()).then_some((BigTask::Parts(parts), asked))
     }

@@ -8,6 +8,7 @@
 mod answers;
 mod base;
 mod big;
+mod bits;
 mod elsewhere;
 mod file;
 mod lane;

@@ -103,7 +103,7 @@ fn begin(st: &mut State, peer: DeviceId, offered: &Offered) -> Option<u64> {
 }
 
 /// Ends offers of which nothing will come any more.
-fn forget_dead(shared: &Shared, st: &mut State) {
+pub(super) fn forget_dead(shared: &Shared, st: &mut State) {
     let dead: Vec<u64> = (st.bigs.iter())
         .filter(|(_, b)| b.offer.as_ref().is_some_and(|o| o.touched.elapsed() > IDLE))
         .map(|(serial, _)| *serial)

@@ -13,6 +13,7 @@ use left_core::content::{ChunkRef, ContentId};
 use left_core::message::Parts;
 use left_core::version::DeviceId;
 
+use super::bits::Bits;
 use super::state::Peers;
 
 /// Smaller contents are here before anybody could be told.
@@ -31,38 +32,6 @@ const OWED: (u64, u64) = (4 << 20, 1 << 20);
 const MAX_GONE: u8 = 3;
 /// Chunk lists kept so that a segment need not be cut again when it is asked for.
 const MAX_LISTS: usize = 256;
-
-/// Positions of segments.
-#[derive(Default)]
-pub(super) struct Bits {
-    words: Vec<u64>,
-    count: usize,
-}
-
-impl Bits {
-    pub(super) fn has(&self, n: usize) -> bool {
-        self.words
-            .get(n / 64)
-            .is_some_and(|w| w >> (n % 64) & 1 == 1)
-    }
-
-    /// Whether it was not there.
-    pub(super) fn set(&mut self, n: usize) -> bool {
-        if self.has(n) {
-            return false;
-        }
-        if self.words.len() <= n / 64 {
-            self.words.resize(n / 64 + 1, 0);
-        }
-        self.words[n / 64] |= 1 << (n % 64);
-        self.count += 1;
-        true
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
-        (0..self.words.len() * 64).filter(|n| self.has(*n))
-    }
-}
 
 /// Another receiver.
 pub(super) struct Partner {
@@ -257,7 +226,8 @@ impl Swarm {
 
     /// An answer of who has all came, asked for at that time.
     pub(super) fn timed(&mut self, at: Instant) {
-        self.latency = (self.latency * 3 + at.elapsed()) / 4;
+        let now = at.elapsed();
+        self.latency = now.max((self.latency * 7 + now) / 8);
     }
 
     /// A segment is in place.
@@ -471,8 +441,8 @@ mod tests {
         assert!(mine.heard(device(2), &parts(990, &[0xff; 8000]), 1000));
         assert!(!mine.heard(device(2), &parts(u64::MAX - 3, &[0xff; 8000]), 1000));
         let partner = &mine.partners[&device(2)];
-        assert_eq!(partner.has.count, 10);
-        assert!(partner.has.words.len() <= 16);
+        assert_eq!(partner.has.iter().count(), 10);
+        assert!(partner.has.iter().all(|n| n < 1000));
         for n in 0..200 {
             mine.heard(device(n), &parts(0, &[1]), 1000);
         }

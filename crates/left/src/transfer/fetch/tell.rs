@@ -14,6 +14,7 @@ use tracing::debug;
 
 use super::big::Big;
 use super::file::BigFile;
+use super::offers;
 use super::shared::{Shared, guarded, lock};
 use super::state::{Peers, State};
 use super::swarm::Swarm;
@@ -137,6 +138,8 @@ pub(super) fn run(shared: &Shared, tell: &Tell) {
         if st.closed {
             return;
         }
+        // One that nobody goes on with would keep this thread awake.
+        offers::forget_dead(shared, &mut st);
         let (out, moved) = tick(&mut st, shared.config.stuck_after);
         if !st.hopeless().is_empty() {
             shared.peers_changed(st);
