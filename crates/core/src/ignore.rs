@@ -1,5 +1,7 @@
 //! `.leftignore`: which paths are left alone, in gitignore syntax.
 
+mod rules;
+
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 
@@ -7,7 +9,10 @@ use ::ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use crate::path::RelPath;
 
-/// The file in a share's root that holds the patterns. It is never ignored itself.
+pub use rules::{MAX_FOLDER_TEXT, MAX_FOLDERS, MAX_NESTED, Outcome, Rules};
+
+/// The file in a share's root that holds the patterns, never ignored itself; and in a folder below
+/// it, for what is in that folder.
 pub const IGNORE_FILE: &[u8] = b".leftignore";
 /// Most lines of the file that are read.
 pub const MAX_LINES: usize = 10_000;
@@ -41,8 +46,8 @@ pub struct Included {
     pub errors: Vec<String>,
 }
 
-/// Puts in the place of each line `#include PATH` the lines of that file, which are patterns from the
-/// share's root too. `read` gives a file of the share, or `None` when there is none.
+/// Puts in the place of each line `#include PATH` the lines of that file, as if they stood there.
+/// `PATH` is that from the share's root. `read` gives a file of the share, or `None` when there is none.
 pub fn include<E>(
     text: &[u8],
     read: &mut impl FnMut(&RelPath) -> Result<Option<Vec<u8>>, E>,
@@ -182,13 +187,18 @@ impl Ignore {
 
     /// Whether the last pattern that matches `path` itself is one to ignore it.
     fn hit(&self, path: &[u8], is_dir: bool) -> bool {
+        self.verdict(path, is_dir) == Some(true)
+    }
+
+    /// What the last pattern that matches `path` itself says: ignore it or not. `None` without one.
+    fn verdict(&self, path: &[u8], is_dir: bool) -> Option<bool> {
         let path = os_str(path);
         self.sets
             .iter()
             .rev()
             .map(|set| set.matched(&*path, is_dir))
             .find(|m| !m.is_none())
-            .is_some_and(|m| m.is_ignore())
+            .map(|m| m.is_ignore())
     }
 }
 

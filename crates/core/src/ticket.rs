@@ -53,7 +53,9 @@ pub struct Ticket {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TicketError {
     /// Does not start with `left1`.
-    #[error("a ticket starts with `left1`; this text does not")]
+    #[error(
+        "a ticket starts with `left1`, this text does not; copy the whole line that the other machine showed"
+    )]
     NotATicket,
     /// The checksum is wrong.
     #[error("the ticket is mistyped or cut off: its checksum does not match; copy it again")]

@@ -1,7 +1,9 @@
 //! Cases of gitignore syntax.
 #![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
 
-use left_core::ignore::{Ignore, MAX_LINE, MAX_LINES};
+use left_core::ignore::{
+    Ignore, MAX_FOLDER_TEXT, MAX_FOLDERS, MAX_LINE, MAX_LINES, MAX_NESTED, Outcome, Rules, include,
+};
 use left_core::path::RelPath;
 use proptest::prelude::*;
 
@@ -170,5 +172,167 @@ proptest! {
             prop_assert!(!itself || rules.is_ignored(&path, false));
             rules.is_ignored(&path, true);
         }
+    }
+}
+
+/// Rules from `(folder, text)`; the root's folder is "".
+fn rules_of(files: &[(&str, &str)]) -> Rules {
+    let mut rules = Rules::none();
+    for (dir, text) in files {
+        assert_eq!(set(&mut rules, dir, text).refused, None);
+    }
+    rules
+}
+
+fn set(rules: &mut Rules, dir: &str, text: &str) -> Outcome {
+    let dir = RelPath::new(dir).ok();
+    let all = include(text.as_bytes(), &mut |_| Ok::<_, ()>(None)).unwrap();
+    rules.set(dir.as_ref(), all)
+}
+
+fn is_ignored(rules: &Rules, path: &str) -> bool {
+    let name = path.strip_suffix('/').unwrap_or(path);
+    rules.is_ignored(&RelPath::new(name).unwrap(), path.ends_with('/'))
+}
+
+#[test]
+fn a_folders_own_rules_count_in_it_and_before_those_above() {
+    // Judged by `git check-ignore --no-index` too.
+    let rules = rules_of(&[
+        ("", "*.tmp\n/build/\n"),
+        ("a", "!keep.tmp\n/only\n*.log\n"),
+        ("a/b", "!*.log\nkeep.tmp\nx/y\n"),
+        ("build", "!*\n"),
+    ]);
+    let ignored = [
+        "x.tmp",
+        "a/x.tmp",
+        "a/b/keep.tmp",
+        "a/only",
+        "a/x.log",
+        "a/c/x.log",
+        "a/b/x/y",
+        "build/x",
+        "keep.tmp",
+    ];
+    let left = [
+        "a/keep.tmp",
+        "a/c/keep.tmp",
+        "a/c/only",
+        "only",
+        "x.log",
+        "a/b/x.log",
+        "a/b/c/x/y",
+        ".leftignore",
+        "a/.leftignore",
+    ];
+    for path in ignored {
+        assert!(is_ignored(&rules, path), "{path}");
+    }
+    for path in left {
+        assert!(!is_ignored(&rules, path), "{path}");
+    }
+}
+
+#[test]
+fn rules_of_folders_come_and_go() {
+    let mut rules = rules_of(&[("a", "x"), ("a/b", "y"), ("a-b", "z")]);
+    assert!(!set(&mut rules, "a", "x").changed);
+    assert!(set(&mut rules, "a", "w").changed);
+    assert!(is_ignored(&rules, "a/w") && !is_ignored(&rules, "a/x"));
+    rules.forget(&RelPath::new("a").unwrap());
+    assert!(!is_ignored(&rules, "a/w") && !is_ignored(&rules, "a/b/y"));
+    assert!(is_ignored(&rules, "a-b/z"));
+    assert!(set(&mut rules, "a-b", "").changed);
+    assert!(!rules.has(&RelPath::new("a-b").unwrap()));
+}
+
+#[test]
+fn included_files_tell_whose_rules_they_are() {
+    let mut rules = rules_of(&[("", "#include common"), ("a", "#include common\nx")]);
+    let common = RelPath::new("common").unwrap();
+    let dirs = rules.folders_of(&common);
+    assert_eq!(dirs, [None, Some(RelPath::new("a").unwrap())]);
+    set(&mut rules, "", "");
+    rules.forget(&RelPath::new("a").unwrap());
+    assert!(!rules.depend_on(&common));
+    assert!(rules.depend_on(&RelPath::new("deep/down/.leftignore").unwrap()));
+    // What is wrong in them is told once.
+    assert_eq!(set(&mut rules, "b", "#include ../x").complaints.len(), 1);
+    assert_eq!(set(&mut rules, "b", "#include ../x"), Outcome::default());
+}
+
+#[test]
+fn rules_of_all_folders_together_are_bounded() {
+    let mut rules = Rules::none();
+    let refused = |o: Outcome| o.refused.is_some() && !o.changed;
+    for n in 0..MAX_FOLDERS {
+        assert!(!refused(set(&mut rules, &format!("d{n}"), "x*[a-z]?y")));
+    }
+    assert!(refused(set(&mut rules, "one-more", "x")));
+    assert!(!refused(set(&mut rules, "d1", "y")));
+
+    let mut rules = Rules::none();
+    let half = "x\n".repeat(MAX_LINES / 2);
+    assert!(!refused(set(&mut rules, "a", &half)));
+    assert!(!refused(set(&mut rules, "b", &half)));
+    assert!(refused(set(&mut rules, "c", "x")));
+    // One that grows too large counts no more.
+    let more = set(&mut rules, "b", &half.repeat(2));
+    assert!(more.refused.is_some() && more.changed);
+    assert!(!is_ignored(&rules, "b/x"));
+
+    let mut rules = Rules::none();
+    let dir = |n: usize| vec!["d"; n].join("/");
+    for n in 1..=MAX_NESTED {
+        assert!(!refused(set(&mut rules, &dir(n), "x")));
+    }
+    assert!(refused(set(&mut rules, &dir(MAX_NESTED + 1), "x")));
+    assert!(is_ignored(&rules, &format!("{}/x", dir(MAX_NESTED + 9))));
+    let long = rules.refuses(&RelPath::new("z").unwrap(), MAX_FOLDER_TEXT as u64 + 1);
+    assert!(long.unwrap().contains("64 KiB"));
+}
+
+/// A pattern of the folder `dir`, as the root's file would have to say it.
+fn from_root(dir: &str, line: &str) -> String {
+    let (sign, pattern) = match line.strip_prefix('!') {
+        Some(pattern) => ("!", pattern),
+        None => ("", line),
+    };
+    let tied = pattern.strip_suffix('/').unwrap_or(pattern).contains('/');
+    let between = if tied { "" } else { "**/" };
+    format!("{sign}/{dir}/{between}{}", pattern.trim_start_matches('/'))
+}
+
+proptest! {
+    /// Patterns of a folder mean the same as if they stood after all others in the root's file, with
+    /// the folder before them.
+    #[test]
+    fn rules_of_folders_are_those_of_the_root_said_in_another_way(
+        files in proptest::collection::btree_map(
+            proptest::sample::select(vec!["a", "a/b", "b", "b/a/a"]),
+            proptest::collection::vec("!?/?(a|b|\\*|\\?|\\*a|\\[ab\\])(/(a|b|\\*\\*/b|\\*))?/?", 0..4),
+            0..4,
+        ),
+        root in proptest::collection::vec("!?/?[ab*]{1,2}/?", 0..3),
+        path in "[ab](/[ab]){0,5}",
+        is_dir: bool,
+    ) {
+        let mut nested = vec![(String::new(), root.join("\n"))];
+        let mut flat = root;
+        for (dir, lines) in files {
+            nested.push((dir.to_owned(), lines.join("\n")));
+            flat.extend(lines.iter().map(|line| from_root(dir, line)));
+        }
+        let nested: Vec<(&str, &str)> = nested.iter().map(|(d, t)| (&**d, &**t)).collect();
+        let rules = rules_of(&nested);
+        let (root, bad) = Ignore::parse(flat.join("\n").as_bytes());
+        prop_assert!(bad.is_empty());
+        let path = RelPath::new(path).unwrap();
+        prop_assert_eq!(
+            rules.is_ignored(&path, is_dir),
+            root.is_ignored(&path, is_dir),
+            "{:?} {:?} {:?}", nested, flat, path
+        );
     }
 }

@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         first.share(&std::path::absolute(&a)?)?;
         let hour = Duration::from_secs(3600);
         let ticket = first.ticket(&a, Role::ReadWrite, hour)?;
-        second.join(&ticket.ticket, &std::path::absolute(&b)?)?;
+        second.join(&ticket.ticket, &std::path::absolute(&b)?, &[])?;
     }
     let result = first.wait(None, Duration::from_secs(600))?;
     for share in first.status().shares {

@@ -14,6 +14,7 @@ use left::disk::{Cut, EyeEvent, RootGone};
 use left_core::chunker::content_id;
 use left_core::diff::Seen;
 use left_core::entry::Mtime;
+use left_core::ignore::MAX_FOLDER_TEXT;
 use left_core::path::RelPath;
 
 fn is_root() -> bool {
@@ -308,6 +309,87 @@ fn ignored_paths_are_not_observed_at_all() {
     fs::remove_file(s.at(".leftignore")).unwrap();
     w.until_path("kept");
     assert!(!w.index.paths().contains(&"kept".into()));
+}
+
+#[test]
+fn a_folders_own_rules_are_read_before_anything_in_it() {
+    let s = Share::new();
+    s.write(".leftignore", "*.tmp\n/shut/\n");
+    s.mkdir("a/b/c");
+    s.mkdir("shut");
+    s.write("a/b/.leftignore", "*.log\n!keep.tmp\n");
+    s.write("a/b/keep.tmp", "");
+    s.write("a/b/c/x.log", "");
+    s.write("a/x.log", "");
+    s.write("shut/.leftignore", "!*\n");
+    let w = Watched::start(&s);
+    let live = [
+        ".leftignore",
+        "a",
+        "a/b",
+        "a/b/.leftignore",
+        "a/b/c",
+        "a/b/keep.tmp",
+        "a/x.log",
+    ];
+    assert_eq!(w.index.paths(), live);
+}
+
+#[test]
+fn a_folders_own_rules_change_at_once_and_move_with_it() {
+    let s = Share::new();
+    s.mkdir("a/b");
+    s.write("a/b/x.log", "1");
+    let mut w = Watched::start(&s);
+    // They come: what is there stays known and is left alone, also when it goes.
+    s.write("a/.leftignore", "*.log\n");
+    w.until_path("a/.leftignore");
+    fs::remove_file(s.at("a/b/x.log")).unwrap();
+    s.write("a/b/new.log", "2");
+    w.barrier();
+    assert!(w.index.paths().contains(&"a/b/x.log".into()));
+    assert!(!w.index.paths().contains(&"a/b/new.log".into()));
+    // They change: what counts again is told, there or gone.
+    s.write("a/.leftignore", "*.old\n");
+    w.until_path("a/b/new.log");
+    w.barrier();
+    assert!(!w.index.paths().contains(&"a/b/x.log".into()));
+    // They move with their folder.
+    s.write("a/b/y.old", "3");
+    fs::rename(s.at("a"), s.at("z")).unwrap();
+    w.until_path("z/b/new.log");
+    s.write("z/b/w.old", "4");
+    w.barrier();
+    let paths = w.index.paths();
+    assert_eq!(paths, ["z", "z/.leftignore", "z/b", "z/b/new.log"]);
+    // They go.
+    fs::remove_file(s.at("z/.leftignore")).unwrap();
+    w.until_path("z/b/w.old");
+    // A new folder has them from the start, however they come.
+    s.mkdir("later");
+    s.write("later/.leftignore", "deep/*.log\n");
+    w.until_path("later/.leftignore");
+    s.mkdir("later/deep");
+    s.write("later/deep/x.log", "");
+    s.write("later/x.log", "");
+    w.until_path("later/x.log");
+    w.barrier();
+    assert!(!w.index.paths().contains(&"later/deep/x.log".into()));
+}
+
+#[test]
+fn too_large_rules_of_a_folder_are_told_and_not_used() {
+    let s = Share::new();
+    s.mkdir("a");
+    s.write("a/.leftignore", "x\n".repeat(MAX_FOLDER_TEXT));
+    s.write("a/x", "");
+    let mut w = Watched::start(&s);
+    assert!(w.index.paths().contains(&"a/x".into()));
+    w.eye.scan_all();
+    s.write("a/.leftignore", "y\n");
+    s.write("a/y", "");
+    w.barrier();
+    assert!(!w.index.paths().contains(&"a/y".into()));
 }
 
 #[test]

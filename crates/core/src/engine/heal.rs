@@ -160,8 +160,13 @@ impl Engine {
         self.damaged.clear();
     }
 
-    /// What could not be healed is tried again: somebody new is there.
+    /// What could not be healed is tried again, and soon once more: somebody new is there.
     pub(super) fn heal_again(&mut self) {
+        self.heal_tries = 0;
+        self.heal_now();
+    }
+
+    fn heal_now(&mut self) {
         self.heal_at = None;
         self.damaged.append(&mut self.torn);
     }
@@ -169,8 +174,13 @@ impl Engine {
     /// Tries again what could not be healed, if that is due.
     pub(super) fn expire_healing(&mut self, now: Now) {
         if self.heal_at.is_some_and(|at| at <= now.mono_ms) {
-            self.heal_again();
+            self.heal_now();
         }
+    }
+
+    /// Something came back, so more may: from whoever was healed meanwhile itself.
+    pub(super) fn healed(&mut self) {
+        self.heal_tries = 0;
     }
 
     /// Healing did not succeed now.

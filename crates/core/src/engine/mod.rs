@@ -62,7 +62,8 @@ pub struct Engine {
     config: Config,
     sessions: BTreeMap<DeviceId, Session>,
     /// Operations and fetches under way.
-    jobs: HashMap<OpId, Job>,
+    /// Boxed, for the table never gets smaller.
+    jobs: HashMap<OpId, Box<Job>>,
     /// The paths they touch.
     busy: HashMap<RelPath, OpId>,
     /// Big contents under way.

@@ -195,6 +195,9 @@ impl Engine {
                 path: job.path.clone(),
             }
         }));
+        if job.heals.is_some() {
+            self.healed();
+        }
         self.not_torn(&job.path);
         self.solved(&job.path, out);
         self.retries.remove(&job.path);
@@ -419,7 +422,7 @@ impl Engine {
 
     /// Ends a job: its paths are free again.
     fn release(&mut self, id: OpId, out: &mut Vec<Effect>) -> Option<Job> {
-        let job = self.jobs.remove(&id)?;
+        let job = *self.jobs.remove(&id)?;
         if let Some(content) = job.fetching {
             self.contents.remove(&content);
         }

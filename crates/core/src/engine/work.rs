@@ -466,7 +466,7 @@ impl Engine {
         for copy in &job.copies {
             *self.sources.entry(copy.clone()).or_default() += 1;
         }
-        self.jobs.insert(id, job);
+        self.jobs.insert(id, Box::new(job));
         id
     }
 }

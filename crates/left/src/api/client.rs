@@ -66,15 +66,13 @@ impl Client {
     }
 
     /// See [`Daemon::join`](crate::daemon::handle::Daemon::join).
-    pub fn join(&self, ticket: &str, dir: &Path) -> Result<ShareInfo, UserError> {
-        let ticket = ticket.to_string();
-        self.post(
-            "/v1/join",
-            &JoinRequest {
-                ticket,
-                dir: dir.into(),
-            },
-        )
+    pub fn join(&self, ticket: &str, dir: &Path, only: &[PathBuf]) -> Result<ShareInfo, UserError> {
+        let request = JoinRequest {
+            ticket: ticket.to_string(),
+            dir: dir.into(),
+            only: only.to_vec(),
+        };
+        self.post("/v1/join", &request)
     }
 
     /// See [`Daemon::ticket`](crate::daemon::handle::Daemon::ticket).

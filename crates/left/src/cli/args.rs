@@ -100,13 +100,18 @@ pub(super) enum RawCommand {
     ///
     /// The folder may hold files already: both sides are merged, nothing is deleted, and where
     /// two files of one name differ both are kept.
-    #[command(after_help = "Example:\n  left join left1... ~/photos")]
+    #[command(
+        after_help = "Examples:\n  left join left1... ~/photos\n  left join left1... ~/photos --choose 2024 trips/rome"
+    )]
     Join {
         /// The ticket, as `left share` or `left ticket` printed it.
         ticket: String,
         /// The folder; made when missing.
         #[arg(default_value = "share")]
         dir: PathBuf,
+        /// Hold only these sub-folders of the share (or files); the rest is listed and not fetched.
+        #[arg(long, value_name = "SUBFOLDER", num_args = 1..)]
+        choose: Vec<PathBuf>,
         #[command(flatten)]
         run: RunArgs,
     },

@@ -99,7 +99,7 @@ pub(super) fn question(raw: RawChoose) -> Result<ChooseQuestion, UserError> {
 }
 
 /// A path in a share, however it was typed.
-fn below(dir: &Path, path: &Path) -> PathBuf {
+pub(super) fn below(dir: &Path, path: &Path) -> PathBuf {
     let path = path.strip_prefix(dir).unwrap_or(path);
     path.components().collect()
 }

@@ -64,7 +64,7 @@ pub(super) fn run(out: Output) -> Result<Exit, UserError> {
     let home = Home::open(None)?;
     home.config()?;
     let status = ask::current_status(&home)?;
-    let mut found = vec![good("settings", clean(home.path()))];
+    let mut found = vec![settings_found(&home)];
     found.push(port(&home, &status)?);
     found.push(discovery(&home, &status)?);
     found.push(clock());
@@ -86,6 +86,20 @@ pub(super) fn run(out: Output) -> Result<Exit, UserError> {
         true => Exit::Ok,
         false => Exit::Failure,
     })
+}
+
+fn settings_found(home: &Home) -> Finding {
+    match home.unknown_settings().as_slice() {
+        [] => good("settings", clean(home.path())),
+        unknown => bad(
+            "settings",
+            format!(
+                "config.toml sets what is no setting: {}",
+                unknown.join(", ")
+            ),
+            "check the spelling; it counts for nothing",
+        ),
+    }
 }
 
 fn line(f: &Finding, out: Output) {

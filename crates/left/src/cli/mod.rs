@@ -35,6 +35,7 @@ mod ui;
 mod web;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -53,16 +54,23 @@ pub fn main(start: Start) -> ExitCode {
 
 /// Runs the program with these arguments, the program's name first.
 pub fn run(args: impl IntoIterator<Item = OsString>, start: Start) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    // What cannot be read as a command line may still say how it wants to hear that.
+    let words = args.iter().take_while(|a| *a != "--");
+    let unread = Output::new(words.into_iter().any(|a| a == "--json"), 0);
     let settings = match settings::read(args, std::env::var("LEFT_CODE").ok()) {
         Ok(settings) => settings,
-        Err(Stop::Clap(e)) => {
-            // Help goes to stdout, mistakes to stderr; a closed pipe is nobody's fault.
+        Err(Stop::Clap(e)) if !e.use_stderr() => {
+            // Help and the version. A closed pipe is nobody's fault.
             let _ = e.print();
-            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(Exit::Usage as u8));
+            return ExitCode::SUCCESS;
         }
-        Err(Stop::Bad(e)) => {
-            return failed(&e, Output::new(false, 0));
+        Err(Stop::Clap(e)) => return failed(&mistyped(&e), unread),
+        Err(Stop::Help(text)) => {
+            let _ = std::io::stderr().lock().write_all(text.as_bytes());
+            return ExitCode::from(Exit::Usage as u8);
         }
+        Err(Stop::Bad(e)) => return failed(&e, unread),
     };
     let out = Output::new(settings.json, settings.verbose);
     log::init(settings.verbose);
@@ -77,6 +85,25 @@ pub fn run(args: impl IntoIterator<Item = OsString>, start: Start) -> ExitCode {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(e) => failed(&e, out),
     }
+}
+
+/// What the library for command lines says, as one line like all others.
+fn mistyped(error: &clap::Error) -> UserError {
+    let text = error.to_string();
+    let usage = text.lines().find_map(|l| l.strip_prefix("Usage: "));
+    let said: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|l| !l.starts_with("Usage:") && !l.starts_with("For more information"))
+        .filter(|l| !l.is_empty())
+        .collect();
+    let said = said.join(" ");
+    let why = said.strip_prefix("error: ").unwrap_or(&said);
+    let todo = match usage {
+        Some(usage) => format!("write it like `{}`; --help tells more", usage.trim()),
+        None => "--help tells more".to_owned(),
+    };
+    UserError::usage("cannot read the command line", why, todo)
 }
 
 fn failed(error: &UserError, out: Output) -> ExitCode {

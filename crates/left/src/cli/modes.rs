@@ -110,6 +110,13 @@ pub(super) fn ask(
             let left = running(home)?.ok_or_else(|| super::ask::not_running("cannot do that"))?;
             let decided = left.decide(&dir, path.as_deref(), take)?;
             let paths = format::count(decided.paths, "path");
+            if take && decided.paths > 0 && !decided.connected {
+                return Err(UserError::new(
+                    "cannot take what has to come from other devices",
+                    "none is connected",
+                    "run it again when one is; `left status` shows them",
+                ));
+            }
             match (out.json(), decided.paths, take) {
                 (true, ..) => out.object(&decided),
                 (false, 0, _) => out.line("Nothing is withheld there."),

@@ -65,6 +65,10 @@ pub(super) fn listen(text: &str) -> Result<Listen, UserError> {
     if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
         return Ok(Listen { host: None, port });
     }
+    // The system would take it for an address.
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(bad_address(text, "a port is a number up to 65535"));
+    }
     let (host, port) = host_port(text)?;
     let port = port.unwrap_or(DEFAULT_PORT);
     Ok(Listen {

@@ -20,7 +20,7 @@ use crate::daemon::handle::{Exit, UserError};
 use crate::daemon::history::{
     ConflictInfo, DiffReport, Happened, Keep, LogEntry, RestoreReport, Thing, VersionInfo,
 };
-use crate::home::{Home, clean};
+use crate::home::{Home, clean, enclosing_share, read_share};
 
 /// Entries of a page of the log.
 const PAGE: usize = 1000;
@@ -115,7 +115,7 @@ pub(super) fn ask(
                 for c in &conflicts {
                     match out.json() {
                         true => out.object(&Of {
-                            share: clean(&path),
+                            share: share_of(&path),
                             of: c,
                         }),
                         false => conflict_lines(c).iter().for_each(|l| out.line(l)),
@@ -140,7 +140,14 @@ pub(super) fn ask(
     Ok(Exit::Ok)
 }
 
-/// An answer with the path that was asked for.
+/// The folder of the share that a path lies in; what was named where that is none.
+fn share_of(path: &Path) -> String {
+    let inside = read_share(path).is_err();
+    let dir = inside.then(|| enclosing_share(path)).flatten();
+    clean(dir.as_deref().unwrap_or(path))
+}
+
+/// An answer with the share that it is of.
 #[derive(Serialize)]
 struct Of<'a, T> {
     share: String,
@@ -173,7 +180,7 @@ fn log(
     if out.json() {
         versions.iter().for_each(|v| {
             out.object(&Of {
-                share: clean(path),
+                share: share_of(path),
                 of: v,
             })
         });
@@ -193,7 +200,7 @@ fn log(
         for entry in &page {
             match out.json() {
                 true => out.object(&Of {
-                    share: clean(path),
+                    share: share_of(path),
                     of: entry,
                 }),
                 false => out.line(&log_line(entry)),

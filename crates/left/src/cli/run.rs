@@ -59,6 +59,11 @@ pub(super) fn run(
         return through_other(&client, &job, how, out);
     }
     let config = home.config()?;
+    for name in home.unknown_settings() {
+        out.note(&format!(
+            "config.toml sets `{name}`, which is no setting and counts for nothing: check its spelling"
+        ));
+    }
     let options = settings::options(how, &config)?;
     // Whatever can not be read is said before anybody can connect to this left.
     home.shares()?;
@@ -147,7 +152,7 @@ fn do_job(client: &Client, job: &Job) -> Result<Reply, UserError> {
             let ticket = client.ticket(dir, Role::ReadWrite, *expires)?;
             Reply::Shared(share, ticket)
         }
-        Job::Join { ticket, dir } => Reply::Joined(client.join(ticket, dir)?),
+        Job::Join { ticket, dir, only } => Reply::Joined(client.join(ticket, dir, only)?),
         Job::Sync { dir, peer, code } => Reply::Pairing(client.sync(dir, peer, code.as_deref())?),
         Job::Up => Reply::Up(client.run_all()?),
     })

@@ -56,6 +56,8 @@ pub(super) enum Job {
     Join {
         ticket: String,
         dir: PathBuf,
+        /// Relative to the folder; empty: everything.
+        only: Vec<PathBuf>,
     },
     Sync {
         dir: PathBuf,
@@ -141,6 +143,8 @@ pub(super) struct RunSettings {
 pub(super) enum Stop {
     /// Help, version, or a mistake that clap explains.
     Clap(clap::Error),
+    /// Nothing was asked for: what could be.
+    Help(String),
     /// A mistake in a value.
     Bad(UserError),
 }
@@ -159,7 +163,7 @@ pub(super) fn read(
     let raw = RawArgs::try_parse_from(args).map_err(Stop::Clap)?;
     let (json, verbose) = (raw.json, raw.verbose);
     let command = match (raw.command, raw.ip) {
-        (None, None) => return Err(Stop::Clap(help())),
+        (None, None) => return Err(Stop::Help(help())),
         (Some(_), Some(_)) => {
             let todo = "use `left sync --peer HOST` or `left --ip HOST`";
             return Err(
@@ -213,14 +217,9 @@ pub(super) fn options(run: &RunSettings, config: &Config) -> Result<Options, Use
 }
 
 /// A usage error of clap that shows the help.
-fn help() -> clap::Error {
+fn help() -> String {
     use clap::CommandFactory;
-    let mut command = RawArgs::command();
-    let text = command.render_help();
-    clap::Error::raw(
-        clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
-        text,
-    )
+    RawArgs::command().render_help().to_string()
 }
 
 fn command_of(raw: RawCommand, code: Option<String>) -> Result<Command, UserError> {
@@ -239,16 +238,13 @@ fn command_of(raw: RawCommand, code: Option<String>) -> Result<Command, UserErro
         RawCommand::Join {
             ticket,
             dir,
+            choose,
             run: r,
         } => {
             let ticket = ticket_text(&ticket)?;
-            run(
-                Job::Join {
-                    ticket,
-                    dir: absolute(&dir)?,
-                },
-                &r,
-            )
+            let dir = absolute(&dir)?;
+            let only = choose.iter().map(|p| choose::below(&dir, p)).collect();
+            run(Job::Join { ticket, dir, only }, &r)
         }
         RawCommand::Sync {
             dir,

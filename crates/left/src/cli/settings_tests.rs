@@ -130,6 +130,7 @@ fn what_makes_no_sense_is_a_usage_error() {
         match try_settings(line, None) {
             Err(Stop::Bad(e)) => assert_eq!(e.exit_code, 2, "{line}"),
             Err(Stop::Clap(e)) => assert_eq!(e.exit_code(), 2, "{line}"),
+            Err(Stop::Help(_)) => assert_eq!(line, ""),
             Ok(s) => panic!("{line}: {s:?}"),
         }
     }

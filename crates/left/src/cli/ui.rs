@@ -204,7 +204,12 @@ impl Ui {
                 todo,
             } => {
                 let (reason, todo) = (format::text(reason), format::text(todo));
-                self.of(share, format!("ALARM: {reason}; {todo}"))
+                let todo = if todo.is_empty() {
+                    todo
+                } else {
+                    format!("; {todo}")
+                };
+                self.of(share, format!("ALARM: {reason}{todo}"))
             }
             E::AlarmOver { share } => self.of(share, "the alarm is over".to_string()),
             E::Refused {

@@ -14,7 +14,6 @@ use left_core::conflict::is_copy;
 use left_core::content::{ChunkId, ContentId, Segment, SegmentId, SegmentRef};
 use left_core::entry::{FileStat, Kind, Mtime, Record};
 use left_core::index::IndexError;
-use left_core::message::Nonce;
 use left_core::path::RelPath;
 use left_core::plan::{Op, OpId, StageName};
 use left_core::version::DeviceId;
@@ -373,64 +372,24 @@ impl LaneCloser for Closer {
 pub(super) fn add_lane(fetcher: &Fetcher, lane: DataLane, limits: Limits, tx: Sender<Msg>) {
     let closer = Arc::new(Closer(lane.stream.shutdown_handle()));
     let (peer, express) = (lane.peer, lane.express);
-    fetcher.add_lane(
-        peer,
-        Box::new(Watched::new(lane, limits, tx)),
-        closer,
-        express,
-    );
+    fetcher.add_lane(peer, watched(lane, limits, tx), closer, express);
 }
 
 /// A lane's stream that keeps to the limits, and tells its owner when it is given up, so that it can be
 /// dialed again.
-struct Watched {
-    stream: Limited,
-    lane: LaneKind,
-    session: Nonce,
-    tx: Sender<Msg>,
-}
-
-impl Watched {
-    fn new(lane: DataLane, limits: Limits, tx: Sender<Msg>) -> Self {
-        Self {
-            lane: LaneKind {
-                we_serve: lane.we_serve,
-                express: lane.express,
-            },
-            session: lane.session,
-            stream: Limited {
-                stream: lane.stream,
-                limits,
-            },
-            tx,
-        }
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
+fn watched(lane: DataLane, limits: Limits, tx: Sender<Msg>) -> Box<Limited> {
+    let session = lane.session;
+    let kind = LaneKind {
+        we_serve: lane.we_serve,
+        express: lane.express,
+    };
+    Box::new(Limited::new(lane.stream, limits, move || {
         // The owner may be gone already.
-        let _ = self.tx.send(Msg::DataEnded {
-            session: self.session,
-            lane: self.lane,
+        let _ = tx.send(Msg::DataEnded {
+            session,
+            lane: kind,
         });
-    }
-}
-
-impl io::Read for Watched {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(buf)
-    }
-}
-
-impl io::Write for Watched {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.stream.write(buf)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
-    }
+    }))
 }
 
 /// Serves a lane on a thread of its own until it ends.
@@ -440,7 +399,7 @@ pub(super) fn spawn_server(lane: DataLane, source: Arc<Source>, limits: Limits, 
     let spawned = thread.spawn(move || {
         let stats = ServeStats::default();
         let config = ServeConfig { zstd: lane.zstd };
-        let stream = Box::new(Watched::new(lane, limits, tx));
+        let stream = watched(lane, limits, tx);
         let end = serve(stream, source, config, &stats);
         if let Err(error) = end {
             tracing::debug!(peer, "a data lane ended: {error}");

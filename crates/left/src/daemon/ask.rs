@@ -76,11 +76,11 @@ pub(super) enum Msg {
     /// many paths that is, or why it can not be done now.
     Revert(Option<RelPath>, Sender<Result<u64, String>>),
     /// What this device, which only sends, withholds at and below a path or everywhere: take it, or win
-    /// over it; how many paths that is, or why it can not be done.
+    /// over it; how many paths that is and whether a peer is connected, or why it can not be done.
     Decide {
         at: Option<RelPath>,
         take: bool,
-        reply: Sender<Result<u64, String>>,
+        reply: Sender<Result<(u64, bool), String>>,
     },
     /// Hold this from now on; then drop what is not to be held, below a path or everywhere, if that is
     /// asked for; what came of it.

@@ -114,10 +114,33 @@ impl Limits {
     }
 }
 
-/// A lane's stream that keeps to the limits.
+/// A lane's stream that keeps to the limits, and tells when it is given up.
 pub(crate) struct Limited {
-    pub(crate) stream: BlockingTls,
-    pub(crate) limits: Limits,
+    stream: BlockingTls,
+    limits: Limits,
+    ended: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Limited {
+    pub(crate) fn new(
+        stream: BlockingTls,
+        limits: Limits,
+        ended: impl FnOnce() + Send + 'static,
+    ) -> Self {
+        Self {
+            stream,
+            limits,
+            ended: Some(Box::new(ended)),
+        }
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        if let Some(ended) = self.ended.take() {
+            ended();
+        }
+    }
 }
 
 impl io::Read for Limited {

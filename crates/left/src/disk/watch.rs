@@ -118,11 +118,20 @@ impl Watcher {
         }
     }
 
-    /// Drops the watches of folders that `unwanted` names.
-    pub(crate) fn drop_where(&mut self, unwanted: impl Fn(&RelPath) -> bool) {
+    /// Drops the watches of folders below `dir` (`None`: the root) that `unwanted` names.
+    pub(crate) fn drop_where(
+        &mut self,
+        dir: Option<&RelPath>,
+        unwanted: impl Fn(&RelPath) -> bool,
+    ) {
         let gone: Vec<RelPath> = self
             .by_path
-            .keys()
+            .range(dir.cloned()..)
+            .map_while(|(p, _)| match (p, dir) {
+                (None, _) => Some(None),
+                (Some(p), Some(dir)) if p != dir && !p.is_below(dir) => None,
+                (p, _) => Some(p.as_ref()),
+            })
             .flatten()
             .filter(|p| unwanted(p))
             .cloned()

@@ -117,6 +117,34 @@ pub(super) fn load(path: &Path) -> Result<Config, UserError> {
     parse(what, path, &String::from_utf8_lossy(&bytes), todo)
 }
 
+/// Names in a text that are no settings, such as `history.dasy`: they count for nothing, which who
+/// mistyped one wants to know.
+pub(super) fn unknown(text: &str) -> Vec<String> {
+    const KNOWN: [(&str, &[&str]); 8] = [
+        ("name", &[]),
+        ("listen", &[]),
+        ("advertise", &[]),
+        ("discovery", &[]),
+        ("web_port", &[]),
+        ("history", &["days", "max_percent", "keep"]),
+        ("metrics", &["port", "token"]),
+        ("bandwidth", &["up", "down", "schedule"]),
+    ];
+    let table: toml::Table = toml::from_str(text).unwrap_or_default();
+    let mut found = Vec::new();
+    for (name, value) in &table {
+        match (KNOWN.iter().find(|(known, _)| known == name), value) {
+            (None, _) => found.push(name.clone()),
+            (Some((_, inner)), toml::Value::Table(table)) if !inner.is_empty() => {
+                let others = table.keys().filter(|key| !inner.contains(&key.as_str()));
+                found.extend(others.map(|key| format!("{name}.{key}")));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 /// The settings that a text holds; all but it is for messages.
 pub(super) fn parse(what: &str, path: &Path, text: &str, todo: &str) -> Result<Config, UserError> {
     let config: Config = toml::from_str(text).map_err(|e| bad_toml(what, path, text, &e, todo))?;
@@ -139,6 +167,9 @@ mod tests {
         assert_eq!(load(&path).unwrap(), Config::default());
         std::fs::write(&path, "# mine\nname = \"attic\"\nfuture = 1\n").unwrap();
         assert_eq!(load(&path).unwrap().name.as_deref(), Some("attic"));
+        let text =
+            "name = \"a\"\nnmae = 1\n[history]\ndays = 1\ndasy = 2\n[bandwidth]\nup = \"1MB\"\n";
+        assert_eq!(unknown(text), ["history.dasy", "nmae"]);
     }
 
     #[test]

@@ -94,6 +94,12 @@ impl Home {
         config::load(&self.dir.join("config.toml"))
     }
 
+    /// Names in the user's settings that are none, so that they count for nothing.
+    pub fn unknown_settings(&self) -> Vec<String> {
+        let bytes = files::read(&self.dir.join("config.toml")).ok().flatten();
+        config::unknown(&String::from_utf8_lossy(&bytes.unwrap_or_default()))
+    }
+
     /// Changes the user's settings, durably, and nothing else in their file; returns them. See
     /// [`Setting`] for values; `None` takes one out.
     pub fn change_config(

@@ -218,7 +218,23 @@ pub(super) fn bad_toml(
         Some(line) => format!("{what} {} (line {line})", clean(path)),
         None => format!("{what} {}", clean(path)),
     };
-    UserError::new(place, error.message().trim(), todo)
+    let message = error.message().trim();
+    let message = [
+        (
+            "expected a sequence",
+            "expected a list, like [\"a\", \"b\"]",
+        ),
+        ("expected a boolean", "expected true or false"),
+        ("expected a string", "expected a text in quotes"),
+        ("expected u16", "expected a number up to 65535"),
+        ("expected u32", "expected a number from 0 on"),
+        ("missing field", "it lacks"),
+    ]
+    .iter()
+    .fold(message.to_owned(), |text, (from, to)| {
+        text.replace(from, to)
+    });
+    UserError::new(place, message, todo)
 }
 
 #[cfg(test)]

@@ -91,10 +91,7 @@ impl Serving {
         let spawned = thread.spawn(move || {
             let session = lane.session;
             if lane.we_serve {
-                let stream = Limited {
-                    stream: lane.stream,
-                    limits: this.limits.clone(),
-                };
+                let stream = Limited::new(lane.stream, this.limits.clone(), || {});
                 let stats = ServeStats::default();
                 let config = ServeConfig { zstd: lane.zstd };
                 let end = serve(Box::new(stream), this.tree.clone(), config, &stats);

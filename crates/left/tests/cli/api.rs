@@ -55,7 +55,7 @@ fn every_request_and_its_answer() {
         .unwrap();
     assert_eq!((ticket.role, ticket.expires), (Role::ReadOnly, 60));
     assert!(ticket.join_line.contains(&ticket.ticket));
-    client.join(&ticket.ticket, &other).unwrap();
+    client.join(&ticket.ticket, &other, &[]).unwrap();
     std::fs::write(other.join("f"), "x").unwrap();
     assert!(
         client

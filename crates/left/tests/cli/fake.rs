@@ -207,7 +207,7 @@ impl Daemon for Fake {
         })
     }
 
-    fn join(&self, ticket: &str, dir: &Path) -> Result<ShareInfo, UserError> {
+    fn join(&self, ticket: &str, dir: &Path, _: &[PathBuf]) -> Result<ShareInfo, UserError> {
         let inviter = PathBuf::from(&ticket["left1".len()..]);
         if inviter.ends_with("used") {
             return Err(UserError::new(
@@ -341,6 +341,7 @@ impl Daemon for Fake {
         self.known(dir)?;
         Ok(Decided {
             paths: if path.is_some() { 1 } else { 3 },
+            connected: true,
         })
     }
 

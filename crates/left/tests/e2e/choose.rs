@@ -58,6 +58,44 @@ fn listed(device: &Device, name: &str) -> Value {
 }
 
 #[test]
+fn who_joins_with_a_choice_never_brings_the_rest() {
+    let world = World::new();
+    let (mut a, mut b) = (world.device("a"), world.device("b"));
+    for path in ["old/one", "new/three", "new/deep/four", "top"] {
+        write(&a.share.join(path), bytes(path, 0, 4000));
+    }
+    let ticket = a.share();
+    write(&b.share.join("old/mine"), "was here");
+    let mut args = vec![
+        "join".into(),
+        ticket.into(),
+        b.share.clone().into_os_string(),
+    ];
+    args.extend(["--choose".into(), "new".into(), "nowhere/yet".into()]);
+    b.start(&args);
+    b.expect("share_started", |_| true);
+    wait(&[&a, &b]);
+    assert!(read(&b, "new/three").is_some() && read(&b, "new/deep/four").is_some());
+    assert!(read(&b, "old/one").is_none() && read(&b, "top").is_none());
+    // What was in the folder counts, and what comes later follows the choice.
+    assert_eq!(read(&a, "old/mine").as_deref(), Some(&b"was here"[..]));
+    write(&a.share.join("old/later"), "not here");
+    write(&a.share.join("nowhere/yet/x"), "here");
+    wait(&[&a, &b]);
+    assert!(read(&b, "old/later").is_none() && read(&b, "nowhere/yet/x").is_some());
+    assert_eq!(listed(&b, "top")["held"], false);
+    // Nothing of the rest was ever staged.
+    let status: Value = serde_json::from_str(&b.ok(&["status", "--json"])).unwrap();
+    assert_eq!(status["shares"][0]["away_files"], 3);
+    // A member says it with `left choose`.
+    let ticket = a.ok(&["ticket".as_ref(), a.share.as_os_str()]);
+    let ticket = ticket.lines().next().unwrap();
+    let again = b.run(&["join", ticket, b.share.to_str().unwrap(), "--choose", "old"]);
+    assert!(!again.status.success());
+    assert!(String::from_utf8_lossy(&again.stderr).contains("left choose"));
+}
+
+#[test]
 fn what_is_not_chosen_goes_here_only_and_comes_back() {
     let world = World::new();
     let [mut a, b, mut c] = three(&world);

@@ -370,3 +370,28 @@ fn old_versions_go_with_time() {
     let err = String::from_utf8(out.stderr).unwrap();
     assert!(!out.status.success() && err.contains("days"), "{err}");
 }
+
+#[test]
+fn a_version_that_others_keep_is_told_with_their_names() {
+    let world = World::new();
+    let (a, b) = world.pair();
+    write(&a.share.join("plan"), "one");
+    settle(&[&a, &b]);
+    write(&a.share.join("plan"), "another");
+    settle(&[&a, &b]);
+    let out = a.run(&["restore".as_ref(), a.share.join("plan").as_os_str()]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("run the same on b"), "{said}");
+    b.ok(&["restore".as_ref(), b.share.join("plan").as_os_str()]);
+    settle(&[&a, &b]);
+    assert_eq!(fs::read(a.share.join("plan")).unwrap(), b"one");
+    // What is asked about a file names its share.
+    let out = b.ok(&[
+        "log".as_ref(),
+        b.share.join("plan").as_os_str(),
+        "--json".as_ref(),
+    ]);
+    let first: Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
+    assert_eq!(first["share"].as_str(), b.share.to_str());
+}

@@ -90,6 +90,29 @@ fn included_files_count_as_if_they_stood_there() {
     until("z.old is told", || a.share.join("z.old").exists());
 }
 
+#[test]
+fn a_folders_own_rules_count_in_it_on_every_device() {
+    let world = World::new();
+    let (a, b) = world.pair();
+    write(&a.share.join("p/deep/.leftignore"), "*.o\n/out/\n");
+    write(&a.share.join("p/deep/src/main.c"), "1");
+    settle(&[&a, &b]);
+    for file in ["p/deep/src/x.o", "p/deep/out/big", "p/y.o"] {
+        write(&b.share.join(file), "of b");
+    }
+    settle_twice(&a, &b);
+    assert!(a.share.join("p/y.o").exists());
+    assert!(!a.share.join("p/deep/src/x.o").exists() && !a.share.join("p/deep/out").exists());
+    // Changed there, they count here at once.
+    write(&a.share.join("p/deep/.leftignore"), "/out/\n");
+    until("x.o is told", || a.share.join("p/deep/src/x.o").exists());
+    assert!(!a.share.join("p/deep/out").exists());
+    fs::remove_file(b.share.join("p/deep/.leftignore")).unwrap();
+    until("out is told", || a.share.join("p/deep/out/big").exists());
+    settle(&[&a, &b]);
+    assert!(a.events("alarm").is_empty() && b.events("alarm").is_empty());
+}
+
 fn settle_twice(a: &crate::common::Device, b: &crate::common::Device) {
     for _ in 0..2 {
         a.wait();

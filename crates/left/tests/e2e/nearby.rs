@@ -73,6 +73,28 @@ fn a_ticket_works_after_the_address_changed() {
 }
 
 #[test]
+fn looking_for_others_is_switched_while_it_runs() {
+    let world = World::new();
+    let Some((net, [mut a, mut b])) = machines(&world) else {
+        return;
+    };
+    write(&b.home.join("config.toml"), "discovery = false\n");
+    let ticket = a.share();
+    net.renumber(0, &Net::address(0), "10.78.0.100");
+    b.start(&["up"]);
+    until("the left answers", || b.answers());
+    write(&b.home.join("config.toml"), "discovery = true\n");
+    assert!(b.ok(&["reload"]).contains("discovery"));
+    b.ok(&["join".as_ref(), ticket.as_ref(), b.share.as_os_str()]);
+    connected(&b, 1);
+    write(&b.home.join("config.toml"), "discovery = false\n");
+    assert!(b.ok(&["reload"]).contains("discovery"));
+    let out = b.ok(&["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(status["discovery"].is_null(), "{out}");
+}
+
+#[test]
 fn members_that_moved_are_found() {
     let world = World::new();
     let Some((net, [mut a, mut b])) = machines(&world) else {

@@ -34,7 +34,7 @@ fn read(device: &Device, path: &str) -> Option<String> {
 #[test]
 fn a_device_that_only_sends() {
     let world = World::new();
-    let (a, mut b) = world.pair();
+    let (mut a, mut b) = world.pair();
     for (path, text) in [("kept", "1"), ("changed", "2"), ("deleted", "3")] {
         write(&a.share.join(path), text);
     }
@@ -58,8 +58,17 @@ fn a_device_that_only_sends() {
     let shown = b.ok(&["status"]);
     assert!(shown.contains("deleted there: deleted"), "{shown}");
 
-    // It stays so over a restart, and a part is taken.
+    // It stays so over a restart. What has to come from others is not taken while they are away; a
+    // part is when they are back.
+    a.stop();
+    let alone = || b.status()["peers"][0]["connected"] == false;
+    until("a is away", alone);
+    let out = b.run(&[Path::new("take"), &b.share, Path::new("changed")]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("none is connected"), "{said}");
     b.stop();
+    a.restart();
     b.restart();
     calm(&[&a, &b]);
     assert_eq!(withheld(&b).len(), 4);

@@ -129,8 +129,19 @@ fn one_way_pausing_a_device_and_settings() {
         let text = fs::read_to_string(b.home.join("config.toml")).unwrap();
         text.contains("days = 9") && text.contains("up = \"5MB\"") && text.contains("# mine")
     });
+    browser.keys(".setform textarea", "22:00-07:00 always");
+    browser.click("[data-do=settings]");
+    browser.until_text("body", "`always` is no rate");
+    let erase = "\u{e003}".repeat("always".len());
+    browser.keys(".setform textarea", &format!("{erase}unlimited"));
+    browser.click("[data-do=settings]");
+    until("the hours are written", || {
+        let text = fs::read_to_string(b.home.join("config.toml")).unwrap();
+        text.contains("schedule = [\"22:00-07:00 unlimited\"]")
+    });
     browser.click("[data-do=discovery]");
     browser.until_text("[data-do=discovery]", "off");
+    browser.until_text("#toasts", "Saved. It holds from now on.");
     browser.shot("settings");
     let phone = Browser::phone();
     phone.open(&link(&b));

@@ -45,6 +45,10 @@ pub struct JoinRequest {
     #[serde(with = "text")]
     #[schema(value_type = String)]
     pub dir: PathBuf,
+    /// What this device holds of the share, relative; none: everything.
+    #[serde(with = "text::list", default)]
+    #[schema(value_type = Vec<String>)]
+    pub only: Vec<PathBuf>,
 }
 
 /// See [`Daemon::resume`](crate::daemon::handle::Daemon::resume).
@@ -101,7 +105,7 @@ async fn share(State(api): Shared, Input(r): Input<DirRequest>) -> Response {
 #[utoipa::path(post, path = "/v1/join", tag = "shares", request_body = JoinRequest,
     responses((status = 200, body = ShareInfo), Refused))]
 async fn join(State(api): Shared, Input(r): Input<JoinRequest>) -> Response {
-    call(&api, move |d| d.join(&r.ticket, &r.dir)).await
+    call(&api, move |d| d.join(&r.ticket, &r.dir, &r.only)).await
 }
 
 /// Runs all shares of this device.

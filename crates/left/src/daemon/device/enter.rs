@@ -1,19 +1,22 @@
 //! Folders become shares: made, joined by a ticket, left.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
 use left_core::membership::Founding;
 use left_core::message::{Role, ShareId};
+use left_core::select::Selection;
 use left_core::ticket::Ticket;
 
+use super::super::choose::{self, Choosing};
 use super::super::handle::{ShareInfo, TicketInfo, UserError};
 use super::super::members::{Members, unix_now};
 use super::super::snapshot::split_todo;
 use super::{Device, failed};
 use crate::home::{
-    MARKER_DIR, Marker, ShareRecord, TicketRecord, clean, init_share, lock_share, read_share,
+    ChoiceRecord, MARKER_DIR, Marker, ShareRecord, TicketRecord, clean, init_share, lock_share,
+    read_share,
 };
 
 /// How long `join` waits for the inviter's first answer.
@@ -163,8 +166,14 @@ impl Device {
         })
     }
 
-    pub(super) fn enter(&self, ticket: &str, dir: &Path) -> Result<ShareInfo, UserError> {
+    pub(super) fn enter(
+        &self,
+        ticket: &str,
+        dir: &Path,
+        only: &[PathBuf],
+    ) -> Result<ShareInfo, UserError> {
         let what = "cannot join";
+        let choice = chosen_from_the_start(only)?;
         let parsed = Ticket::parse(ticket).map_err(|e| {
             let text = e.to_string();
             let (why, todo) = split_todo(&text);
@@ -200,9 +209,20 @@ impl Device {
             Ok(members) => members,
             Err(_) => self.members_of(record),
         };
-        if members.role_of(self.door.device).is_none() {
+        let is_member = members.role_of(self.door.device).is_some();
+        if is_member && !only.is_empty() {
+            return Err(UserError::new(
+                what,
+                format!("{} is a part of the share already", clean(&dir)),
+                format!("run `left choose {}` to change what it holds", clean(&dir)),
+            ));
+        }
+        if !is_member {
             self.stop_share(parsed.share);
             members.invite(&parsed, ticket.trim())?;
+            if !only.is_empty() {
+                members.update(|r| r.choice = choice)?;
+            }
         }
         let record = members.record();
         let (tx, rx) = bounded(1);
@@ -225,6 +245,16 @@ impl Device {
         }
         Ok(self.info(&record, new))
     }
+}
+
+/// The choice of a device that is to hold these and nothing else; none where nothing is named.
+fn chosen_from_the_start(only: &[PathBuf]) -> Result<Option<ChoiceRecord>, UserError> {
+    if only.is_empty() {
+        return Ok(None);
+    }
+    let paths = choose::paths("cannot choose", only)?;
+    let selection = choose::changed(&Selection::nothing(), Choosing::Only, &paths)?;
+    ChoiceRecord::new(&selection)
 }
 
 /// Removes what left keeps in a share's folder. Old versions in history are the user's bytes and

@@ -47,7 +47,7 @@ impl Keeper {
             let reason = match self.once(tx, rx) {
                 Ended::Stopped => return,
                 Ended::Again => continue,
-                Ended::Broken(reason) => reason,
+                Ended::Broken(reason) => with_todo(&self.path, reason),
             };
             if reason != told {
                 tracing::error!(share = %self.path.display(), "{reason}");
@@ -106,6 +106,26 @@ impl Keeper {
     }
 }
 
+/// What broke a share, and what to do about it where that does not say so itself: most often the disk
+/// is full, and what the database then says does not name that.
+fn with_todo(dir: &Path, reason: String) -> String {
+    const NO_ROOM: u64 = 1 << 20;
+    if !split_todo(&reason).1.is_empty() {
+        return reason;
+    }
+    let full = rustix::fs::statvfs(dir).is_ok_and(|s| {
+        s.f_bavail.saturating_mul(s.f_frsize) < NO_ROOM || (s.f_files > 0 && s.f_favail == 0)
+    });
+    match full {
+        true => format!(
+            "the disk is full ({reason}). Make room on it; the share goes on by itself then"
+        ),
+        false => format!(
+            "{reason}. It is tried again every few seconds; if it stays so, see `left doctor`"
+        ),
+    }
+}
+
 /// Whether anything stands where the share's marker belongs, as far as can be seen.
 fn has_marker(dir: &Path) -> bool {
     let marker = dir.join(MARKER_DIR).join("share.toml");
@@ -161,5 +181,19 @@ pub(super) fn waiting(pending: &Pending) -> ShareStatus {
         alarm: None,
         notices: vec![format!("waiting for {} to pair", pending.peer)],
         ..broken(&record, "")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_broke_a_share_comes_with_what_to_do() {
+        let here = Path::new(".");
+        let says = "it is gone. Put it back";
+        assert_eq!(with_todo(here, says.to_owned()), says);
+        let told = with_todo(here, "the database failed: disk I/O error".to_owned());
+        assert!(!split_todo(&told).1.is_empty(), "{told}");
     }
 }

@@ -81,6 +81,8 @@ pub(super) struct Device {
     stopped: AtomicBool,
     /// Which versions all shares keep.
     keep: SharedLimits,
+    /// Looks for others on the network, where there is one.
+    roamer: Mutex<Option<Arc<roam::Roamer>>>,
     me: Weak<Device>,
     /// Dropped last: everything above runs on it.
     runtime: Mutex<Option<Runtime>>,
@@ -152,11 +154,12 @@ pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError>
         choosing: Mutex::default(),
         stopped: AtomicBool::new(false),
         keep,
+        roamer: Mutex::default(),
         me: Weak::clone(me),
         runtime: Mutex::new(Some(runtime)),
     });
     limit::keep(&device)?;
-    roam::roam(&device);
+    *lock(&device.roamer) = roam::roam(&device);
     let weak = Arc::downgrade(&device);
     device
         .door
@@ -218,6 +221,11 @@ impl Device {
         }
         match self.home.shares()?.into_iter().find(|r| r.path == dir) {
             Some(record) => Ok(self.members_of(record)),
+            None if !dir.exists() => Err(UserError::new(
+                format!("{} is not a share of this device", clean(&dir)),
+                "it does not exist",
+                "check the path; `left status` lists the shares",
+            )),
             None => Err(UserError::new(
                 format!("{} is not a share of this device", clean(&dir)),
                 "left does not know it",
@@ -371,8 +379,8 @@ impl Daemon for Device {
         Ok(info)
     }
 
-    fn join(&self, ticket: &str, dir: &Path) -> Result<ShareInfo, UserError> {
-        self.enter(ticket, dir)
+    fn join(&self, ticket: &str, dir: &Path, only: &[PathBuf]) -> Result<ShareInfo, UserError> {
+        self.enter(ticket, dir, only)
     }
 
     fn sync(&self, dir: &Path, peer: &str, code: Option<&str>) -> Result<SyncInfo, UserError> {

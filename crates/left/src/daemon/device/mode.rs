@@ -79,7 +79,7 @@ impl Device {
         let (reply, done) = bounded(1);
         self.send(dir, Msg::Decide { at, take, reply })?;
         match done.recv() {
-            Ok(Ok(paths)) => Ok(Decided { paths }),
+            Ok(Ok((paths, connected))) => Ok(Decided { paths, connected }),
             Ok(Err(why)) => {
                 let (why, todo) = split_todo(&why);
                 Err(UserError::new(what, why, todo))

@@ -31,10 +31,12 @@ impl Device {
             me.name.clone_from(&options.name);
             me.addresses = addresses;
         }
+        let roamer = lock(&self.roamer).clone();
+        changed(
+            "discovery",
+            roamer.is_some_and(|r| r.set_discovery(options.discovery)),
+        );
         lock(&self.door.advertise).clone_from(&options.advertise);
-        if options.discovery != self.options.discovery {
-            reloaded.restart.push("discovery".to_owned());
-        }
         if options.listen != self.options.listen {
             reloaded.restart.push("listen".to_owned());
         }

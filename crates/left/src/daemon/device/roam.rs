@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use left_core::message::ShareId;
@@ -27,27 +28,29 @@ const CHANGE_EVERY: Duration = Duration::from_secs(1);
 const RENAME_EVERY: Duration = Duration::from_secs(3600);
 
 /// What it takes. No handle of the device: that must not be dropped last by a task of its runtime.
-struct Roamer {
+pub(super) struct Roamer {
     door: Arc<Door>,
     routes: Routes,
     net: Arc<Net>,
     options: Options,
+    /// Others are looked for, and may find this device.
+    discovery: AtomicBool,
 }
 
 /// Begins to look for others and to follow the machine from network to network, for as long as the
 /// device runs.
-pub(super) fn roam(device: &Device) {
-    let Some(net) = device.net.clone() else {
-        return;
-    };
+pub(super) fn roam(device: &Device) -> Option<Arc<Roamer>> {
+    let net = device.net.clone()?;
     let roamer = Arc::new(Roamer {
         door: device.door.clone(),
         routes: device.routes.clone(),
         net: net.clone(),
+        discovery: AtomicBool::new(device.options.discovery),
         options: device.options.clone(),
     });
-    device.door.sightings.begin(roamer.look_around());
-    net.runtime().spawn(follow(roamer));
+    roamer.begin();
+    net.runtime().spawn(follow(roamer.clone()));
+    Some(roamer)
 }
 
 async fn follow(roamer: Arc<Roamer>) {
@@ -78,7 +81,7 @@ impl Roamer {
     fn look_around(self: &Arc<Self>) -> Option<Nearby> {
         let listening = self.net.local_addrs().first().copied();
         let alone = listening.is_some_and(|a: SocketAddr| a.ip().is_loopback());
-        if alone || !self.options.discovery {
+        if alone || !self.discovery.load(Ordering::SeqCst) {
             return None;
         }
         let weak = Arc::downgrade(self);
@@ -94,6 +97,26 @@ impl Roamer {
         Some(nearby)
     }
 
+    /// Begins or ceases to look for others and to be found; whether that is a change.
+    pub(super) fn set_discovery(self: &Arc<Self>, on: bool) -> bool {
+        let changes = self.discovery.swap(on, Ordering::SeqCst) != on;
+        if changes {
+            self.begin();
+        }
+        changes
+    }
+
+    /// Forgets who was seen and looks around, or ceases to, as it is set at the end of this.
+    fn begin(self: &Arc<Self>) {
+        loop {
+            let on = self.discovery.load(Ordering::SeqCst);
+            self.door.sightings.begin(self.look_around());
+            if on == self.discovery.load(Ordering::SeqCst) {
+                return;
+            }
+        }
+    }
+
     /// The machine is on other networks than before.
     fn moved(self: &Arc<Self>) {
         let options = Options {
@@ -103,7 +126,7 @@ impl Roamer {
         let addresses = advertised(&options, self.net.local_addrs());
         tracing::info!(?addresses, "the network changed");
         lock(&self.door.me).addresses = addresses;
-        self.door.sightings.begin(self.look_around());
+        self.begin();
         for tx in lock(&self.routes).values() {
             // A share that stops just now needs no news.
             let _ = tx.send(Msg::NetworkChanged);

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::super::ask::Msg;
 use crate::disk::history::{THIN_EVERY, Thinned};
-use crate::disk::{History, Limits, Root};
+use crate::disk::{History, KEEP_PARTS, Limits, Root, Stage, clean_leftovers};
 use crate::store::{Journal, Listener, Note};
 
 /// Transactions that may wait to be written down.
@@ -83,7 +83,7 @@ fn write(journal: &Journal, rx: &Receiver<Work>) {
 /// Which versions are kept; it may change while it is looked at.
 pub(in crate::daemon) type SharedLimits = Arc<Mutex<Limits>>;
 
-/// Thins the history out from time to time.
+/// Thins the history out from time to time, and clears the stage of what nobody goes on with.
 pub(in crate::daemon) struct Thinner {
     hurry: Option<Sender<()>>,
     stop: Arc<AtomicBool>,
@@ -93,6 +93,7 @@ pub(in crate::daemon) struct Thinner {
 impl Thinner {
     pub(in crate::daemon) fn start(
         root: Arc<Root>,
+        stage: Arc<Stage>,
         history: Arc<History>,
         limits: SharedLimits,
         tx: Sender<Msg>,
@@ -122,6 +123,14 @@ impl Thinner {
                     let limits = *limits.lock().unwrap_or_else(PoisonError::into_inner);
                     tell(history.thin(&root, &limits, &is_over));
                     next = Instant::now() + THIN_EVERY;
+                    match clean_leftovers(&stage, KEEP_PARTS) {
+                        Ok(0) => {}
+                        Ok(n) => tracing::info!(
+                            n,
+                            "parts of files that nobody went on with were deleted"
+                        ),
+                        Err(error) => tracing::warn!("the stage is not cleaned up: {error}"),
+                    }
                 }
                 tell(history.make_room(&root));
                 match hurried.recv_timeout(LOOK_EVERY) {

@@ -24,6 +24,7 @@ use left_core::version::DeviceId;
 use super::ask::Msg;
 use crate::disk::{Found, History, Kept, Root, Stage};
 use crate::home::{Lock, UserError, clean};
+use crate::store::Filter;
 
 pub(super) use keep::{Scribe, SharedLimits, Thinner};
 pub use types::{
@@ -152,7 +153,8 @@ impl Past {
     /// The kept version that is meant, and its path's other versions: the latest first.
     fn version(&self, path: &RelPath, at: &At) -> Result<Kept, UserError> {
         let what = format!("cannot find that version of {path}");
-        let todo = format!("see `left log {}`", clean(&self.dir.join(path.to_string())));
+        let log = format!("see `left log {}`", clean(&self.dir.join(path.to_string())));
+        let todo = self.elsewhere(path).unwrap_or(log);
         let fail = |why: String| UserError::new(&what, why, &todo);
         let Lent { root, history, .. } = &self.lent;
         let read = |e: std::io::Error| fail(e.to_string());
@@ -187,6 +189,34 @@ impl Past {
                 }
             }
         }
+    }
+
+    /// Where an older version of a path may be that is not kept here: what a device changes itself is
+    /// kept by those that took the change in.
+    fn elsewhere(&self, path: &RelPath) -> Option<String> {
+        let filter = Filter {
+            at: Some(path),
+            before: None,
+            after_ms: None,
+        };
+        let last = self.lent.scribe.journal.latest(filter, 1).ok()?.pop()?;
+        let of_this_device = last.note.path == *path && last.note.device == self.who.me;
+        let others = self.others();
+        (of_this_device && !others.is_empty()).then(|| {
+            format!(
+                "it was changed on this device, so what was there is kept where that change arrived: \
+                 run the same on {others}"
+            )
+        })
+    }
+
+    /// The names of the other devices: `attic or tower`; empty where there are none.
+    fn others(&self) -> String {
+        let names = self.who.names.keys().filter(|d| **d != self.who.me);
+        let mut names: Vec<String> = names.map(|d| self.name_of(*d)).collect();
+        names.sort();
+        names.truncate(5);
+        names.join(" or ")
     }
 
     /// Whether the share's folder is the one it was, before anything is written into it.

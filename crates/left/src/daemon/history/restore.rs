@@ -30,7 +30,7 @@ impl Past {
             (None, _) => return Err(no_time(&clean(&self.dir))),
             (Some(path), bring) if self.is_tree(path)? => match bring {
                 Bring::At(At::Time(ms)) => self.as_of(Some(path), *ms, &mut work)?,
-                _ if self.look(path)?.is_none() => return Err(unknown(path)),
+                _ if self.look(path)?.is_none() => return Err(self.unknown(path)),
                 _ => return Err(no_time(&path.to_string())),
             },
             (Some(path), bring) => {
@@ -47,7 +47,7 @@ impl Past {
         let nothing = report.restored + report.same + report.missing_count == 0;
         match at {
             Some(path) if nothing && self.look(path)?.is_none() && !self.is_noted(path) => {
-                Err(unknown(path))
+                Err(self.unknown(path))
             }
             _ => Ok(report),
         }
@@ -87,12 +87,15 @@ fn no_time(path: &str) -> UserError {
     )
 }
 
-fn unknown(path: &RelPath) -> UserError {
-    UserError::new(
-        format!("cannot bring back {path}"),
-        "it is not there, and no version of it is kept on this device",
-        "see `left log`; of a folder that is gone say as of when (`left restore DIR@2h`)",
-    )
+impl Past {
+    fn unknown(&self, path: &RelPath) -> UserError {
+        let log = "see `left log`; of a folder that is gone say as of when (`left restore DIR@2h`)";
+        UserError::new(
+            format!("cannot bring back {path}"),
+            "it is not there, and no version of it is kept on this device",
+            self.elsewhere(path).unwrap_or_else(|| log.to_owned()),
+        )
+    }
 }
 
 /// One run: what is to be done is done, or in a dry run only counted.

@@ -59,7 +59,12 @@ impl Past {
             What::Deleted => "deleted",
             _ => "changed",
         };
-        format!("{what} by {by} on {when}; what stood there is not kept on this device")
+        let others = self.others();
+        let kept = match change.note.device == self.who.me && !others.is_empty() {
+            true => format!("kept on {others}, not on this device"),
+            false => "not kept on this device".to_owned(),
+        };
+        format!("{what} by {by} on {when}; what stood there is {kept}")
     }
 
     /// Everything at and below `at` as it was at `ms`. What is new since then stays.

@@ -210,6 +210,7 @@ impl Owner {
                 .map_err(|e| text(&e))?;
         let thinner = Thinner::start(
             root.clone(),
+            stage.clone(),
             history.clone(),
             setup.limits.clone(),
             tx.clone(),

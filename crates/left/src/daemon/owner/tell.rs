@@ -201,7 +201,7 @@ impl Owner {
         &mut self,
         at: Option<RelPath>,
         take: bool,
-    ) -> Result<Result<u64, String>, IndexError> {
+    ) -> Result<Result<(u64, bool), String>, IndexError> {
         if !self.send_only {
             let why = "this device takes what others change anyway. To have it only send: `left \
                        mode DIR send-only`";
@@ -212,7 +212,8 @@ impl Owner {
             true => Event::Take(at),
             false => Event::Override(at),
         })?;
-        Ok(Ok(count))
+        let connected = self.links.peers().into_iter().next().is_some();
+        Ok(Ok((count, connected)))
     }
 
     pub(super) fn transfers(&self) -> Vec<Transfer> {

@@ -46,9 +46,8 @@ impl Eye {
 
     fn look_at_hint(&mut self, path: &RelPath, hint: Hint, sweep: &mut Sweep) {
         self.looked += 1;
-        if self.ignores_file_at(path) {
-            self.reload_ignore();
-        }
+        self.learn_rules_above(path);
+        self.reload_rules_at(path);
         let Some(record) = self.record(path) else {
             return;
         };
@@ -296,9 +295,7 @@ impl Eye {
             fresh: (-FRESH_NANOS..FRESH_NANOS).contains(&age),
         };
         self.recent.insert(path.clone(), recent);
-        if self.ignores_file_at(&path) {
-            self.reload_ignore();
-        }
+        self.reload_rules_at(&path);
         self.emit(path, Seen::File { stat, content });
     }
 

@@ -7,6 +7,7 @@
 mod hints;
 mod judge;
 mod pool;
+mod rules;
 mod run;
 mod sweep;
 mod tell;

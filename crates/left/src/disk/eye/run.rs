@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 use left_core::content::ContentId;
 use left_core::diff::Observation;
 use left_core::entry::FileStat;
-use left_core::ignore::Ignore;
+use left_core::ignore::Rules;
 use left_core::path::RelPath;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -81,10 +81,7 @@ pub(super) struct Eye {
     pub(super) blind: bool,
     pub(super) next_blind: Option<Instant>,
     pub(super) quiet_until: Option<Instant>,
-    pub(super) ignore: Ignore,
-    pub(super) ignore_text: Vec<u8>,
-    /// What `.leftignore` includes.
-    pub(super) ignore_files: BTreeSet<RelPath>,
+    pub(super) rules: Rules,
     pub(super) hints: Hints,
     pub(super) sweeps: VecDeque<Sweep>,
     pub(super) next_sweep: u64,
@@ -119,9 +116,7 @@ impl Eye {
             blind: false,
             next_blind: None,
             quiet_until: None,
-            ignore: Ignore::none(),
-            ignore_text: Vec::new(),
-            ignore_files: BTreeSet::new(),
+            rules: Rules::none(),
             hints: Hints::default(),
             sweeps: VecDeque::new(),
             next_sweep: 1,
@@ -170,7 +165,8 @@ impl Eye {
                 None
             }
         };
-        self.reload_ignore();
+        self.rules = Rules::none();
+        self.read_rules_of(None);
         self.scan_all(EyeEvent::ScanDone);
     }
 

@@ -5,6 +5,7 @@ use std::iter::Peekable;
 
 use left_core::diff::Seen;
 use left_core::entry::{Node, Record};
+use left_core::ignore::IGNORE_FILE;
 use left_core::path::{self, RelPath};
 use rustix::fs::FileType;
 
@@ -162,12 +163,20 @@ impl Sweep {
             return;
         };
         match sys::list(&fd) {
-            Ok(names) => self.stack.push(Frame {
-                dir,
-                names,
-                at: 0,
-                records: records.into_iter().peekable(),
-            }),
+            Ok(names) => {
+                if let Some(dir) = &dir {
+                    let has = names.binary_search_by(|n| (**n).cmp(IGNORE_FILE)).is_ok();
+                    if has || eye.rules.has(dir) {
+                        eye.read_rules_of(Some(dir));
+                    }
+                }
+                self.stack.push(Frame {
+                    dir,
+                    names,
+                    at: 0,
+                    records: records.into_iter().peekable(),
+                });
+            }
             Err(e) if sys::io_absent(&e) => self.gone.extend(dir),
             Err(e) => eye.unreadable_dir(dir.as_ref(), &e),
         }
@@ -260,6 +269,7 @@ impl Eye {
         // Also where the index knows a file by now: it may have heard of that a moment ago, and of
         // what was in the folder before not yet.
         self.unwatch(path);
+        self.rules.forget(path);
         self.tell_below(path);
         if stat.is_some() {
             return;
@@ -295,9 +305,7 @@ impl Eye {
 
     pub(super) fn tell_absent(&mut self, path: RelPath) {
         self.recent.remove(&path);
-        if self.ignores_file_at(&path) {
-            self.reload_ignore();
-        }
+        self.reload_rules_at(&path);
         self.emit(path, Seen::Absent);
     }
 }

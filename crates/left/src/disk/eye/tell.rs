@@ -1,13 +1,11 @@
-//! What the eye says, and what it keeps in mind for it: rules, watches, troubles, the batch at hand.
+//! What the eye says, and what it keeps in mind for it: watches, troubles, the batch at hand.
 
-use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::SendTimeoutError;
 use left_core::diff::{Observation, Seen};
-use left_core::ignore::{IGNORE_FILE, Ignore, include};
 use left_core::index::IndexError;
 use left_core::path::RelPath;
 use rustix::io::Errno;
@@ -21,66 +19,8 @@ const MAX_BATCH: usize = 512;
 const ACTIVITY: Duration = Duration::from_millis(250);
 /// Refused names that are remembered as told.
 const MAX_BAD_NAMES: usize = 1000;
-/// Longest `.leftignore`.
-const MAX_IGNORE: u64 = 1024 * 1024;
 
 impl Eye {
-    pub(super) fn is_ignored(&self, path: &RelPath, is_dir: bool) -> bool {
-        !self.ignore_text.is_empty() && self.ignore.is_ignored(path, is_dir)
-    }
-
-    pub(super) fn ignores_file_at(&self, path: &RelPath) -> bool {
-        path.as_bytes() == IGNORE_FILE || self.ignore_files.contains(path)
-    }
-
-    /// A file with rules; `None` when there is none.
-    fn read_rules(&self, path: &RelPath) -> io::Result<Option<Vec<u8>>> {
-        match self.root.open_file(path) {
-            Ok((file, _)) => {
-                let mut text = Vec::new();
-                file.take(MAX_IGNORE).read_to_end(&mut text)?;
-                Ok(Some(text))
-            }
-            Err(e) if crate::disk::sys::io_absent(&e) => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Reads `.leftignore` and what it includes again; new rules mean a look at everything.
-    pub(super) fn reload_ignore(&mut self) {
-        let Ok(path) = RelPath::new(IGNORE_FILE) else {
-            return;
-        };
-        let all = self.read_rules(&path).and_then(|text| {
-            let text = text.unwrap_or_default();
-            include(&text, &mut |path: &RelPath| self.read_rules(path))
-        });
-        // Rules that can not be read now stay as they were.
-        let Ok(all) = all else { return };
-        self.ignore_files = all.files;
-        let text = match all.text.iter().all(u8::is_ascii_whitespace) {
-            true => Vec::new(),
-            false => all.text,
-        };
-        for error in all.errors {
-            self.problem(".leftignore".into(), error);
-        }
-        if text == self.ignore_text {
-            return;
-        }
-        let (ignore, errors) = Ignore::parse(&text);
-        self.ignore = ignore;
-        self.ignore_text = text;
-        for line in errors {
-            self.problem(".leftignore".into(), format!("not a pattern: {line}"));
-        }
-        if let Some(watcher) = &mut self.watcher {
-            let ignore = &self.ignore;
-            watcher.drop_where(|p| ignore.is_ignored(p, true));
-        }
-        self.scan_all(EyeEvent::ScanDone);
-    }
-
     /// Whether a folder should be watched and is not.
     pub(super) fn misses_watch(&self, path: &RelPath) -> bool {
         !self.blind && self.watcher.as_ref().is_some_and(|w| !w.is_watched(path))
@@ -154,6 +94,14 @@ impl Eye {
                 Ok(_) => "not a possible name".into(),
             };
             self.problem(what, format!("{reason}: not synchronised, left alone"));
+        }
+    }
+
+    /// Tells a problem that would else be told again and again.
+    pub(super) fn problem_once(&mut self, what: String, reason: String) {
+        let key = format!("{what}: {reason}");
+        if self.bad_names.len() < MAX_BAD_NAMES && self.bad_names.insert(key) {
+            self.problem(what, reason);
         }
     }
 

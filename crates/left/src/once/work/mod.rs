@@ -3,7 +3,6 @@
 mod placing;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -197,14 +196,11 @@ impl<'w, 'a> Work<'w, 'a> {
                 Err(error) => return Some(Ended::Lost(error.to_string())),
             };
             let closer = Arc::new(Closer(lane.stream.shutdown_handle()));
-            let stream = Watched {
-                stream: Limited {
-                    stream: lane.stream,
-                    limits: self.attempt.limits.clone(),
-                },
-                lane: n,
-                ended: self.lane_ends.clone(),
-            };
+            let ended = self.lane_ends.clone();
+            let stream = Limited::new(lane.stream, self.attempt.limits.clone(), move || {
+                // Nobody listens when the connection is over.
+                let _ = ended.send(n);
+            });
             self.fetcher
                 .add_lane(link.info.peer, Box::new(stream), closer, express);
         }
@@ -389,35 +385,5 @@ impl<'w, 'a> Work<'w, 'a> {
                 seconds_left,
             });
         }
-    }
-}
-
-/// A lane's stream that tells when it is given up.
-struct Watched {
-    stream: Limited,
-    lane: usize,
-    ended: Sender<usize>,
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        // Nobody listens when the connection is over.
-        let _ = self.ended.send(self.lane);
-    }
-}
-
-impl io::Read for Watched {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(buf)
-    }
-}
-
-impl io::Write for Watched {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.stream.write(buf)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
     }
 }

@@ -58,11 +58,21 @@ function form(now) {
   return h("div", { class: "setform", "data-key": "setform" },
     h("div", { class: "pairs" }, field("name", "Name of this device", now.name ?? "the host’s name")),
     h("div", { class: "pairs" }, field("bandwidth.up", "All folders send at most, a second", said(now.rate.up)), field("bandwidth.down", "All folders receive at most, a second", said(now.rate.down))),
-    now.schedule.length ? h("p", { class: "quiet" }, `At some hours other rates hold: ${now.schedule.join(", ")}`) : null,
-    h("div", { class: "pairs" }, field("history.days", "Keep old versions, days", String(days)), field("history.max_percent", "On at most this part of the disk, percent", String(percent)), field("history.keep", "Most versions of a file (0: no limit)", String(keep))),
+    hours(now),
+    h("div", { class: "pairs" }, field("history.days", "Keep old versions, days", String(days)), field("history.max_percent", "Percent of the disk, at most", String(percent)), field("history.keep", "Versions of a file, at most", keep ? String(keep) : "0: no limit")),
     h("div", { class: "buttons" }, h("button", { type: "button", class: "main", "data-do": "settings" }, "Save"),
       h("button", { type: "button", "data-do": "discovery", "aria-pressed": String(now.discovery) }, now.discovery ? "Find others nearby: on" : "Find others nearby: off")));
 }
+
+/// Hours with other rates. What is being typed stays until it is saved.
+function hours(now) {
+  const written = now.schedule.join("\n");
+  return h("div", { class: "field", "data-key": `hours${written}` }, h("label", { for: "set-hours" }, "At these hours other rates hold, one line each"),
+    h("textarea", { id: "set-hours", name: "bandwidth.schedule", rows: Math.max(2, now.schedule.length + 1), "data-was": written, placeholder: "22:00-07:00 unlimited\n12:00-13:30 up=2MB down=5MB", autocomplete: "off", spellcheck: "false", "aria-describedby": "about-hours" }, written),
+    h("p", { class: "quiet", id: "about-hours" }, "By the clock of this machine; the first line that holds counts. Take a line away to end it."));
+}
+
+const lines = (text) => text.split("\n").map((line) => line.trim()).filter(Boolean);
 
 const change = async (set) => {
   const { settings: now, reloaded } = await post("/v1/settings", { set });
@@ -79,6 +89,9 @@ export const deviceActions = {
       if (!text) continue;
       set[input.name] = !input.name.startsWith("history.") ? text : /^\d+$/.test(text) ? Number(text) : text;
     }
+    const typed = box.querySelector("textarea");
+    const wanted = lines(typed.value);
+    if (wanted.join("\n") !== typed.dataset.was) set[typed.name] = wanted.length ? wanted : null;
     if (!Object.keys(set).length) return toast("Nothing is filled in, so nothing is changed.");
     await change(set);
     for (const input of box.querySelectorAll("input")) input.value = "";

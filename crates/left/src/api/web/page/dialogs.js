@@ -91,8 +91,11 @@ function shareForm(box) {
 function joinForm(box) {
   const ticket = h("textarea", { name: "ticket", rows: 4, required: true, spellcheck: "false", autocomplete: "off", placeholder: "left1…" });
   const dir = folderField("Folder on this machine", "It may hold files already: both sides are merged, nothing is deleted.");
-  return form([field("Ticket", "The line that the other machine showed. It works once.", ticket), dir.box], "Join", async () => {
-    const share = await post("/v1/join", { ticket: ticket.value.replace(/\s+/g, ""), dir: await dir.read() });
+  const only = h("textarea", { name: "only", rows: 2, spellcheck: "false", autocomplete: "off", placeholder: "2024\ntrips/rome" });
+  const part = h("details", null, h("summary", null, "Hold only a part"), field("Sub-folders of the share, one a line", "The rest is listed with its size and not fetched; you can change that at any time.", only));
+  return form([field("Ticket", "The line that the other machine showed. It works once.", ticket), dir.box, part], "Join", async () => {
+    const parts = only.value.split("\n").map((line) => line.trim()).filter(Boolean);
+    const share = await post("/v1/join", { ticket: ticket.value.replace(/\s+/g, ""), dir: await dir.read(), only: parts });
     box.close();
     location.hash = `#/folder/${share.id}`;
     toast(`${name(shown(share.path))} is part of the share now.`);

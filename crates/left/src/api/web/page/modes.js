@@ -51,7 +51,8 @@ export const modeActions = {
   async take(share) {
     const text = ["The folder here becomes as the others have it. What stood here goes to the old versions."];
     if (!await confirm("Do here what the others changed?", text, "Do it here", false)) return;
-    const { paths } = await post("/v1/take", { dir: share.path });
+    const { paths, connected } = await post("/v1/take", { dir: share.path });
+    if (paths && !connected) throw new Error("No other device is connected, so nothing can come from them. Try again when one is.");
     toast(`${count(paths, "change")} will be done here.`);
   },
   async override(share) {

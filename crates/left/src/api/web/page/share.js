@@ -89,9 +89,9 @@ function devices(share) {
     h("li", { "data-key": p.device }, h("span", { class: `dot ${p.connected ? (p.in_sync ? "synced" : "syncing") : "offline"}` }),
       h("div", { class: "grow" }, h("strong", null, p.name), h("span", { class: "quiet" }, ` ${p.device.slice(0, 8)} · ${role(p.role)}`),
         h("p", { class: "quiet" }, how(p))),
-      h("span", { class: "quiet num" }, p.connected ? `${rate(p.rate_in)} in, ${rate(p.rate_out)} out` : ""),
-      pausePeer(share, p),
-      button("remove", share, "Remove …", "small", { "data-device": p.device, "data-name": p.name, "data-key": p.device })))));
+      h("div", { class: "does" }, p.connected ? h("span", { class: "quiet num" }, `${rate(p.rate_in)} in, ${rate(p.rate_out)} out`) : null,
+        pausePeer(share, p),
+        button("remove", share, "Remove …", "small", { "data-device": p.device, "data-name": p.name, "data-key": p.device }))))));
 }
 
 function how(p) {
@@ -106,8 +106,8 @@ function settings(share) {
     h("section", { class: "panel" }, h("h2", null, "Check"), h("p", null, "Reads every file again, compares it with what it should be, and heals what a disk has damaged from the other devices."), button("verify", share, "Read all files again")),
     modes(share),
     limits(share),
-    h("section", { class: "panel" }, h("h2", null, "Leave alone"), h("p", null, "A file ", h("code", null, ".leftignore"), " in this folder lists what is not synchronised, one pattern a line, as ", h("code", null, ".gitignore"), " does.")),
-    h("section", { class: "panel" }, h("h2", null, "This device here"), h("dl", { class: "facts" }, h("div", null, h("dt", null, "It"), h("dd", null, role(share.role))), h("div", null, h("dt", null, "Id of the share"), h("dd", { class: "path" }, share.id)))),
+    h("section", { class: "panel" }, h("h2", null, "Leave alone"), h("p", null, "A file ", h("code", null, ".leftignore"), " in this folder lists what is not synchronised, one pattern a line, as ", h("code", null, ".gitignore"), " does. Folders below may have their own.")),
+    h("section", { class: "panel" }, h("h2", null, "This device here"), h("dl", { class: "facts" }, h("div", null, h("dt", null, "What it does"), h("dd", null, role(share.role))), h("div", null, h("dt", null, "Id of the share"), h("dd", { class: "path" }, share.id)))),
     h("section", { class: "panel" }, h("h2", null, "Stop synchronising"), h("p", null, "The folder stays as it is, with all files. It is only no longer kept identical."), button("leave", share, "Stop synchronising …", "danger")),
   ];
 }
