@@ -2,6 +2,7 @@
 
 mod index;
 mod offer;
+mod parts;
 mod proto;
 mod roll;
 mod scan;
@@ -27,6 +28,8 @@ pub const MAX_HELLO: usize = 16 * 1024;
 pub const MAX_INDEX_ENTRIES: usize = 4096;
 /// Most segments of one Offer message.
 pub const MAX_OFFER_SEGMENTS: usize = 16_384;
+/// Longest bitmap of one Parts message, in bytes.
+pub const MAX_PARTS_BITMAP: usize = 8 * 1024;
 /// Most device ids that the entries of one Index message name.
 pub const MAX_INDEX_DEVICES: usize = MAX_INDEX_ENTRIES + MAX_DEVICES;
 /// Most members of a share.
@@ -198,8 +201,10 @@ pub enum Control {
     Pong,
     /// The sender closes, and why.
     Bye(String),
-    /// Segments of a file that is still being read. This version neither sends nor uses it.
+    /// Segments of a file that is still being read.
     Offer(Offer),
+    /// Segments of a content that is still being fetched.
+    Parts(Parts),
 }
 
 /// See [`Control::Start`].
@@ -277,6 +282,20 @@ pub struct Offer {
     pub segments: Vec<SegmentRef>,
     /// Bytes of the file.
     pub size: u64,
+}
+
+/// See [`Control::Parts`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Parts {
+    /// The content, or an offer that stands for it.
+    pub content: ContentId,
+    /// Position of the first bit's segment.
+    pub from: u64,
+    /// Bit `i % 8` of byte `i / 8`: the sender has segment `from + i`, verified. At most
+    /// [`MAX_PARTS_BITMAP`] bytes.
+    pub bitmap: Vec<u8>,
+    /// The sender has begun to fetch it, and asks who else does.
+    pub hello: bool,
 }
 
 /// See [`Control::Roll`].

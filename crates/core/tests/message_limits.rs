@@ -8,8 +8,8 @@ use left_core::membership::{Act, MAX_AFTER, MAX_BODY, MAX_STATEMENTS, Statement,
 use left_core::message::{
     Control, Hello, HelloReply, INDEX_OVERHEAD, IndexBatch, LaneHello, MAX_ADDRESS, MAX_ADDRESSES,
     MAX_BITMAP, MAX_FEATURES, MAX_HELLO, MAX_INDEX_DEVICES, MAX_INDEX_ENTRIES, MAX_MEMBERS,
-    MAX_MESSAGE, MAX_NAME, MAX_REASON, MAX_WANT_CONTENTS, MAX_WANT_SEGMENTS, Member, Refused,
-    RefusedCode, ShareId, Want, What, entry_len,
+    MAX_MESSAGE, MAX_NAME, MAX_PARTS_BITMAP, MAX_REASON, MAX_WANT_CONTENTS, MAX_WANT_SEGMENTS,
+    Member, Refused, RefusedCode, ShareId, Want, What, entry_len,
 };
 use left_core::path::{MAX_PATH, RelPath};
 use left_core::version::{DeviceId, MAX_COUNTER, MAX_DEVICES, Version};
@@ -544,4 +544,17 @@ fn what_we_send_is_within_the_limits() {
         rate: u64::MAX,
     };
     assert!(want.encode().len() <= MAX_MESSAGE);
+}
+
+#[test]
+fn parts_of_a_content_are_bounded() {
+    let parts = |id: usize, from: u64, bits: usize| {
+        let body = Pb::default().bytes(1, vec![7; id]).num(2, from);
+        let body = body.bytes(3, vec![1; bits]).num(4, 1);
+        Control::decode(&Pb::default().bytes(12, body).0)
+    };
+    assert!(parts(32, MAX_FILE_SIZE, MAX_PARTS_BITMAP).is_ok());
+    assert!(parts(31, 0, 1).is_err());
+    assert!(parts(32, 0, MAX_PARTS_BITMAP + 1).is_err());
+    assert!(parts(32, MAX_FILE_SIZE + 1, 1).is_err());
 }

@@ -87,6 +87,7 @@ impl Engine {
             }
             // The lane's and the daemon's business.
             Control::Offer(_)
+            | Control::Parts(_)
             | Control::Roll(_)
             | Control::Members(_)
             | Control::Ping

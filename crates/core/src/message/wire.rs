@@ -216,6 +216,7 @@ impl Control {
                 reason: cut_reason(reason),
             }),
             Control::Offer(offer) => Body::Offer(super::offer::to_wire(offer)),
+            Control::Parts(parts) => Body::Parts(super::parts::to_wire(parts)),
         };
         proto::Control { body: Some(body) }.encode_to_vec()
     }
@@ -263,6 +264,7 @@ impl Control {
                 Body::Pong(_) => Control::Pong,
                 Body::Bye(b) => Control::Bye(cut_reason(&b.reason)),
                 Body::Offer(o) => Control::Offer(super::offer::from_wire(o)?),
+                Body::Parts(p) => Control::Parts(super::parts::from_wire(p)?),
             },
         )
     }

@@ -5,8 +5,8 @@ use left_core::entry::{Entry, MODE_MASK, Mtime, Node, Stamp};
 use left_core::index::Cursor;
 use left_core::membership::{Act, Founding, MAX_AFTER, Signed, Statement, StatementId};
 use left_core::message::{
-    Ask, Control, Have, Hello, HelloReply, IndexBatch, LaneHello, Member, Offer, Progress, Refused,
-    RefusedCode, Role, RollPart, ShareId, Start, TicketProof, Want, Welcome, What,
+    Ask, Control, Have, Hello, HelloReply, IndexBatch, LaneHello, Member, Offer, Parts, Progress,
+    Refused, RefusedCode, Role, RollPart, ShareId, Start, TicketProof, Want, Welcome, What,
 };
 use left_core::path::RelPath;
 use left_core::version::{DeviceId, MAX_COUNTER, Version};
@@ -64,6 +64,18 @@ fn offer() -> impl Strategy<Value = Offer> {
         segments,
         size,
     })
+}
+
+fn parts() -> impl Strategy<Value = Parts> {
+    let bits = vec(any::<u8>(), 0..20);
+    (content(), 0..=MAX_FILE_SIZE, bits, any::<bool>()).prop_map(
+        |(content, from, bitmap, hello)| Parts {
+            content,
+            from,
+            bitmap,
+            hello,
+        },
+    )
 }
 
 pub fn hello() -> impl Strategy<Value = Hello> {
@@ -249,6 +261,7 @@ pub fn control() -> impl Strategy<Value = Control> {
         vec(member, 0..8).prop_map(Control::Members),
         roll().prop_map(Control::Roll),
         offer().prop_map(Control::Offer),
+        parts().prop_map(Control::Parts),
         any::<u64>().prop_map(Control::Barrier),
         any::<u64>().prop_map(Control::BarrierDone),
         (any::<u64>(), batch()).prop_map(|(token, batch)| {

@@ -16,6 +16,7 @@ use left_core::entry::{FileStat, Kind, Mtime, Record};
 use left_core::index::IndexError;
 use left_core::path::RelPath;
 use left_core::plan::{Op, OpId, StageName};
+use left_core::version::DeviceId;
 
 use super::ask::{LaneKind, Msg};
 use super::limits::{Limited, Limits};
@@ -29,7 +30,7 @@ use crate::net::{DataLane, ShutdownHandle};
 use crate::store::{IndexReader, Manifests};
 use crate::transfer::{
     ContentSource, FetchConfig, FetchDisk, Fetcher, LaneCloser, ManifestRead, ManifestStore,
-    ManifestWriter, ServeConfig, ServeStats, serve,
+    ManifestWriter, ServeConfig, ServeStats, Stock, serve,
 };
 
 /// Places of one content that are tried.
@@ -205,6 +206,8 @@ pub(super) struct Source {
     root: Arc<Root>,
     index: Mutex<IndexReader>,
     manifests: Served,
+    /// What is still being fetched.
+    stock: Stock,
     /// Contents whose manifests are being made again.
     making: Mutex<HashSet<ContentId>>,
 }
@@ -215,9 +218,11 @@ impl Source {
         index: IndexReader,
         manifests: Manifests,
         offers: Arc<Offers>,
+        stock: Stock,
     ) -> Self {
         Self {
             root,
+            stock,
             index: Mutex::new(index),
             manifests: Served {
                 cache: Cache(manifests),
@@ -272,6 +277,10 @@ impl ContentSource for Source {
             return Err(other("the file has changed"));
         }
         Ok(file)
+    }
+
+    fn part(&self, content: &ContentId, n: u64, buf: &mut Vec<u8>) -> Option<Segment> {
+        self.stock.part(content, n, buf)
     }
 
     fn manifest(&self) -> &dyn ManifestRead {
@@ -358,6 +367,15 @@ pub(crate) fn fetcher(
         Arc::new(cache),
         out,
     )
+}
+
+/// Other receivers are told of what is fetched here.
+pub(super) fn share_work(fetcher: &Fetcher, me: DeviceId, tx: Sender<Msg>) {
+    let tell = move |told| {
+        // The owner is gone when the share is being stopped.
+        let _ = tx.send(Msg::Parts(told));
+    };
+    fetcher.share_work(me, Box::new(tell));
 }
 
 pub(crate) struct Closer(pub(crate) ShutdownHandle);

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use left_core::message::{Control, Nonce, Offer, Role, ShareId};
+use left_core::message::{Control, Nonce, Offer, Parts, Role, ShareId};
 use left_core::ticket::Ticket;
 use left_core::version::DeviceId;
 use tokio::task::AbortHandle;
@@ -454,6 +454,21 @@ impl Links {
         if self.up.get(&peer).is_some_and(|l| l.unsent.is_empty()) {
             self.send(peer, Control::Offer(offer.clone()));
         }
+    }
+
+    /// Tells a peer what is here of a content that it fetches too. `false` when too much waits for
+    /// its lane already.
+    pub(super) fn tell_parts(&mut self, peer: DeviceId, parts: Parts) -> bool {
+        /// Messages that may wait before these.
+        const MOST: usize = 64;
+        let Some(link) = self.up.get(&peer).filter(|l| l.info.parts) else {
+            return true;
+        };
+        let room = link.unsent.len() < MOST;
+        if room {
+            self.send(peer, Control::Parts(parts));
+        }
+        room
     }
 
     /// The lane has room again. Returns how many Index messages went out.

@@ -5,9 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use left_core::message::{
-    LaneHello, Nonce, PROTOCOL, Refused, RefusedCode, ShareId, TicketProof, Welcome,
-};
+use left_core::message::{LaneHello, Nonce, PROTOCOL, Refused, RefusedCode, ShareId, TicketProof};
 use left_core::version::DeviceId;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
@@ -180,8 +178,8 @@ impl Net {
             addresses: me.addresses,
             ticket,
         };
-        let Opened { welcome, .. } = self.open(&mut connected, hello).await?;
-        Ok(self.control_lane(connected, welcome, share))
+        let opened = self.open(&mut connected, hello).await?;
+        Ok(self.control_lane(connected, opened, share))
     }
 
     /// Dials a pairing; the connection becomes the control lane of the share both now belong to.
@@ -197,14 +195,14 @@ impl Net {
             name: dial.me.name,
             addresses: dial.me.addresses,
         };
-        let Opened { welcome, .. } = self.open(&mut connected, hello).await?;
-        let (Some(mac), Some(share)) = (welcome.mac, welcome.share) else {
+        let opened = self.open(&mut connected, hello).await?;
+        let (Some(mac), Some(share)) = (opened.welcome.mac, opened.welcome.share) else {
             return Err(DialError::WrongCode);
         };
         if !same(&mac, &proof(End::Acceptor)) {
             return Err(DialError::WrongCode);
         }
-        Ok(self.control_lane(connected, welcome, share))
+        Ok(self.control_lane(connected, opened, share))
     }
 
     /// Dials a data lane to where a control lane goes.
@@ -233,7 +231,8 @@ impl Net {
         })
     }
 
-    fn control_lane(&self, connected: Connected, welcome: Welcome, share: ShareId) -> ControlLane {
+    fn control_lane(&self, connected: Connected, opened: Opened, share: ShareId) -> ControlLane {
+        let Opened { welcome, parts, .. } = opened;
         let info = LaneInfo {
             peer: connected.proven.peer,
             share,
@@ -244,6 +243,7 @@ impl Net {
             instance: welcome.instance,
             session: welcome.session,
             dialed_by_us: true,
+            parts,
         };
         ControlLane {
             info,

@@ -115,13 +115,16 @@ pub(super) fn agent() -> String {
 /// The sender takes compressed payloads on data lanes, and says in its requests when they are worth it.
 const ZSTD: &str = "zstd";
 
+/// The sender understands what its peers tell of contents that they are fetching, and serves them.
+const PARTS: &str = "parts";
+
 /// What this program knows beyond what all do. Names that are unknown here are ignored.
 fn features() -> Vec<String> {
-    vec![ZSTD.into()]
+    vec![ZSTD.into(), PARTS.into()]
 }
 
-fn knows_zstd(features: &[String]) -> bool {
-    features.iter().any(|f| f == ZSTD)
+fn knows(features: &[String], name: &str) -> bool {
+    features.iter().any(|f| f == name)
 }
 
 /// An opened lane as the acceptor sees it.
@@ -132,6 +135,8 @@ pub(super) enum Accepted {
         welcome: Admitted,
         /// Who it is.
         from: Introduction,
+        /// It takes and tells [`PARTS`].
+        parts: bool,
     },
     /// A data lane.
     Data {
@@ -214,7 +219,8 @@ fn decide(
     visitor: &Visitor,
     hello: Hello,
 ) -> Result<(Welcome, Accepted), Refused> {
-    let zstd = knows_zstd(&hello.features);
+    let zstd = knows(&hello.features, ZSTD);
+    let parts = knows(&hello.features, PARTS);
     match hello.lane {
         LaneHello::Control {
             share,
@@ -234,7 +240,7 @@ fn decide(
                 ticket,
             };
             let admitted = gate.control(visitor, &request)?;
-            Ok(welcome(admitted, None, request.from))
+            Ok(welcome(admitted, None, request.from, parts))
         }
         LaneHello::Pair {
             mac,
@@ -250,7 +256,8 @@ fn decide(
             };
             let request = PairRequest { mac, share, from };
             let paired = gate.pair(visitor, &request)?;
-            Ok(welcome(paired.admitted, Some(paired.mac), request.from))
+            let mac = Some(paired.mac);
+            Ok(welcome(paired.admitted, mac, request.from, parts))
         }
         LaneHello::Data {
             session,
@@ -279,7 +286,12 @@ fn decide(
     }
 }
 
-fn welcome(admitted: Admitted, mac: Option<Mac>, from: Introduction) -> (Welcome, Accepted) {
+fn welcome(
+    admitted: Admitted,
+    mac: Option<Mac>,
+    from: Introduction,
+    parts: bool,
+) -> (Welcome, Accepted) {
     let told = Welcome {
         session: admitted.session,
         instance: admitted.me.instance,
@@ -293,6 +305,7 @@ fn welcome(admitted: Admitted, mac: Option<Mac>, from: Introduction) -> (Welcome
     let opened = Accepted::Control {
         welcome: admitted,
         from,
+        parts,
     };
     (told, opened)
 }
@@ -317,6 +330,8 @@ pub(super) struct Opened {
     pub(super) welcome: Welcome,
     /// It takes compressed payloads.
     pub(super) zstd: bool,
+    /// It takes and tells parts of contents that are being fetched.
+    pub(super) parts: bool,
 }
 
 /// The dialer's side, after TLS. The caller bounds the whole by a timeout.
@@ -345,9 +360,14 @@ pub(super) async fn open(
     if reply.protocol != PROTOCOL {
         return Err(OpenError::Protocol(reply.protocol));
     }
-    let zstd = knows_zstd(&reply.features);
+    let zstd = knows(&reply.features, ZSTD);
+    let parts = knows(&reply.features, PARTS);
     let welcome = reply.outcome.map_err(OpenError::Refused)?;
-    Ok(Opened { welcome, zstd })
+    Ok(Opened {
+        welcome,
+        zstd,
+        parts,
+    })
 }
 
 enum HelloFault {

@@ -69,6 +69,8 @@ pub struct LaneInfo {
     pub session: Nonce,
     /// Whether this end dialed.
     pub dialed_by_us: bool,
+    /// Whether the peer understands what it is told of contents that are being fetched.
+    pub parts: bool,
 }
 
 impl LaneInfo {

@@ -199,7 +199,11 @@ impl Shared {
         slot: Slot,
     ) {
         match accepted {
-            Accepted::Control { welcome, from } => {
+            Accepted::Control {
+                welcome,
+                from,
+                parts,
+            } => {
                 let info = LaneInfo {
                     peer: proven.peer,
                     share: welcome.share,
@@ -210,6 +214,7 @@ impl Shared {
                     instance: from.instance,
                     session: welcome.session,
                     dialed_by_us: false,
+                    parts,
                 };
                 (self.on_event)(NetEvent::Control(ControlLane {
                     info,

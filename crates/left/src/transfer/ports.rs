@@ -48,6 +48,11 @@ pub trait ContentSource: Send + Sync {
     }
     /// Opens the file if its stat is still the given one.
     fn open(&self, path: &RelPath, stat: &FileStat) -> io::Result<File>;
+    /// Segment `n` of a content that is still being fetched, if it is verified and in place: its
+    /// bytes fill `buf`.
+    fn part(&self, _content: &ContentId, _n: u64, _buf: &mut Vec<u8>) -> Option<Segment> {
+        None
+    }
     /// The stored manifests.
     fn manifest(&self) -> &dyn ManifestRead;
     /// The share holds a big content whose manifest is not stored: read the file again.

@@ -31,5 +31,6 @@ mod safety;
 mod service;
 mod soak;
 mod storm;
+mod swarm;
 mod torn;
 mod weight;

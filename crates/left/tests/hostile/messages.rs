@@ -2,9 +2,12 @@
 
 use std::ffi::OsString;
 
+use left_core::content::ContentId;
 use left_core::entry::Node;
 use left_core::membership::{Act, Founding, Signed, Statement};
-use left_core::message::{Ask, Control, Have, MAX_MESSAGE, Role, RollPart};
+use left_core::message::{
+    Ask, Control, Have, MAX_MESSAGE, MAX_PARTS_BITMAP, Parts, Role, RollPart,
+};
 use left_core::version::{DeviceId, MAX_COUNTER, MAX_DEVICES, Version};
 
 use crate::common::until;
@@ -304,4 +307,23 @@ fn who_may_only_read_changes_nothing() {
         peers.any(|p| p["name"] == "liar" && p["role"] == "read-only")
     });
     scene.undisturbed();
+}
+
+#[test]
+fn who_says_that_it_has_parts_of_everything_disturbs_nobody() {
+    let mut scene = Scene::new();
+    let (liar, _) = Liar::joined(&scene.ticket(&[]));
+    let before = scene.memory();
+    let (mut raw, _) = liar.control();
+    for n in 0..3000u64 {
+        raw.control(&Control::Parts(Parts {
+            content: ContentId(*blake3::hash(&n.to_le_bytes()).as_bytes()),
+            from: n << 30,
+            bitmap: vec![0xff; MAX_PARTS_BITMAP],
+            hello: true,
+        }));
+    }
+    scene.undisturbed();
+    let grown = scene.memory().saturating_sub(before);
+    assert!(grown < 16 << 10, "{grown} KiB");
 }

@@ -101,7 +101,7 @@ impl Owner {
             name: info.name.clone(),
             address: info.remote.to_string(),
         });
-        self.fetcher.add_peer(peer);
+        self.fetcher.add_peer(peer, info.parts);
         self.handle(Event::PeerUp { peer, role })?;
         for lane in self.links.take_early(info.session) {
             self.add_data(lane);
@@ -143,6 +143,10 @@ impl Owner {
                 }
                 Control::Roll(part) => self.heard_roll(peer, part),
                 Control::Offer(offer) => self.offered(peer, offer),
+                Control::Parts(parts) => {
+                    self.fetcher.parts(peer, &parts);
+                    Ok(())
+                }
                 message => {
                     if matches!(message, Control::Index(_)) {
                         crash_point!("heard");

@@ -187,10 +187,17 @@ impl Owner {
         }
         let reader = |()| index.reader().map_err(|e| text(&e));
         let offers = Arc::new(Offers::new(tx.clone()));
-        let source = Source::new(root.clone(), reader(())?, manifests.clone(), offers.clone());
-        let source = Arc::new(source);
         let (fetch_tx, fetched) = unbounded();
         let fetcher = adapt::fetcher(&root, &stage, Some(reader(())?), &manifests, fetch_tx);
+        adapt::share_work(&fetcher, setup.device, tx.clone());
+        let source = Source::new(
+            root.clone(),
+            reader(())?,
+            manifests.clone(),
+            offers.clone(),
+            fetcher.stock(),
+        );
+        let source = Arc::new(source);
         let (look_tx, looks) = bounded(EYE_QUEUE);
         let eye = DiskEye::start(
             root.clone(),
@@ -491,6 +498,14 @@ impl Owner {
             Msg::Offer(offer) => {
                 for peer in self.links.peers() {
                     self.links.offer(peer, &offer);
+                }
+                Ok(())
+            }
+            Msg::Parts(told) => {
+                for (peer, parts) in told {
+                    if !self.links.tell_parts(peer, parts) {
+                        self.fetcher.untold(peer);
+                    }
                 }
                 Ok(())
             }

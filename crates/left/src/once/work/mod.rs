@@ -129,7 +129,7 @@ impl<'w, 'a> Work<'w, 'a> {
             return Ok(Ended::Lost("no connection".into()));
         };
         let (lane_rx, peer) = (link.rx.clone(), link.info.peer);
-        self.fetcher.add_peer(peer);
+        self.fetcher.add_peer(peer, false);
         let (fetched, lanes_ended) = (self.fetched.clone(), self.lanes_ended.clone());
         let woken = self.get.woken.clone();
         let mut next_tick = Instant::now();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use left_core::chunker::content_id;
-use left_core::content::{ChunkRef, ContentId, SEGMENT_MAX_CHUNKS, Segment, WHOLE_MAX};
+use left_core::content::{ChunkRef, SEGMENT_MAX_CHUNKS, Segment, WHOLE_MAX};
 use left_core::version::DeviceId;
 use tracing::warn;
 
@@ -18,7 +18,7 @@ use super::lane::InFlight;
 use super::shared::{Shared, guarded, lock, stage_error};
 use super::small::{Failed, Key};
 use super::state::{Job, State, Task};
-use super::wanted::{BigTask, MissingChunks, Place, Wanted};
+use super::wanted::{Asked, BigTask, MissingChunks, Place, Wanted};
 use crate::counters::HASHED;
 use crate::transfer::fileio::{matches, start_writeback, write_chunks};
 use crate::transfer::frame::{
@@ -26,16 +26,12 @@ use crate::transfer::frame::{
     parse_refs,
 };
 
-/// Who was asked, and under which id: that of a content, or of an offer which may have become one
-/// since.
-type Asked = (DeviceId, ContentId);
-
 /// Checks a header against what was asked for, before the payload is read.
 pub(super) fn check(asked: &InFlight, h: &Header) -> Result<(), FrameError> {
     let (items, kind) = match &asked.task {
         Task::Small(keys) => (keys.len(), FrameKind::Data),
-        Task::Big(_, BigTask::Refs(_)) => (1, FrameKind::Refs),
-        Task::Big(_, BigTask::Parts(parts)) => {
+        Task::Big(_, BigTask::Refs(_), _) => (1, FrameKind::Refs),
+        Task::Big(_, BigTask::Parts(parts), _) => {
             let kind = match parts.front() {
                 Some(Wanted::List(_)) => FrameKind::List,
                 Some(Wanted::Chunks(_)) => FrameKind::Chunks,
@@ -62,7 +58,7 @@ pub(super) fn check(asked: &InFlight, h: &Header) -> Result<(), FrameError> {
         (_, FrameKind::Refs) => {
             (1..=REFS_PAGE).contains(&count) && raw == (count * SEGMENT_REF_LEN) as u64
         }
-        (Task::Big(_, BigTask::Parts(parts)), _) => {
+        (Task::Big(_, BigTask::Parts(parts), _), _) => {
             let list = (count * CHUNK_REF_LEN) as u64;
             let bytes = parts.front().map_or(0, Wanted::cost);
             match h.kind {
@@ -88,13 +84,13 @@ pub(super) fn give_back(st: &mut State, asked: InFlight) -> Vec<Failed> {
                 .filter_map(|key| st.small.lost(key, &st.peers))
                 .collect()
         }
-        Task::Big(file, task) => {
+        Task::Big(file, task, whom) => {
             if let Some(big) = st.bigs.get_mut(&file.serial) {
                 match task {
                     BigTask::Refs(_) => big.refs_lost(),
                     BigTask::Parts(parts) => {
                         for part in parts.into_iter().rev() {
-                            big.landed(part.cost());
+                            big.landed(part.cost(), &whom);
                             big.again(part);
                         }
                     }
@@ -116,7 +112,6 @@ pub(super) fn accept(
     let gone = h.kind == FrameKind::Gone;
     let item = asked.next;
     asked.next += 1;
-    let asked_as = asked.asked_as;
     match &mut asked.task {
         Task::Small(keys) => {
             let key = keys[item];
@@ -129,18 +124,18 @@ pub(super) fn accept(
                 small_failed(shared, key, peer, true);
             }
         }
-        Task::Big(file, BigTask::Refs(_)) if gone => {
-            big_gone(shared, file, (peer, asked_as), Vec::new());
+        Task::Big(file, BigTask::Refs(_), whom) if gone => {
+            big_gone(shared, file, whom, Vec::new());
         }
-        Task::Big(file, BigTask::Refs(from)) => {
-            refs(shared, file, (peer, asked_as), *from, payload);
+        Task::Big(file, BigTask::Refs(from), whom) => {
+            refs(shared, file, whom, *from, payload);
         }
-        Task::Big(file, BigTask::Parts(parts)) => {
+        Task::Big(file, BigTask::Parts(parts), whom) => {
             if gone {
-                big_gone(shared, file, (peer, asked_as), parts.drain(..).collect());
+                big_gone(shared, file, whom, parts.drain(..).collect());
             } else if let Some(part) = parts.pop_front() {
                 let list = usize::from(h.count) * CHUNK_REF_LEN;
-                self::part(shared, file, (peer, asked_as), part, payload, list);
+                self::part(shared, file, whom, part, payload, list);
             }
         }
     }
@@ -192,12 +187,12 @@ impl Shared {
     }
 }
 
-fn refs(shared: &Shared, file: &Arc<BigFile>, whom: Asked, from: u64, payload: &[u8]) {
+fn refs(shared: &Shared, file: &Arc<BigFile>, whom: &Asked, from: u64, payload: &[u8]) {
     let mut st = lock(&shared.state);
     let Some(big) = st.bigs.get_mut(&file.serial) else {
         return;
     };
-    match big.page(&whom.0, from, parse_refs(payload)) {
+    match big.page(&whom.peer, from, parse_refs(payload)) {
         Page::More => {}
         Page::Whole(list) => {
             let job = Job::Settle(Arc::clone(file), list);
@@ -215,7 +210,7 @@ fn refs(shared: &Shared, file: &Arc<BigFile>, whom: Asked, from: u64, payload: &
 fn part(
     shared: &Shared,
     file: &Arc<BigFile>,
-    whom: Asked,
+    whom: &Asked,
     part: Wanted,
     payload: &[u8],
     list_len: usize,
@@ -226,7 +221,7 @@ fn part(
             Some(list) => {
                 let mut st = lock(&shared.state);
                 if let Some(big) = st.bigs.get_mut(&file.serial) {
-                    big.landed(cost);
+                    big.landed(cost, whom);
                     let job = Job::FromBase(Arc::clone(file), *place, list);
                     st.jobs.push_back(job);
                 }
@@ -250,7 +245,7 @@ fn part(
     match written {
         Ok(Written::Good(place, segment)) => {
             shared.stats.fetched.fetch_add(cost, Ordering::Relaxed);
-            shared.segment_done(file, place.n, segment, cost);
+            shared.segment_done(file, place.n, segment, Some((cost, whom)));
         }
         Ok(Written::Closed) => {}
         Ok(Written::Bad) => big_bad(shared, file, whom, Some(part)),
@@ -347,41 +342,51 @@ fn write_missing(
 }
 
 /// The peer sent something else than what was asked for.
-fn big_bad(shared: &Shared, file: &Arc<BigFile>, (peer, asked_as): Asked, part: Option<Wanted>) {
+fn big_bad(shared: &Shared, file: &Arc<BigFile>, whom: &Asked, part: Option<Wanted>) {
+    let peer = whom.peer;
     warn!(%peer, content = ?file.id(), "a peer sent wrong bytes");
     let mut st = lock(&shared.state);
-    *st.suspects.entry(peer).or_default() += 1;
-    // The segments of an offer are a hint: bytes that are not theirs say nothing of a content.
-    if asked_as == file.id()
-        && let Some(big) = st.bigs.get_mut(&file.serial)
-    {
-        big.blame(peer);
+    // The segments of an offer are a hint: bytes that are not theirs say nothing of a content, nor
+    // of who has it from somebody else.
+    let of_content = whom.id == file.id();
+    if of_content || !whom.partial {
+        *st.suspects.entry(peer).or_default() += 1;
+    }
+    if let Some(big) = st.bigs.get_mut(&file.serial) {
+        match whom.partial {
+            true => big.swarm.ban(&peer),
+            false if of_content => big.blame(peer),
+            false => {}
+        }
     }
     drop(st);
-    ask_again(shared, file, part.into_iter().collect());
+    ask_again(shared, file, whom, part.into_iter().collect());
 }
 
 /// The peer has the content no more.
-fn big_gone(shared: &Shared, file: &Arc<BigFile>, (peer, asked_as): Asked, parts: Vec<Wanted>) {
+fn big_gone(shared: &Shared, file: &Arc<BigFile>, whom: &Asked, parts: Vec<Wanted>) {
     let mut st = lock(&shared.state);
-    // What was an offer when it was asked for may have a content id by now, and be there under it.
-    if asked_as == file.id()
-        && let Some(big) = st.bigs.get_mut(&file.serial)
-    {
-        big.gone_at(peer);
+    if let Some(big) = st.bigs.get_mut(&file.serial) {
+        match whom.partial {
+            true => big.swarm.gone_at(&whom.peer),
+            // What was an offer when it was asked for may have a content id by now, and be there
+            // under it.
+            false if whom.id == file.id() => big.gone_at(whom.peer),
+            false => {}
+        }
     }
     drop(st);
-    ask_again(shared, file, parts);
+    ask_again(shared, file, whom, parts);
 }
 
-fn ask_again(shared: &Shared, file: &Arc<BigFile>, parts: Vec<Wanted>) {
+fn ask_again(shared: &Shared, file: &Arc<BigFile>, whom: &Asked, parts: Vec<Wanted>) {
     let hopeless = {
         let st = &mut *lock(&shared.state);
         let Some(big) = st.bigs.get_mut(&file.serial) else {
             return;
         };
         for part in parts.into_iter().rev() {
-            big.landed(part.cost());
+            big.landed(part.cost(), whom);
             big.again(part);
         }
         big.hopeless(&st.peers)

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use left_core::content::{Segment, SegmentRef};
+use left_core::content::{ContentId, Segment, SegmentRef};
+use left_core::message::Parts;
 use left_core::plan::{FetchError, OpId};
 use left_core::version::DeviceId;
 
@@ -12,12 +13,12 @@ use super::FetchConfig;
 use super::file::BigFile;
 use super::refs::{Refs, plausible};
 use super::state::Peers;
-use super::wanted::{BigTask, Place, Wanted};
+use super::swarm::{MIN_SIZE, Swarm};
+use super::tell;
+use super::wanted::{Asked, BigTask, Place, Wanted};
 
 /// Most chunk lists of one request.
 const LISTS_AT_ONCE: usize = 64;
-/// What a page of the segment list counts for in a lane's window.
-const REFS_COST: u64 = 64 * 1024;
 /// Segments are asked for together up to this many bytes.
 const SEGMENTS_AT_ONCE: u64 = 1 << 20;
 /// Segments of an offer that are remembered; the rest is got when its content is known.
@@ -71,11 +72,15 @@ pub(super) struct Big {
     liar: Option<DeviceId>,
     phase: Phase,
     /// The segment list, as far as it is known.
-    refs: Vec<SegmentRef>,
+    pub(super) refs: Vec<SegmentRef>,
     /// `refs` is the content's whole list, verified.
     whole: bool,
     /// The content is not known yet.
     pub(super) offer: Option<Offered>,
+    /// The offer that it was before it had a content id.
+    pub(super) was: Option<ContentId>,
+    /// Others that fetch it too.
+    pub(super) swarm: Swarm,
     /// The next segment to look at.
     cursor: At,
     /// All segments before it are in place and given to the manifest's writer.
@@ -83,6 +88,7 @@ pub(super) struct Big {
     /// Segments in place behind a gap.
     ready: BTreeMap<usize, Segment>,
     wanted: VecDeque<Wanted>,
+    /// Bytes that are asked for of who has all.
     inflight: u64,
 }
 
@@ -99,6 +105,8 @@ impl Big {
             refs: Vec::new(),
             whole: false,
             offer: None,
+            was: None,
+            swarm: Swarm::default(),
             cursor: At::default(),
             done: At::default(),
             ready: BTreeMap::new(),
@@ -158,6 +166,11 @@ impl Big {
         self.phase = Phase::Refs(None);
     }
 
+    /// Whether it is what others call by this id.
+    pub(super) fn is_known_as(&self, id: &ContentId) -> bool {
+        self.was == Some(*id) || self.file.id() == *id
+    }
+
     pub(super) fn add_peers(&mut self, peers: &[DeviceId]) {
         for peer in peers {
             if !self.peers.contains(peer) {
@@ -195,6 +208,12 @@ impl Big {
     /// Why this can not go on, if it can not.
     pub(super) fn hopeless(&self, peers: &Peers) -> Option<FetchError> {
         let needs_peer = matches!(self.phase, Phase::Refs(_)) || !self.wanted.is_empty();
+        let may_come = |w: &Wanted| self.swarm.may_come(w.n());
+        if matches!(self.phase, Phase::Segments)
+            && (self.swarm.is_owed() || self.wanted.iter().any(may_come))
+        {
+            return None;
+        }
         if !needs_peer || self.peers.iter().any(|p| self.eligible(p, peers)) {
             return None;
         }
@@ -230,11 +249,21 @@ impl Big {
         lane_idle: bool,
         config: &FetchConfig,
         peers: &Peers,
-    ) -> Option<(BigTask, u64)> {
-        if !self.eligible(peer, peers) {
+    ) -> Option<(BigTask, Asked)> {
+        let full = self.eligible(peer, peers);
+        if !full && !self.swarm.serves(peer) {
             return None;
         }
+        let asked = Asked {
+            peer: *peer,
+            id: self.file.id(),
+            partial: !full,
+            at: Instant::now(),
+        };
         if let Phase::Refs(refs) = &mut self.phase {
+            if !full {
+                return None;
+            }
             if let Some(r) = refs
                 && (r.asked || (r.from != *peer && peers.alive(&r.from)))
             {
@@ -245,15 +274,40 @@ impl Big {
                 other => other.insert(Box::new(Refs::new(*peer))),
             };
             refs.asked = true;
-            return Some((BigTask::Refs(refs.list.len() as u64), REFS_COST));
+            return Some((BigTask::Refs(refs.list.len() as u64), asked));
         }
-        let file_room = config.file_window.saturating_sub(self.inflight);
+        self.take_parts(asked, room, lane_idle, config)
+    }
+
+    /// The next parts to ask for, of one kind.
+    fn take_parts(
+        &mut self,
+        mut asked: Asked,
+        room: u64,
+        lane_idle: bool,
+        config: &FetchConfig,
+    ) -> Option<(BigTask, Asked)> {
+        let (peer, full) = (asked.peer, !asked.partial);
+        let (file_room, nothing) = match full {
+            true => {
+                let window = self.swarm.window(config.file_window);
+                (window.saturating_sub(self.inflight), self.inflight == 0)
+            }
+            false => {
+                asked.id = self.swarm.id_at(&peer)?;
+                self.swarm.room_of(&peer)
+            }
+        };
         let mut parts: VecDeque<Wanted> = VecDeque::new();
-        let mut total = 0;
-        while let Some(next) = self.wanted.front() {
+        let (mut total, mut at) = (0, 0);
+        while let Some(next) = self.wanted.get(at) {
+            if !self.swarm.may_ask(&peer, full, next.n(), asked.at) {
+                at += 1;
+                continue;
+            }
             let cost = next.cost();
             let fits = match parts.front() {
-                None => (cost <= room || lane_idle) && (cost <= file_room || self.inflight == 0),
+                None => (cost <= room || lane_idle) && (cost <= file_room || nothing),
                 Some(Wanted::Chunks(_)) => false,
                 Some(first) => {
                     let most = match first {
@@ -269,15 +323,23 @@ impl Big {
                 break;
             }
             total += cost;
-            parts.extend(self.wanted.pop_front());
+            parts.extend(self.wanted.remove(at));
         }
-        self.inflight += total;
-        (!parts.is_empty()).then_some((BigTask::Parts(parts), total))
+        match full {
+            true => self.inflight += total,
+            false => self.swarm.asked(&peer, total),
+        }
+        (!parts.is_empty()).then_some((BigTask::Parts(parts), asked))
     }
 
     /// An answer came, or its lane was lost: the parts count no more as asked for.
-    pub(super) fn landed(&mut self, cost: u64) {
-        self.inflight = self.inflight.saturating_sub(cost);
+    pub(super) fn landed(&mut self, cost: u64, whom: &Asked) {
+        if whom.partial {
+            self.swarm.landed(&whom.peer, cost);
+        } else {
+            self.inflight = self.inflight.saturating_sub(cost);
+            self.swarm.timed(whom.at);
+        }
         self.touch();
     }
 
@@ -332,11 +394,46 @@ impl Big {
         Page::Whole(list)
     }
 
-    pub(super) fn start_segments(&mut self) {
+    pub(super) fn start_segments(&mut self, peers: &Peers) {
         // An offer may have become a content meanwhile, whose list is just asked for.
         if matches!(self.phase, Phase::Preparing) {
             self.phase = Phase::Segments;
+            self.join(peers);
         }
+    }
+
+    /// Others may fetch it too.
+    fn join(&mut self, peers: &Peers) {
+        if let Some(me) = &peers.me
+            && self.file.size >= MIN_SIZE
+        {
+            let others = tell::others(self, peers);
+            self.swarm.begin(me, self.file.id(), &others);
+        }
+    }
+
+    /// Takes in what another receiver has. Whether there is something new to ask it for.
+    pub(super) fn hear(&mut self, peer: DeviceId, parts: &Parts, peers: &Peers) -> bool {
+        if self.file.size < MIN_SIZE {
+            return false;
+        }
+        let most = match self.whole {
+            true => self.refs.len(),
+            false => OFFERED_MAX,
+        };
+        let new = self.swarm.heard(peer, parts, most);
+        self.swarm.connect(peers);
+        new
+    }
+
+    /// Sees to it that others do not keep us waiting for long. Whether more may be asked for now.
+    pub(super) fn watch_others(&mut self, peers: &Peers) -> bool {
+        if !self.swarm.is_active() || !matches!(self.phase, Phase::Segments) {
+            return false;
+        }
+        let wanted: Vec<usize> = self.wanted.iter().map(Wanted::n).collect();
+        let source = self.peers.iter().any(|p| self.eligible(p, peers));
+        self.swarm.watch(&wanted, self.inflight == 0 && source)
     }
 
     /// The next segment to look at, if it is not too far ahead of what is done.
@@ -361,6 +458,9 @@ impl Big {
 
     /// A segment is verified and in place.
     pub(super) fn complete(&mut self, n: usize, segment: Segment) {
+        if self.file.size >= MIN_SIZE {
+            self.swarm.complete(n, segment.sref.len, &segment.chunks);
+        }
         self.ready.insert(n, segment);
     }
 

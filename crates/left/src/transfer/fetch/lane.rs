@@ -23,8 +23,6 @@ use crate::transfer::lane::LaneStream;
 pub(super) struct InFlight {
     id: u32,
     pub(super) task: Task,
-    /// What a big content was asked for as.
-    pub(super) asked_as: ContentId,
     /// Position of the next item to be answered.
     pub(super) next: usize,
     /// Bytes it counts for in the lane's window.
@@ -149,11 +147,7 @@ impl Lane<'_> {
     fn send(&mut self, task: Task) -> io::Result<()> {
         let id = self.next_want;
         self.next_want = self.next_want.wrapping_add(1);
-        let asked_as = match &task {
-            Task::Big(file, _) => file.id(),
-            Task::Small(_) => ContentId([0; 32]),
-        };
-        let what = what(&task, asked_as);
+        let what = what(&task);
         let rate = self.meter.rate();
         let mut bytes = vec![0; 4];
         bytes.extend_from_slice(&Want { id, what, rate }.encode());
@@ -164,7 +158,6 @@ impl Lane<'_> {
             id,
             cost: cost(&task),
             task,
-            asked_as,
             next: 0,
             len: bytes.len(),
         });
@@ -272,29 +265,24 @@ fn refused(reader: &mut FrameReader, stream: &mut dyn LaneStream, header: &Heade
 fn cost(task: &Task) -> u64 {
     match task {
         Task::Small(keys) => keys.iter().map(|(_, size)| size + HEADER_LEN as u64).sum(),
-        Task::Big(_, BigTask::Refs(_)) => 64 * 1024,
-        Task::Big(_, BigTask::Parts(parts)) => parts.iter().map(Wanted::cost).sum(),
+        Task::Big(_, BigTask::Refs(_), _) => 64 * 1024,
+        Task::Big(_, BigTask::Parts(parts), _) => parts.iter().map(Wanted::cost).sum(),
     }
 }
 
-fn what(task: &Task, asked_as: ContentId) -> What {
+fn what(task: &Task) -> What {
     match task {
         Task::Small(keys) => What::Whole(keys.iter().map(|(content, _)| *content).collect()),
-        Task::Big(_, BigTask::Refs(from)) => What::Refs {
-            content: asked_as,
+        Task::Big(_, BigTask::Refs(from), asked) => What::Refs {
+            content: asked.id,
             from: *from,
         },
-        Task::Big(_, BigTask::Parts(parts)) => what_parts(asked_as, parts),
+        Task::Big(_, BigTask::Parts(parts), asked) => what_parts(asked.id, parts),
     }
 }
 
 fn what_parts(content: ContentId, parts: &VecDeque<Wanted>) -> What {
-    let segments = (parts.iter())
-        .map(|p| match p {
-            Wanted::Segment(p) | Wanted::List(p) => p.n as u64,
-            Wanted::Chunks(c) => c.place.n as u64,
-        })
-        .collect();
+    let segments = parts.iter().map(|p| p.n() as u64).collect();
     match parts.front() {
         Some(Wanted::Chunks(c)) => What::Chunks {
             content,

@@ -8,6 +8,7 @@
 mod answers;
 mod base;
 mod big;
+mod bits;
 mod elsewhere;
 mod file;
 mod lane;
@@ -17,6 +18,8 @@ mod refs;
 mod shared;
 mod small;
 mod state;
+mod swarm;
+mod tell;
 mod walk;
 mod wanted;
 
@@ -27,12 +30,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use left_core::content::WHOLE_MAX;
+use left_core::message::Parts;
 use left_core::plan::{FetchError, FetchItem, OpId, StageName};
 use left_core::version::DeviceId;
 
 pub use self::offers::Offered;
 use self::shared::{Shared, lock};
 use self::state::{Job, LaneInfo, Whereabouts};
+pub use self::tell::{Stock, Tell};
 use super::lane::{LaneCloser, LaneStream};
 use super::ports::{FetchDisk, ManifestStore};
 
@@ -61,6 +66,8 @@ pub struct FetchConfig {
     pub early_writeback: bool,
     /// How long a lane is watched before the peer is told how fast its bytes come.
     pub rate_after: Duration,
+    /// How long nothing may come of what another receiver said it has, before its lane is given up.
+    pub stuck_after: Duration,
 }
 
 impl Default for FetchConfig {
@@ -77,6 +84,7 @@ impl Default for FetchConfig {
             base_chunks: 256 * 1024,
             early_writeback: true,
             rate_after: Duration::from_millis(250),
+            stuck_after: Duration::from_secs(20),
         }
     }
 }
@@ -153,10 +161,43 @@ impl Fetcher {
         }
     }
 
+    /// Tells other receivers of what is fetched here, as `me`, and shares the work with them. What
+    /// they tell comes by [`Self::parts`], and they are served from [`Self::stock`].
+    pub fn share_work(&self, me: DeviceId, tell: Tell) {
+        lock(&self.shared.state).peers.me = Some(me);
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::spawn(move || tell::run(&shared, &tell));
+        lock(&self.threads).push(thread);
+    }
+
     /// A peer is connected: items it announced wait for its lanes until [`Self::drop_peer`].
-    /// Without this call a peer counts as gone whenever it has no lane.
-    pub fn add_peer(&self, peer: DeviceId) {
-        lock(&self.shared.state).peers.expected.insert(peer);
+    /// Without this call a peer counts as gone whenever it has no lane. `parts`: it understands
+    /// what it is told of contents that are being fetched.
+    pub fn add_peer(&self, peer: DeviceId, parts: bool) {
+        let mut st = lock(&self.shared.state);
+        st.peers.expected.insert(peer);
+        if parts {
+            st.peers.parts.insert(peer);
+        }
+    }
+
+    /// Takes in which segments of a content a peer has that fetches it too.
+    pub fn parts(&self, peer: DeviceId, parts: &Parts) {
+        tell::heard(&self.shared, peer, parts);
+    }
+
+    /// A peer could not be told what was to be told: it is told of everything later.
+    pub fn untold(&self, peer: DeviceId) {
+        let mut st = lock(&self.shared.state);
+        let partners = st.bigs.values_mut();
+        partners
+            .filter_map(|b| b.swarm.partners.get_mut(&peer))
+            .for_each(|p| p.tell_all = true);
+    }
+
+    /// What is being fetched, to be served to others.
+    pub fn stock(&self) -> Stock {
+        Stock(Arc::downgrade(&self.shared))
     }
 
     /// Takes over a lane on which `peer` serves. An express lane carries small contents only. The
@@ -193,6 +234,10 @@ impl Fetcher {
     pub fn drop_peer(&self, peer: DeviceId) {
         let mut st = lock(&self.shared.state);
         st.peers.expected.remove(&peer);
+        st.peers.parts.remove(&peer);
+        for big in st.bigs.values_mut() {
+            big.swarm.left(&peer);
+        }
         let closers: Vec<_> = (st.peers.lanes.values())
             .filter(|l| l.peer == peer)
             .map(|l| Arc::clone(&l.closer))
@@ -303,6 +348,7 @@ impl Drop for Fetcher {
         let mut st = lock(&self.shared.state);
         st.closed = true;
         st.copies.clear();
+        self.shared.news.notify_all();
         let lanes = std::mem::take(&mut st.peers.lanes);
         let files: Vec<_> = st.bigs.values().map(|b| Arc::clone(&b.file)).collect();
         drop(st);

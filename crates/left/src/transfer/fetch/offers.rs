@@ -103,7 +103,7 @@ fn begin(st: &mut State, peer: DeviceId, offered: &Offered) -> Option<u64> {
 }
 
 /// Ends offers of which nothing will come any more.
-fn forget_dead(shared: &Shared, st: &mut State) {
+pub(super) fn forget_dead(shared: &Shared, st: &mut State) {
     let dead: Vec<u64> = (st.bigs.iter())
         .filter(|(_, b)| b.offer.as_ref().is_some_and(|o| o.touched.elapsed() > IDLE))
         .map(|(serial, _)| *serial)
@@ -136,6 +136,7 @@ pub(super) fn bind(st: &mut State, item: &FetchItem) -> Option<u64> {
         close(&big.file);
         return None;
     }
+    big.was = Some(big.file.id());
     big.file.bind(item.content);
     big.bind(item.id, &item.peers);
     st.add_big(big);

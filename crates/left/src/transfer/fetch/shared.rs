@@ -17,7 +17,8 @@ use super::elsewhere::Luck;
 use super::file::BigFile;
 use super::offers;
 use super::state::{Job, Outcome, State, Whereabouts};
-use super::{FetchConfig, FetchStats, is_small};
+use super::wanted::Asked;
+use super::{FetchConfig, FetchStats, is_small, swarm, tell};
 use crate::transfer::ports::{FetchDisk, ManifestStore};
 
 /// Results wait at most about this long for others to be reported with.
@@ -44,6 +45,8 @@ pub(super) struct Shared {
     pub(super) state: Mutex<State>,
     /// Something in the state changed that a lane or a worker may wait for.
     pub(super) wake: Condvar,
+    /// There may be something to tell to others.
+    pub(super) news: Condvar,
     pub(super) stats: FetchStats,
     pub(super) luck: Luck,
     results: Mutex<Results>,
@@ -65,6 +68,7 @@ impl Shared {
             manifests,
             state: Mutex::new(State::new()),
             wake: Condvar::new(),
+            news: Condvar::new(),
             stats: FetchStats::default(),
             luck: Luck::default(),
             results: Mutex::new(Results::default()),
@@ -206,8 +210,15 @@ impl Shared {
         self.wake.notify_all();
     }
 
-    /// A segment is verified and in place; `cost` is what it counted for in the file's window.
-    pub(super) fn segment_done(&self, file: &Arc<BigFile>, n: usize, segment: Segment, cost: u64) {
+    /// A segment is verified and in place; where a peer was asked for it, who that was and what it
+    /// counted for in the window.
+    pub(super) fn segment_done(
+        &self,
+        file: &Arc<BigFile>,
+        n: usize,
+        segment: Segment,
+        from: Option<(u64, &Asked)>,
+    ) {
         crash_point!("staged-part");
         let len = segment.sref.len;
         file.bytes_done.fetch_add(len, Ordering::Relaxed);
@@ -215,7 +226,9 @@ impl Shared {
         let Some(big) = st.bigs.get_mut(&file.serial) else {
             return;
         };
-        big.landed(cost);
+        if let Some((cost, whom)) = from {
+            big.landed(cost, whom);
+        }
         big.complete(n, segment);
         drop(st);
         self.drain(file);
@@ -269,14 +282,22 @@ impl Shared {
 
     fn deliver(&self, file: &Arc<BigFile>) {
         close(file);
+        let shared = |b: &super::big::Big| !b.swarm.partners.is_empty();
+        let others = file.size >= swarm::MIN_SIZE
+            && lock(&self.state).bigs.get(&file.serial).is_some_and(shared);
+        // Without it others ask elsewhere.
+        let again = file.prepared.get().filter(|_| others);
+        let again = again.and_then(|p| tell::reopen(&p.file).ok());
         let mut st = lock(&self.state);
-        let Some(big) = st.remove_big(file.serial) else {
+        let Some(mut big) = st.remove_big(file.serial) else {
             return;
         };
         st.delivered.insert(file.id());
-        st.jobs
-            .push_front(Job::Deliver(Arc::clone(file), big.waiters));
+        let waiters = std::mem::take(&mut big.waiters);
+        st.jobs.push_front(Job::Deliver(Arc::clone(file), waiters));
+        tell::delivered(&mut st, big, again);
         drop(st);
+        self.news.notify_all();
         self.wake.notify_all();
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use left_core::content::{ChunkRef, ContentId};
+use left_core::message::Parts;
 use left_core::plan::{FetchError, FetchItem, OpId, StageName};
 use left_core::version::DeviceId;
 
@@ -12,7 +13,8 @@ use super::FetchConfig;
 use super::big::Big;
 use super::file::BigFile;
 use super::small::{Failed, Key, SmallQueue};
-use super::wanted::{BigTask, Place};
+use super::tell::Recent;
+use super::wanted::{Asked, BigTask, Place};
 use crate::transfer::frame::MAX_WANTS_UNANSWERED;
 use crate::transfer::lane::LaneCloser;
 
@@ -34,12 +36,21 @@ pub(super) struct Peers {
     pub(super) lanes: BTreeMap<u64, LaneInfo>,
     /// Peers that are connected, whether a lane of theirs is up or not.
     pub(super) expected: BTreeSet<DeviceId>,
+    /// Those of them that understand what they are told of contents that are being fetched.
+    pub(super) parts: BTreeSet<DeviceId>,
+    /// This device, where it tells others what it fetches.
+    pub(super) me: Option<DeviceId>,
 }
 
 impl Peers {
     /// Whether the peer has a lane or will have one.
     pub(super) fn alive(&self, peer: &DeviceId) -> bool {
         self.expected.contains(peer) || self.lanes.values().any(|l| l.peer == *peer)
+    }
+
+    /// Whether big contents may be asked of the peer now.
+    pub(super) fn has_lane(&self, peer: &DeviceId) -> bool {
+        self.lanes.values().any(|l| !l.express && l.peer == *peer)
     }
 
     fn has_express(&self, peer: &DeviceId) -> bool {
@@ -74,7 +85,7 @@ pub(super) enum Whereabouts {
 /// What a lane is given to do.
 pub(super) enum Task {
     Small(Vec<Key>),
-    Big(Arc<BigFile>, BigTask),
+    Big(Arc<BigFile>, BigTask, Asked),
 }
 
 /// A lane's windows.
@@ -106,6 +117,10 @@ pub(super) struct State {
     pub(super) copying: usize,
     pub(super) items: HashMap<OpId, Whereabouts>,
     pub(super) suspects: BTreeMap<DeviceId, u64>,
+    /// Whole contents that are served on for a moment.
+    pub(super) recent: VecDeque<Recent>,
+    /// What is to be told to others.
+    pub(super) outbox: Vec<(DeviceId, Parts)>,
 }
 
 impl State {
@@ -125,6 +140,8 @@ impl State {
             copying: 0,
             items: HashMap::new(),
             suspects: BTreeMap::new(),
+            recent: VecDeque::new(),
+            outbox: Vec::new(),
         }
     }
 
@@ -132,6 +149,12 @@ impl State {
     pub(super) fn serial(&mut self) -> u64 {
         self.next_serial += 1;
         self.next_serial
+    }
+
+    /// Whether there is nobody to share work with.
+    pub(super) fn is_quiet(&self) -> bool {
+        let alone = |b: &Big| !b.swarm.is_active() && !b.swarm.greet;
+        self.outbox.is_empty() && self.recent.is_empty() && self.bigs.values().all(alone)
     }
 
     /// Ends items; of those that ended before nothing is said again.
@@ -214,9 +237,9 @@ impl State {
         let peers = &self.peers;
         for serial in &self.active {
             if let Some(big) = self.bigs.get_mut(serial)
-                && let Some((task, _)) = big.take(peer, room.bytes, room.idle, config, peers)
+                && let Some((task, asked)) = big.take(peer, room.bytes, room.idle, config, peers)
             {
-                return Some(Task::Big(Arc::clone(&big.file), task));
+                return Some(Task::Big(Arc::clone(&big.file), task, asked));
             }
         }
         if self.active.len() >= config.active_big {
@@ -227,8 +250,8 @@ impl State {
         let serial = self.waiting.remove(at)?;
         self.active.insert(serial);
         let big = self.bigs.get_mut(&serial)?;
-        let (task, _) = big.take(peer, room.bytes, room.idle, config, peers)?;
-        Some(Task::Big(Arc::clone(&big.file), task))
+        let (task, asked) = big.take(peer, room.bytes, room.idle, config, peers)?;
+        Some(Task::Big(Arc::clone(&big.file), task, asked))
     }
 
     /// Gives local workers something to do on a big where that is worth it.

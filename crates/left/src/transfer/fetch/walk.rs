@@ -67,12 +67,16 @@ fn open(shared: &Shared, file: &Arc<BigFile>, refs: Option<&[SegmentRef]>) {
 
 /// Lets the workers go through the segments.
 fn start(shared: &Shared, file: &Arc<BigFile>) {
-    let mut st = lock(&shared.state);
+    let mut guard = lock(&shared.state);
+    let st = &mut *guard;
     if let Some(big) = st.bigs.get_mut(&file.serial) {
-        big.start_segments();
+        big.start_segments(&st.peers);
+        if big.swarm.greet {
+            shared.news.notify_all();
+        }
         while st.schedule_walk(file.serial, &shared.config) {}
     }
-    drop(st);
+    drop(guard);
     shared.wake.notify_all();
 }
 
@@ -166,7 +170,7 @@ pub(super) fn walk(shared: &Shared, file: &Arc<BigFile>) {
                     false => segment.sref.len,
                 };
                 shared.stats.local.fetch_add(local, Ordering::Relaxed);
-                shared.segment_done(file, place.n, segment, 0);
+                shared.segment_done(file, place.n, segment, None);
             }
             Ok(Found::Ask(part)) => asked.push(part),
             Ok(Found::Closed) => return,
@@ -271,7 +275,7 @@ fn lists_first(shared: &Shared, file: &BigFile, prepared: &Prepared, place: Plac
 pub(super) fn from_base(shared: &Shared, file: &Arc<BigFile>, place: Place, list: Vec<ChunkRef>) {
     match take_chunks(shared, file, place, list) {
         Ok(Some(Found::Here(segment))) => {
-            shared.segment_done(file, place.n, segment, 0);
+            shared.segment_done(file, place.n, segment, None);
         }
         Ok(Some(Found::Ask(part))) => {
             let mut st = lock(&shared.state);

@@ -1,8 +1,10 @@
 //! What a peer is asked for of a big content.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
-use left_core::content::{ChunkRef, SegmentRef};
+use left_core::content::{ChunkRef, ContentId, SegmentRef};
+use left_core::version::DeviceId;
 
 /// What an asked chunk list counts for in the windows; a typical one is half of it.
 const LIST_COST: u64 = 4 * 1024;
@@ -46,9 +48,28 @@ impl Wanted {
         }
     }
 
+    /// Of which segment.
+    pub(super) fn n(&self) -> usize {
+        match self {
+            Wanted::Segment(p) | Wanted::List(p) => p.n,
+            Wanted::Chunks(c) => c.place.n,
+        }
+    }
+
     pub(super) fn same_kind(&self, other: &Wanted) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
+}
+
+/// Who was asked for something of a big content, how and when.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) peer: DeviceId,
+    /// The content's id, or that of an offer which may have become one since.
+    pub(super) id: ContentId,
+    /// It has not got all, and is asked for what it said it has.
+    pub(super) partial: bool,
+    pub(super) at: Instant,
 }
 
 /// What a lane is given to do for a big content.

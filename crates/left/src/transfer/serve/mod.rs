@@ -71,6 +71,7 @@ pub fn serve(
         source,
         out: Out::new(stream, config.zstd, stats),
         opened: None,
+        part: Vec::new(),
     };
     let mut reader = LaneReader::new();
     let mut buf = Buffer::default();
@@ -130,6 +131,8 @@ struct Serving<'a> {
     source: Arc<dyn ContentSource>,
     out: Out<'a>,
     opened: Option<Opened>,
+    /// Bytes of a segment that is still in the stage.
+    part: Vec<u8>,
 }
 
 impl Serving<'_> {
@@ -238,7 +241,8 @@ impl Serving<'_> {
         content: &ContentId,
         n: u64,
     ) -> Result<bool, ServeError> {
-        let Some((_, segment)) = self.find_segment(content, n)? else {
+        let found = self.find_segment(content, n)?.map(|(_, segment)| segment);
+        let Some(segment) = found.or_else(|| self.part(content, n)) else {
             self.out.gone(want, item, true);
             return Ok(false);
         };
@@ -259,7 +263,9 @@ impl Serving<'_> {
         content: &ContentId,
         n: u64,
     ) -> Result<bool, ServeError> {
-        let Some((offset, segment)) = self.find_segment(content, n)? else {
+        let found = self.find_segment(content, n)?;
+        let staged = found.is_none();
+        let Some((offset, segment)) = found.or_else(|| Some((0, self.part(content, n)?))) else {
             self.out.gone(want, item, true);
             return Ok(false);
         };
@@ -273,7 +279,9 @@ impl Serving<'_> {
         }
         let mut draft = self.out.begin(want, FrameKind::Segment, item, list + bytes);
         put_list(self.out.payload(&draft), &segment.chunks);
-        if !self.read_big(content, offset, &draft, list, bytes)? {
+        if staged {
+            self.out.payload(&draft)[list..].copy_from_slice(&self.part[..bytes]);
+        } else if !self.read_big(content, offset, &draft, list, bytes)? {
             self.out.gone(want, item, true);
             return Ok(false);
         }
@@ -290,7 +298,9 @@ impl Serving<'_> {
         n: u64,
         bitmap: &[u8],
     ) -> Result<bool, ServeError> {
-        let Some((offset, segment)) = self.find_segment(content, n)? else {
+        let found = self.find_segment(content, n)?;
+        let staged = found.is_none();
+        let Some((offset, segment)) = found.or_else(|| Some((0, self.part(content, n)?))) else {
             self.out.gone(want, 0, true);
             return Ok(false);
         };
@@ -301,7 +311,10 @@ impl Serving<'_> {
         let mut draft = self.out.begin(want, FrameKind::Chunks, 0, total);
         let mut at = 0;
         for (from, len) in runs {
-            if !self.read_big(content, offset + from, &draft, at, len)? {
+            if staged {
+                let run = &self.part[from as usize..from as usize + len];
+                self.out.payload(&draft)[at..at + len].copy_from_slice(run);
+            } else if !self.read_big(content, offset + from, &draft, at, len)? {
                 self.out.gone(want, 0, true);
                 return Ok(false);
             }
@@ -338,6 +351,11 @@ impl Serving<'_> {
             return Err(ServeError::BadWant("segment past the end".into()));
         }
         Ok(found)
+    }
+
+    /// A segment of a content that is still being fetched here; its bytes are in `self.part`.
+    fn part(&mut self, content: &ContentId, n: u64) -> Option<Segment> {
+        self.source.part(content, n, &mut self.part)
     }
 
     /// Whether the content is open, now or already.

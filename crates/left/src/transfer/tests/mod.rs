@@ -12,3 +12,4 @@ mod reuse;
 mod slow;
 mod small;
 mod speed;
+mod swarm;

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
@@ -22,7 +22,7 @@ use left_core::version::DeviceId;
 use crate::transfer::frame::{HEADER_LEN, Header};
 use crate::transfer::{
     ContentSource, FetchConfig, FetchDisk, Fetcher, LaneStream, ManifestRead, ManifestStore,
-    ManifestWriter, ServeConfig, ServeStats, serve,
+    ManifestWriter, ServeConfig, ServeStats, Stock, serve,
 };
 
 pub const WAIT: Duration = Duration::from_secs(60);
@@ -148,6 +148,8 @@ pub struct Node {
     pub stats: ServeStats,
     /// Bytes the stage still takes.
     pub room: AtomicU64,
+    /// What its fetcher has in the stage.
+    pub stock: OnceLock<Stock>,
     files: Mutex<HashMap<ContentId, Vec<(RelPath, FileStat)>>>,
 }
 
@@ -203,6 +205,7 @@ impl Node {
             missing: Mutex::default(),
             stats: ServeStats::default(),
             room: AtomicU64::new(u64::MAX),
+            stock: OnceLock::new(),
             files: Mutex::default(),
         })
     }
@@ -281,6 +284,10 @@ impl ContentSource for Node {
             true => Ok(file),
             false => Err(io::Error::other("changed")),
         }
+    }
+
+    fn part(&self, content: &ContentId, n: u64, buf: &mut Vec<u8>) -> Option<Segment> {
+        self.stock.get()?.part(content, n, buf)
     }
 
     fn manifest(&self) -> &dyn ManifestRead {

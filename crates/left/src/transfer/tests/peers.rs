@@ -25,7 +25,7 @@ fn of_two_peers_one_lies_and_the_other_gives() {
             }
             let asker = Asker::new(&client);
             asker.connect(&liar);
-            asker.fetcher.add_peer(honest.id);
+            asker.fetcher.add_peer(honest.id, false);
             asker.submit(asker.item(content, len, &[&liar, &honest]));
             // The honest peer comes when the liar has had its turn.
             while asker.fetcher.suspects().is_empty() {
@@ -57,7 +57,7 @@ fn a_lost_lane_s_work_goes_to_the_others() {
         let cut = |stream| Box::new(Cut { stream, left }) as _;
         asker.add_lane(a.id, a.lane_with(cut, ServeConfig::default()), false);
     }
-    asker.fetcher.add_peer(b.id);
+    asker.fetcher.add_peer(b.id, false);
     let count = items.len();
     asker.fetcher.submit(items);
     asker.connect(&b);
@@ -87,7 +87,7 @@ fn items_go_to_peers_that_announced_them_only() {
 fn an_expected_peer_is_waited_for_until_it_is_dropped() {
     let (server, client) = (Node::new(1), Node::new(2));
     let asker = Asker::new(&client);
-    asker.fetcher.add_peer(server.id);
+    asker.fetcher.add_peer(server.id, false);
     let bytes = noise(1, 100);
     let content = server.add("f", &bytes);
     asker.submit(asker.item(content, 100, &[&server]));

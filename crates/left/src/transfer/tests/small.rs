@@ -50,7 +50,7 @@ fn the_same_content_is_fetched_once_and_written_twice() {
             asker.item(content, len, &[&server]),
             asker.item(content, len, &[&server]),
         ];
-        asker.fetcher.add_peer(server.id);
+        asker.fetcher.add_peer(server.id, false);
         asker.fetcher.submit(items);
         let before = server.wire();
         asker.connect(&server);
