@@ -86,7 +86,7 @@ pub(super) enum Msg {
     /// asked for; what came of it.
     Choose(Selection, Option<Option<RelPath>>, Sender<Dropped>),
     /// What had changed in the folder is on the disk, or could not be brought there.
-    Synced(bool),
+    Synced(Result<(), String>),
     /// Bring these files again from peers.
     Damaged(Vec<RelPath>),
     /// Whoever read the index for another purpose found it damaged.

@@ -80,6 +80,12 @@ impl IndexDb {
         self.lift(self.rows.release())
     }
 
+    /// Gives back the memory of cached pages; what is needed again is read again.
+    pub fn rest(&self) {
+        // Nothing depends on it.
+        let _ = self.rows.conn.release_memory();
+    }
+
     /// Reads everything: the database's structure, every row's checksum and the counts. About a minute a
     /// million rows.
     ///

@@ -151,7 +151,7 @@ impl Owner {
                 }
             }
             // The share may be stopping.
-            let _ = tx.send(Msg::Synced(synced.is_ok()));
+            let _ = tx.send(Msg::Synced(synced.map(|_| ()).map_err(|e| e.to_string())));
         });
         match spawned {
             Ok(_) => {

@@ -1,0 +1,198 @@
+//! What the owner is told by everything else.
+
+use std::time::Instant;
+
+use left_core::engine::Event;
+use left_core::index::IndexError;
+use left_core::message::Nonce;
+use left_core::path::RelPath;
+use left_core::plan::{OpDone, OpError, OpId};
+
+use super::super::ask::{LaneKind, Msg};
+use super::Owner;
+use crate::net::{DataLane, DialError};
+
+impl Owner {
+    pub(super) fn message(&mut self, msg: Msg) -> Result<(), IndexError> {
+        match msg {
+            Msg::Control(lane) => self.add_lane(lane),
+            Msg::Data(lane) => {
+                self.add_data(lane);
+                Ok(())
+            }
+            Msg::Dialed { peer, result } => self.dialed(peer, result),
+            Msg::DialedData {
+                session,
+                lane,
+                result,
+            } => {
+                self.dialed_data(session, lane, result);
+                Ok(())
+            }
+            Msg::DataEnded { session, lane } => {
+                self.links.data_ended(session, lane);
+                Ok(())
+            }
+            Msg::RedialData { session, lane } => {
+                self.links.redial_data(session, lane);
+                Ok(())
+            }
+            Msg::Lane {
+                peer,
+                session,
+                event,
+            } => self.lane(peer, session, event),
+            Msg::Offer(offer) => {
+                for peer in self.links.peers() {
+                    self.links.offer(peer, &offer);
+                }
+                Ok(())
+            }
+            Msg::Parts(told) => {
+                for (peer, parts) in told {
+                    if !self.links.tell_parts(peer, parts) {
+                        self.fetcher.untold(peer);
+                    }
+                }
+                Ok(())
+            }
+            Msg::Applied(results) => self.have_applied(results),
+            Msg::Rescued(paths) => {
+                self.rescued(paths);
+                Ok(())
+            }
+            Msg::LookAt(paths) => {
+                self.eye.rescan(paths);
+                Ok(())
+            }
+            Msg::Lend(reply) => {
+                // Who asked may have given up.
+                let _ = reply.send(self.lend());
+                Ok(())
+            }
+            Msg::Restored(paths) => {
+                // Wakes the applier too: what went to history is looked at once more.
+                if let Some(apply) = &self.apply {
+                    let _ = apply.send(Vec::new());
+                }
+                self.eye.rescan(paths);
+                Ok(())
+            }
+            Msg::Conflicts(paths) => {
+                self.conflicts.extend(paths);
+                Ok(())
+            }
+            Msg::Wait(reply) => {
+                let id = self.next_wait;
+                self.next_wait += 1;
+                self.waits.insert(id, reply);
+                self.handle(Event::Wait(id))
+            }
+            Msg::Publish(reply) => {
+                self.dirty = true;
+                self.setup.board.hurry();
+                self.publish()?;
+                // Who asked may have given up.
+                let _ = reply.send(());
+                Ok(())
+            }
+            Msg::Pause(on) => self.handle(Event::Pause(on)),
+            Msg::Resume { accept_deletions } => {
+                if accept_deletions {
+                    self.eye.accept_torn();
+                }
+                self.handle(Event::Resume { accept_deletions })
+            }
+            Msg::Synced(synced) => self.have_synced(synced),
+            Msg::Choose(selection, drop, reply) => self.choose(selection, drop, reply),
+            Msg::IndexFailed(error) => Err(error),
+            Msg::Revert(at, reply) => {
+                let done = self.revert(at)?;
+                // Who asked may have given up.
+                let _ = reply.send(done);
+                Ok(())
+            }
+            Msg::Decide { at, take, reply } => {
+                let done = self.decide(at, take)?;
+                // Who asked may have given up.
+                let _ = reply.send(done);
+                Ok(())
+            }
+            Msg::Damaged(paths) => self.handle(Event::Damaged(paths)),
+            Msg::Sighted(peer) => {
+                self.links.sighted(peer, Instant::now());
+                self.dial();
+                Ok(())
+            }
+            Msg::NetworkChanged => {
+                self.links.network_changed();
+                self.tell_members(None);
+                self.dial();
+                Ok(())
+            }
+            Msg::MembersChanged => self.members_changed(),
+            Msg::Stop => {
+                self.stop = true;
+                self.again = false;
+                Ok(())
+            }
+        }
+    }
+
+    fn dialed_data(&mut self, session: Nonce, lane: LaneKind, result: Result<DataLane, DialError>) {
+        match result {
+            Ok(lane) => self.add_data(lane),
+            Err(error) => {
+                tracing::info!("no data lane: {error}");
+                self.links.data_ended(session, lane);
+            }
+        }
+    }
+
+    fn have_applied(
+        &mut self,
+        results: Vec<(OpId, Result<OpDone, OpError>)>,
+    ) -> Result<(), IndexError> {
+        crash_point!("applied");
+        self.checkpoints.changed();
+        let mut done = results.len();
+        self.handle(Event::Applied(results))?;
+        // Batches are done in order, several at once or one by one.
+        while let Some((count, _, since)) = self.holds.front()
+            && *count <= done
+        {
+            done -= count;
+            self.applied.add(*count as u64, since.elapsed());
+            self.holds.pop_front();
+        }
+        Ok(())
+    }
+
+    fn rescued(&mut self, paths: Vec<RelPath>) {
+        for path in &paths {
+            let text = format!(
+                "a program wrote to a file after it was replaced; what it wrote is in {path}"
+            );
+            self.notice(text);
+        }
+        self.conflicts.extend(paths.iter().cloned());
+        self.eye.rescan(paths);
+    }
+
+    fn have_synced(&mut self, synced: Result<(), String>) -> Result<(), IndexError> {
+        if let Err(error) = &synced {
+            self.notice(format!(
+                "the disk could not take in all that was written: {error}. Check the disk; until \
+                 left is started anew small files are written one by one, which is slower"
+            ));
+        }
+        for token in self.checkpoints.synced(synced.is_ok()) {
+            self.handle(Event::Synced(token))?;
+        }
+        if self.checkpoints.due().is_none() {
+            // Nothing has changed for seconds.
+            self.index.rest();
+        }
+        Ok(())
+    }
+}
