@@ -272,6 +272,10 @@ impl<'a> Run<'a> {
             }
         });
         crash_point!("folders-synced");
+        if let How::Packed(pack, _) = self.how {
+            let failed = lock(&failed);
+            pack.names_synced(all.iter().filter(|dir| !failed.contains(*dir)));
+        }
         self.full.extend(self.batch.take());
         for (batch, dir) in &self.kept {
             let Some(batch) = self.full.get(*batch) else {

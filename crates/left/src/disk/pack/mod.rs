@@ -221,6 +221,16 @@ impl Pack {
         found
     }
 
+    /// These folders were synced, after all that the caller had made in them: the names in them wait for
+    /// no checkpoint.
+    pub(crate) fn names_synced<'a>(&self, dirs: impl Iterator<Item = &'a Option<RelPath>>) {
+        let mut state = self.lock();
+        for dir in dirs {
+            state.now.dirs.remove(dir);
+            state.before.dirs.remove(dir);
+        }
+    }
+
     /// Writes these down; they are durable after the next [`sync`](Self::sync). On an error nothing of
     /// them counts as packed.
     pub(crate) fn append(&self, packed: Vec<Packed>) -> io::Result<()> {
