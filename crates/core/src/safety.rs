@@ -104,14 +104,15 @@ impl DeletionGuard {
         !self.held.is_empty()
     }
 
-    /// When the burst is over, its verdict and what was held.
-    pub fn settle(&mut self, now_ms: u64) -> Option<(Verdict, BTreeSet<RelPath>)> {
+    /// When the burst is over, its verdict and what was held. `files`: live ones now, what is held
+    /// included; fewer than before where some were moved, and then vanished too.
+    pub fn settle(&mut self, now_ms: u64, files: u64) -> Option<(Verdict, BTreeSet<RelPath>)> {
         // A clock set back ends the burst as well.
         if now_ms < self.due()? && now_ms >= self.last_ms {
             return None;
         }
         let (gone, of) = (self.count, self.before);
-        let all = gone >= FEW && gone >= of;
+        let all = gone >= FEW && gone >= of.min(files);
         let most = of >= LARGE && gone * 4 > of * 3;
         let verdict = if (all || most) && !mutant("no alarm at mass deletion") {
             cover("safety: alarm");
@@ -136,8 +137,8 @@ mod tests {
             g.deleted(5, files, RelPath::new(format!("f{i}")).unwrap());
         }
         let due = g.due().unwrap();
-        assert_eq!(g.settle(due - 1), None);
-        let (verdict, held) = g.settle(due).unwrap();
+        assert_eq!(g.settle(due - 1, files), None);
+        let (verdict, held) = g.settle(due, files).unwrap();
         assert_eq!(held.len() as u64, gone);
         assert!(g.due().is_none() && !g.is_holding());
         verdict
@@ -162,9 +163,20 @@ mod tests {
         for i in 0..2 {
             g.deleted(5, 3, RelPath::new(format!("f{i}")).unwrap());
         }
-        let (verdict, held) = g.settle(5 + QUIET_MS).unwrap();
+        let (verdict, held) = g.settle(5 + QUIET_MS, 2).unwrap();
         assert_eq!(verdict, Verdict::Alarm { gone: 3, of: 3 });
         assert_eq!(held.len(), 2);
+    }
+
+    /// Of four files one was moved before all vanished: three are left to be missed.
+    #[test]
+    fn what_was_moved_before_is_not_left() {
+        let mut g = DeletionGuard::default();
+        for i in 0..3 {
+            g.deleted(5, 4, RelPath::new(format!("f{i}")).unwrap());
+        }
+        let (verdict, _) = g.settle(5 + QUIET_MS, 3).unwrap();
+        assert_eq!(verdict, Verdict::Alarm { gone: 3, of: 4 });
     }
 
     #[test]
@@ -176,7 +188,7 @@ mod tests {
         for i in 0..3 {
             g.deleted(1010, 3, path(&format!("d/{i}")));
         }
-        let (verdict, _) = g.settle(1010 + QUIET_MS).unwrap();
+        let (verdict, _) = g.settle(1010 + QUIET_MS, 3).unwrap();
         assert_eq!(verdict, Verdict::Alarm { gone: 3, of: 3 });
     }
 

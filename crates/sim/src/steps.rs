@@ -298,7 +298,7 @@ fn empty(world: &mut World, device: usize, rng: &mut Rng) {
         world.stats.fault("folder gone");
         world.note(&format!("{device}: the folder is gone"));
         let d = &mut world.devices[device];
-        d.missed = d.index.live().map(|(p, _)| p.clone()).collect();
+        d.missed = d.standing();
         d.disk.gone = true;
         return world.step(device, Event::RootGone("it is not mounted".to_owned()));
     }
@@ -310,9 +310,9 @@ fn empty(world: &mut World, device: usize, rng: &mut Rng) {
     world.note(&format!("{device}: all files are gone"));
     world.isolate(device, true);
     let d = &mut world.devices[device];
-    d.missed = d.index.live().map(|(p, _)| p.clone()).collect();
+    d.missed = d.standing();
+    let all = d.index.live().map(|(p, _)| p.clone()).collect();
     d.disk.vanish();
-    let all = d.missed.clone();
     world.hint(device, all, 1000);
 }
 

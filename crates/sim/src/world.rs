@@ -146,7 +146,7 @@ pub struct Device {
     pub heal_waits: u32,
     /// Then its power fails too.
     pub power_fails: bool,
-    /// What was live in the index when all files vanished, or the folder.
+    /// What [stood](Self::standing) there when all files vanished, or the folder.
     pub missed: Vec<RelPath>,
     /// The user holds the share still.
     pub paused: bool,
@@ -156,6 +156,15 @@ pub struct Device {
     pub selection: Selection,
     /// The index' last number when something was dropped last. Survives crashes.
     pub dropped: u64,
+}
+
+impl Device {
+    /// What is live in the index and stands on the disk: not what was just moved away.
+    pub fn standing(&self) -> Vec<RelPath> {
+        let live = self.index.live().map(|(path, _)| path);
+        let stands = |path: &&RelPath| self.disk.get(path).is_some();
+        live.filter(stands).cloned().collect()
+    }
 }
 
 /// All devices and what connects them.

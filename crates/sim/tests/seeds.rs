@@ -31,6 +31,15 @@ fn small_seeds() {
     }
 }
 
+/// Seeds that found something once: versions given out twice (663, 22294), a file that vanished with the
+/// place it had just been moved to (42001).
+#[test]
+fn seeds_that_failed_once() {
+    for seed in [663, 22_294, 42_001] {
+        passes(&Params::new(seed, 40));
+    }
+}
+
 /// Whatever core marks as a branch is known by its name, and nothing else is counted.
 #[test]
 fn branches_are_named() {

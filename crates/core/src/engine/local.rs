@@ -34,7 +34,13 @@ impl Engine {
         // Inodes that this batch shows at a new path: their old paths were not deleted, but left.
         let mut arrived = HashSet::new();
         let mut gone_dirs = Vec::new();
-        for Observation { path, seen } in latest(seen) {
+        let seen = latest(seen);
+        // Where something moved to and is gone too, it was not moved: all of it vanished.
+        let gone: HashSet<RelPath> = (seen.iter())
+            .filter(|o| matches!(o.seen, Seen::Absent))
+            .map(|o| o.path.clone())
+            .collect();
+        for Observation { path, seen } in seen {
             if self.busy.contains_key(&path) && !mutant("guard of busy paths removed") {
                 cover("local: seen while busy, look again");
                 self.look_again.insert(path);
@@ -59,7 +65,7 @@ impl Engine {
                 gone_dirs.push(path.clone());
             }
             if seen == Seen::Absent {
-                if !self.may_delete(now, &path, record.as_ref(), &arrived, files, index)? {
+                if !self.may_delete(now, &path, record.as_ref(), (&arrived, &gone), files, index)? {
                     continue;
                 }
             } else {
@@ -118,13 +124,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether the absence of `path` is to be announced now.
+    /// Whether the absence of `path` is to be announced now. `batch`: inodes that it shows at a new path,
+    /// and what it shows to be gone.
     fn may_delete(
         &mut self,
         now: Now,
         path: &RelPath,
         record: Option<&Record>,
-        arrived: &HashSet<(u64, u64)>,
+        batch: (&HashSet<(u64, u64)>, &HashSet<RelPath>),
         files: u64,
         index: &dyn Index,
     ) -> Result<bool, IndexError> {
@@ -145,7 +152,7 @@ impl Engine {
             cover("local: deletion seen again");
             return Ok(false);
         }
-        if self.is_moved(path, record, arrived, index)? {
+        if self.is_moved(path, record, batch, index)? {
             cover("local: not deleted but moved");
             return Ok(true);
         }
@@ -170,7 +177,7 @@ impl Engine {
         &self,
         path: &RelPath,
         record: &Record,
-        arrived: &HashSet<(u64, u64)>,
+        (arrived, gone): (&HashSet<(u64, u64)>, &HashSet<RelPath>),
         index: &dyn Index,
     ) -> Result<bool, IndexError> {
         let Some(stat) = record.stat else {
@@ -180,7 +187,8 @@ impl Engine {
             return Ok(true);
         }
         let same = index.by_inode(stat.ino, stat.size, stat.mtime)?;
-        Ok(same.iter().any(|(p, _)| p != path))
+        let stands = |p: &RelPath| p != path && !gone.contains(p) && !self.guard.holds(p);
+        Ok(same.iter().any(|(p, _)| stands(p)))
     }
 
     /// A folder with this inode was seen at `path`, where none was before.
@@ -246,9 +254,19 @@ impl Engine {
     }
 
     /// Ends a burst of deletions, by announcing it or by raising the alarm.
-    pub(super) fn settle_deletions(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let Some((verdict, held)) = self.guard.settle(now.mono_ms) else {
-            return;
+    pub(super) fn settle_deletions(
+        &mut self,
+        now: Now,
+        index: &dyn Index,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), IndexError> {
+        if self.guard.due().is_none() {
+            return Ok(());
+        }
+        let totals = index.totals()?;
+        let files = totals.files + totals.links;
+        let Some((verdict, held)) = self.guard.settle(now.mono_ms, files) else {
+            return Ok(());
         };
         match verdict {
             Verdict::Alarm { gone, of } => self.raise_alarm(vanished(gone, of), out),
@@ -260,6 +278,7 @@ impl Engine {
                 self.own_barrier(out);
             }
         }
+        Ok(())
     }
 
     /// The user looked into the alarm.

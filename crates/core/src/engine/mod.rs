@@ -207,7 +207,7 @@ impl Engine {
             }
             Event::Drop { id, at } => self.shed(id, at, &mut out),
         }
-        self.settle_deletions(now, &mut out);
+        self.settle_deletions(now, index, &mut out)?;
         self.release_barriers(index);
         self.expire_retries(now, &mut out);
         self.expire_healing(now);
