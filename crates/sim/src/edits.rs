@@ -414,6 +414,8 @@ impl User<'_> {
         let to = self.new_path();
         if let Some(bytes) = self.disk.get(&from).and_then(|o| o.bytes())
             && from != to
+            // Of what a power cut tore, before it is brought back, nobody wants a copy.
+            && bytes != Bytes::TORN
         {
             self.written.copied.insert(bytes);
             self.write(&to, bytes);
