@@ -116,7 +116,8 @@ impl Session {
     }
 
     /// The number at which our index and the one that the peer knows of part, when it knows of edits of
-    /// ours that we do not: of those above the number it knows nothing, or it takes them for others.
+    /// ours that we do not: of those above the number it knows nothing, or it takes them for others. To be
+    /// asked before [`start`](Self::start).
     pub fn parted(&self, start: &Start, index: &dyn Index) -> Option<u64> {
         let (known, former) = (start.known, index.former());
         let now = Cursor {
@@ -128,7 +129,10 @@ impl Session {
             return None;
         }
         let then = former.iter().find(|life| life.epoch == known.epoch);
-        let then = then.filter(|_| !continued).or(former.last());
+        let then = then.filter(|_| !continued);
+        // An index that never met the peer has nothing in common with the one that it knows.
+        let met = self.taken.seq > 0;
+        let then = then.or(former.last().filter(|_| met));
         Some(then.map_or(0, |life| life.seq))
     }
 

@@ -107,13 +107,13 @@ impl Engine {
             return Ok(());
         };
         let mut txn = Txn::default();
+        let counter = start.your_counter;
+        let believed = counter <= latest_counter(now);
+        let parted = session.parted(start, index).filter(|_| believed);
         if session.start(start, index) {
             txn.forget.push(peer);
             txn.cursors.push((peer, session.taken));
         }
-        let counter = start.your_counter;
-        let believed = counter <= latest_counter(now);
-        let parted = session.parted(start, index).filter(|_| believed);
         if parted.is_some() {
             txn.counter_floor = Some(counter.max(index.counter_floor()));
         }
