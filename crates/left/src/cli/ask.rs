@@ -49,8 +49,21 @@ pub(super) fn ask(question: Question, out: Output, start: Start) -> Result<Exit,
             accept_deletions,
         } => {
             let left = Reached::reach(&home, start, true)?;
+            let alarm = left.client.status()?.shares.into_iter().any(|s| {
+                let same = |p: &std::path::Path| p.canonicalize().unwrap_or_else(|_| p.into());
+                s.state == State::Alarm && same(&s.path) == same(&dir)
+            });
             left.client.resume(&dir, accept_deletions)?;
-            done(out, &format!("{} goes on.", clean(&dir)));
+            done(
+                out,
+                &match alarm && !accept_deletions {
+                    true => format!(
+                        "{} is looked at again: it goes on if all is there; `left status` tells.",
+                        clean(&dir)
+                    ),
+                    false => format!("{} goes on.", clean(&dir)),
+                },
+            );
         }
         Question::RemovePeer { dir, who } => {
             let left = Reached::reach(&home, start, true)?;

@@ -111,6 +111,11 @@ fn in_share(how: Choosing, what: &str, typed: &[PathBuf]) -> Result<ChooseQuesti
     for path in typed {
         let path = absolute(path)?;
         let what = format!("{what} {}", clean(&path));
+        if read_share(&path).is_ok() {
+            let todo =
+                "name what lies in it, or say what this device holds of it with `left choose DIR`";
+            return Err(UserError::usage(&what, "it is a whole share", todo));
+        }
         let dir = enclosing_share(&path).ok_or_else(|| {
             let todo = "name what lies in a share; `left choose DIR` shows what there is";
             UserError::usage(&what, "it is in no share", todo)

@@ -322,11 +322,8 @@ fn try_in(dir: &Path) -> std::io::Result<Option<&'static str>> {
 fn inodes(path: &Path, name: &str) -> Option<Finding> {
     let fs = rustix::fs::statvfs(path).ok().filter(|fs| fs.f_files > 0)?;
     let check = format!("inodes in {name}");
-    let found = format!(
-        "{} of {} free",
-        fs.f_favail,
-        format::count(fs.f_files, "inode")
-    );
+    let free = format::count(fs.f_favail, "inode");
+    let found = format!("{free} free");
     Some(match fs.f_favail < INODES {
         true => bad(
             check,
@@ -354,6 +351,10 @@ fn open_files() -> Finding {
 fn share_findings(share: &ShareStatus, runs: bool) -> Vec<Finding> {
     let name = clean(&share.path);
     let mut found = vec![folder(&share.path, &name)];
+    if found.iter().any(|f| !f.ok) {
+        // Nothing else can be told of it, and an alarm says the same.
+        return found;
+    }
     found.extend(file_system(&share.path, &name));
     found.push(room(&share.path, &name));
     found.extend(inodes(&share.path, &name));

@@ -36,6 +36,8 @@ pub(super) fn level(filter: Option<&str>) -> Result<LogLevel, UserError> {
     if let Some(text) = filter {
         let new = match words(text) {
             Some(words) => EnvFilter::try_new(words),
+            // It would be read as one that tells nothing at all.
+            None if text.trim().is_empty() => return Err(fail("it is empty".to_owned())),
             None => EnvFilter::try_new(text),
         };
         let new = new.map_err(|e| fail(format!("`{text}` is no log filter: {e}")))?;

@@ -39,6 +39,8 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::error::ErrorKind;
+
 use crate::daemon::handle::{Daemon, Options};
 use crate::home::{Exit, Home, UserError};
 use output::Output;
@@ -97,8 +99,13 @@ fn mistyped(error: &clap::Error) -> UserError {
         .take_while(|l| !l.starts_with("Usage:") && !l.starts_with("For more information"))
         .filter(|l| !l.is_empty())
         .collect();
-    let said = said.join(" ");
-    let why = said.strip_prefix("error: ").unwrap_or(&said);
+    // Only lists of what is missing go on after a colon.
+    let said = said.join("; ").replace(":; ", ": ");
+    let why = match error.kind() {
+        // It says what the command is for, and lists the ones below it.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a word is missing",
+        _ => said.strip_prefix("error: ").unwrap_or(&said),
+    };
     let todo = match usage {
         Some(usage) => format!("write it like `{}`; --help tells more", usage.trim()),
         None => "--help tells more".to_owned(),

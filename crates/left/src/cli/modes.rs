@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 
 use super::ask::Reached;
 use super::output::Output;
@@ -25,8 +25,8 @@ pub(super) enum RawModes {
     Mode {
         /// The share's folder.
         dir: PathBuf,
-        /// two-way, send-only or receive-only.
-        mode: Option<String>,
+        /// Which way it is to go.
+        mode: Option<RawMode>,
     },
     /// Where this device only sends: do here what others changed.
     #[command(after_help = "Example:\n  left take ~/photos 2024/beach.jpg")]
@@ -47,6 +47,26 @@ pub(super) enum RawModes {
         /// A file or folder in it [default: everything].
         path: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum RawMode {
+    /// What is edited anywhere is everywhere.
+    TwoWay,
+    /// What others change is shown and not done here.
+    SendOnly,
+    /// What is edited here is shown and reaches nobody.
+    ReceiveOnly,
+}
+
+impl From<RawMode> for Mode {
+    fn from(raw: RawMode) -> Self {
+        match raw {
+            RawMode::TwoWay => Mode::TwoWay,
+            RawMode::SendOnly => Mode::SendOnly,
+            RawMode::ReceiveOnly => Mode::ReceiveOnly,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,18 +90,10 @@ pub(super) fn question(raw: RawModes) -> Result<ModeQuestion, UserError> {
         Ok(ModeQuestion::Decide { dir, path, take })
     };
     match raw {
-        RawModes::Mode { dir, mode } => {
-            let mode = mode.map(|text| {
-                Mode::from_text(&text).ok_or_else(|| {
-                    let why = format!("it is {}", Mode::WHAT);
-                    UserError::usage(format!("cannot take `{text}` for a mode"), why, "")
-                })
-            });
-            Ok(ModeQuestion::Mode {
-                dir: absolute(&dir)?,
-                mode: mode.transpose()?,
-            })
-        }
+        RawModes::Mode { dir, mode } => Ok(ModeQuestion::Mode {
+            dir: absolute(&dir)?,
+            mode: mode.map(Mode::from),
+        }),
         RawModes::Take { dir, path } => decide(dir, path, true),
         RawModes::Override { dir, path } => decide(dir, path, false),
     }

@@ -39,7 +39,7 @@ pub(super) fn question(raw: RawPast) -> Result<PastQuestion, UserError> {
     Ok(match raw {
         RawPast::Log { path, limit } => PastQuestion::Log {
             path: path.as_deref().map(absolute).transpose()?,
-            limit,
+            limit: limit as usize,
         },
         RawPast::Diff { path, at, to } => PastQuestion::Diff(DiffRequest {
             path: absolute(&path)?,

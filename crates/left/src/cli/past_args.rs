@@ -22,8 +22,9 @@ pub(super) enum RawPast {
         /// A file or folder in a share, also one that is gone [default: all shares].
         path: Option<PathBuf>,
         /// Changes to show at most.
-        #[arg(short = 'n', long, value_name = "N", default_value_t = 50)]
-        limit: usize,
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 50,
+            value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
     },
     /// Show what changed between a kept version and what is there now.
     #[command(after_help = VERSIONS)]

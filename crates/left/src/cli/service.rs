@@ -98,11 +98,19 @@ fn install(file: &Path) -> Result<(), UserError> {
     if let Some(dir) = file.parent() {
         fs::create_dir_all(dir).map_err(|e| UserError::io(what, dir, &e))?;
     }
+    let before = fs::read(file).ok();
     write_atomic(file, text.as_bytes(), 0o644).map_err(|e| UserError::io(what, file, &e))?;
-    for args in [&["daemon-reload"][..], &["enable", "--now", UNIT]] {
-        run_systemctl(what, args)?;
+    let started = [&["daemon-reload"][..], &["enable", "--now", UNIT]]
+        .iter()
+        .try_for_each(|args| run_systemctl(what, args));
+    if started.is_err() {
+        // What did not succeed leaves nothing behind; the error counts, not what comes of this.
+        let _ = match before {
+            Some(text) => write_atomic(file, &text, 0o644),
+            None => fs::remove_file(file),
+        };
     }
-    Ok(())
+    started
 }
 
 /// The file of the service that runs this program with this home.

@@ -97,7 +97,7 @@ fn share_lines(share: &ShareStatus, width: usize, running: bool) -> Vec<String> 
     some(&mut lines, share.transfers.len(), "transfer", transfers);
     let conflicts = share.conflicts.iter().map(|path| {
         format!(
-            "  conflict: {}: keep what you need, delete the rest",
+            "  conflict: {}: end it with `left resolve`, or delete what you do not need",
             text(path)
         )
     });

@@ -137,7 +137,7 @@ pub enum NetError {
         addr: SocketAddr,
     },
     /// The system refuses to listen there.
-    #[error("cannot listen on {addr}: {error}")]
+    #[error("cannot listen on {addr}: {error}; choose another with --listen")]
     Listen {
         /// The wanted address.
         addr: SocketAddr,

@@ -280,8 +280,9 @@ fn listen(
             // A running left of this device has the usual one.
             Err(NetError::PortInUse { .. }) if how.any_port && at.port != 0 => at.port = 0,
             Err(error) => {
-                let todo = "choose another --listen";
-                return Err(UserError::new("cannot send", error, todo));
+                let text = error.to_string();
+                let (why, todo) = text.split_once("; ").unwrap_or((&text, "try again"));
+                return Err(UserError::new("cannot send", why, todo));
             }
         }
     }

@@ -13,6 +13,7 @@ use left_core::entry::{Entry, FileStat, Node, Stamp};
 use left_core::message::{IndexBatch, MAX_INDEX_ENTRIES, MAX_MESSAGE, Progress, entry_len};
 use left_core::path::RelPath;
 use left_core::version::{DeviceId, Version};
+use rustix::fs::Access;
 
 use super::{Stop, lock, shown};
 use crate::daemon::adapt::Cache;
@@ -86,6 +87,17 @@ pub(super) enum Told {
     Skipped(RelPath, String),
 }
 
+/// What is named must be readable at least itself: a ticket for nothing is a mistake told too late.
+fn may_read(path: &Path, is_dir: bool) -> Result<(), UserError> {
+    let enter = if is_dir {
+        Access::EXEC_OK
+    } else {
+        Access::empty()
+    };
+    rustix::fs::access(path, Access::READ_OK | enter)
+        .map_err(|e| UserError::io("cannot send", path, &e.into()))
+}
+
 impl Tree {
     /// Looks at the paths' folders only. Each path's last part is the name it is sent under.
     pub(super) fn new(
@@ -123,7 +135,9 @@ impl Tree {
                     let todo = "send files, folders and links";
                     return Err(UserError::new(&what, why, todo));
                 }
-                Some(_) => {}
+                // A link is sent as a link, whatever it leads to.
+                Some(Found::Symlink(..)) => {}
+                Some(found) => may_read(path, matches!(found, Found::Dir(_)))?,
             }
             parents.insert(parent, root.clone());
             if roots.insert(name, root).is_some() {

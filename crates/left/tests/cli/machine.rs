@@ -99,6 +99,7 @@ fn the_service_is_installed_shown_and_taken_away() {
         code == 1 && err.contains("no session") && err.contains("left up"),
         "{err}"
     );
+    assert!(!file.exists(), "half a service");
 }
 
 #[test]

@@ -34,3 +34,4 @@ mod storm;
 mod swarm;
 mod torn;
 mod weight;
+mod words;

@@ -78,3 +78,87 @@ fn one_of_them_is_killed_and_comes_back() {
     assert!(times < 1.8, "{times}");
     settle(&[&[&source], &all.iter().collect::<Vec<_>>()[..]].concat());
 }
+
+/// Two receivers that serve each other parts of a file which is on its way, slowly.
+fn both_give(world: &World) -> (Device, [Device; 2], Vec<u8>) {
+    let (source, all) = fleet(world, &["a", "b"]);
+    let all: [Device; 2] = all.try_into().ok().unwrap();
+    limit(&source, "6MB");
+    let content = put(world, &source, "still");
+    until("both give", || all.iter().all(|d| d.wire().1 > 1 << 20));
+    (source, all, content)
+}
+
+fn limit(source: &Device, up: &str) {
+    let words = ["limit".as_ref(), source.share.as_os_str()];
+    source.ok(&[&words[..], &["--up".as_ref(), up.as_ref()]].concat());
+}
+
+fn say(device: &Device, command: &str, more: &[&str]) {
+    let share = device.share.to_str().unwrap();
+    device.ok(&[&[command, share], more].concat());
+}
+
+fn arrives(device: &Device, content: &[u8]) {
+    until("it is there", || device.share.join("big").exists());
+    assert!(fs::read(device.share.join("big")).unwrap() == content);
+}
+
+/// What came from a peer on data lanes, and what went to it.
+fn wire_with(device: &Device, peer: &str) -> (u64, u64) {
+    let status = device.status();
+    let peers = status["peers"].as_array().unwrap();
+    let peer = peers.iter().find(|p| p["name"] == peer).unwrap();
+    let bytes = |what: &str| peer[what].as_u64().unwrap();
+    (bytes("bytes_in"), bytes("bytes_out"))
+}
+
+#[test]
+fn one_that_is_paused_gets_and_gives_nothing_more() {
+    let world = World::new();
+    let (source, [a, b], content) = both_give(&world);
+    say(&a, "pause", &[]);
+    let still = a.wire();
+    limit(&source, "unlimited");
+    arrives(&b, &content);
+    println!("{still:?} {:?}", a.wire());
+    assert_eq!(a.wire(), still, "it was paused");
+    assert!(!a.share.join("big").exists());
+    say(&a, "resume", &[]);
+    arrives(&a, &content);
+    settle(&[&source, &a, &b]);
+    // What it had when it was paused does not come again.
+    let came = a.wire().0;
+    assert!(came < SIZE as u64 * 3 / 2, "{came}");
+}
+
+#[test]
+fn two_that_do_not_speak_to_each_other_any_more() {
+    let world = World::new();
+    let (source, [a, b], content) = both_give(&world);
+    say(&a, "pause", &["--peer", "b"]);
+    let still = wire_with(&a, "b");
+    limit(&source, "unlimited");
+    [&a, &b].into_iter().for_each(|d| arrives(d, &content));
+    println!("{still:?} {:?}", wire_with(&a, "b"));
+    assert_eq!(wire_with(&a, "b"), still, "they were to exchange nothing");
+    say(&a, "resume", &["--peer", "b"]);
+    settle(&[&source, &a, &b]);
+}
+
+#[test]
+fn one_that_does_not_want_it_any_more() {
+    let world = World::new();
+    let (source, [a, b], content) = both_give(&world);
+    say(&a, "choose", &["--remove", "big"]);
+    limit(&source, "unlimited");
+    arrives(&b, &content);
+    settle(&[&source, &a, &b]);
+    assert!(!a.share.join("big").exists());
+    let came = a.wire().0;
+    println!("{came} of {SIZE}");
+    assert!(came < SIZE as u64 / 2, "{came}");
+    say(&a, "choose", &["--all"]);
+    arrives(&a, &content);
+    settle(&[&source, &a, &b]);
+}

@@ -36,7 +36,8 @@ impl Device {
         // One after another: each changes what the one before left.
         let _one = lock(&self.choosing);
         let known = |path: &RelPath| is_known(&members, path);
-        if matches!(how, Choosing::Fetch | Choosing::Drop) {
+        // A mistyped name would have everything else go from here. One that is to be left out may come.
+        if !matches!(how, Choosing::Remove | Choosing::All) {
             for path in &paths {
                 let known = known(path).map_err(|e| UserError::new(what, e, "try again"))?;
                 if !known {

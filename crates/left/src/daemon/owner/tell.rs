@@ -203,7 +203,7 @@ impl Owner {
         take: bool,
     ) -> Result<Result<(u64, bool), String>, IndexError> {
         if !self.send_only {
-            let why = "this device takes what others change anyway. To have it only send: `left \
+            let why = "this device takes what others change anyway; to have it only send: `left \
                        mode DIR send-only`";
             return Ok(Err(why.into()));
         }

@@ -23,6 +23,7 @@ use crate::daemon::limits::Limited;
 use crate::home::{UserError, clean};
 use crate::net::{DialData, LaneEnd, LaneEvent};
 use crate::transfer::Fetcher;
+use placing::BATCH;
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(200);
@@ -32,6 +33,8 @@ const LANES: [bool; 3] = [false, false, true];
 const LANE_WAIT: Duration = Duration::from_millis(500);
 /// Files that are fetched at the same time.
 const MAX_FLIGHTS: usize = 2048;
+/// What has come waits at most so long for more, to be put in place with it: an fsync a folder, not a file.
+const GATHER: Duration = Duration::from_millis(25);
 /// Big files that are fetched before the list is complete.
 const MAX_EARLY: usize = 16;
 /// How often the sender is asked to look again at what has changed there.
@@ -68,6 +71,8 @@ pub(super) struct Work<'w, 'a> {
     under_way: HashSet<RelPath>,
     /// Staged, to be put in place when the list is complete.
     ready: Vec<(Flight, StageName)>,
+    /// Since when the first of them waits.
+    ready_since: Option<Instant>,
     /// What is to be replaced.
     replace: HashMap<RelPath, Expect>,
     /// Where a content is in place.
@@ -111,6 +116,7 @@ impl<'w, 'a> Work<'w, 'a> {
             flights: HashMap::new(),
             under_way: HashSet::new(),
             ready: Vec::new(),
+            ready_since: None,
             replace: HashMap::new(),
             placed: HashMap::new(),
             gone: HashSet::new(),
@@ -162,13 +168,17 @@ impl<'w, 'a> Work<'w, 'a> {
                     Ok(LaneEvent::Closed(end)) => return Ok(Ended::Lost(end.to_string())),
                     Err(_) => return Ok(Ended::Lost("the connection ended".into())),
                 },
-                recv(fetched) -> results => self.results(results.unwrap_or_default())?,
+                recv(fetched) -> results => {
+                    let rest = std::iter::from_fn(|| fetched.try_recv().ok());
+                    let all: Vec<Results> = results.into_iter().chain(rest.take(BATCH)).collect();
+                    all.into_iter().try_for_each(|r| self.results(r))?;
+                }
                 recv(lanes_ended) -> lane => {
                     let at = Instant::now() + LANE_WAIT;
                     self.redial.extend(lane.ok().map(|lane| (lane, at)));
                 }
                 recv(woken) -> _ => {}
-                default(next_tick.saturating_duration_since(now)) => {}
+                default(self.next_look(next_tick).saturating_duration_since(now)) => {}
             }
         }
     }
@@ -250,14 +260,14 @@ impl<'w, 'a> Work<'w, 'a> {
         let target = self.room.target(&path);
         let free = target.is_some_and(|t| matches!(self.room.root.look(&t), Ok(None)));
         if free {
-            self.fetch(path, node);
+            let item = self.begin(path, node);
+            self.fetcher.submit(item.into_iter().collect());
         }
     }
 
-    fn fetch(&mut self, path: RelPath, node: Node) {
-        let (Some(content), Some(link)) = (node.content(), &self.get.link) else {
-            return;
-        };
+    /// Notes that something is fetched from now on.
+    fn begin(&mut self, path: RelPath, node: Node) -> Option<FetchItem> {
+        let (content, link) = (node.content()?, self.get.link.as_ref()?);
         let id = OpId(self.next_id);
         self.next_id += 1;
         let item = FetchItem {
@@ -271,7 +281,37 @@ impl<'w, 'a> Work<'w, 'a> {
         };
         self.under_way.insert(path.clone());
         self.flights.insert(id, Flight { path, node });
-        self.fetcher.submit(vec![item]);
+        Some(item)
+    }
+
+    /// Fetches as much of what is to do as may be under way.
+    fn fetch(&mut self) {
+        let mut items = Vec::new();
+        while self.flights.len() < MAX_FLIGHTS {
+            let Some(path) = self.todo.pop_front() else {
+                break;
+            };
+            if let Some(node) = self.get.listing.nodes.get(&path).cloned() {
+                items.extend(self.begin(path, node));
+            }
+        }
+        if !items.is_empty() {
+            self.fetcher.submit(items);
+        }
+    }
+
+    /// Whether what is ready is to be put in place now.
+    fn is_due(&self) -> bool {
+        let long = self.ready_since.is_some_and(|at| at.elapsed() >= GATHER);
+        self.ready.len() >= BATCH || self.flights.is_empty() || long
+    }
+
+    /// When there is something to do though nothing comes.
+    fn next_look(&self, next_tick: Instant) -> Instant {
+        match self.ready_since {
+            Some(at) if self.planned && self.is_listed() => next_tick.min(at + GATHER),
+            _ => next_tick,
+        }
     }
 
     fn is_listed(&self) -> bool {
@@ -292,16 +332,11 @@ impl<'w, 'a> Work<'w, 'a> {
             self.plan(tell)?;
             self.planned = true;
         }
-        self.place_ready()?;
-        while self.flights.len() < MAX_FLIGHTS {
-            let Some(path) = self.todo.pop_front() else {
-                break;
-            };
-            if let Some(node) = self.get.listing.nodes.get(&path).cloned() {
-                self.fetch(path, node);
-            }
+        if self.is_due() {
+            self.place_ready()?;
         }
-        let under_way = !self.todo.is_empty() || !self.flights.is_empty();
+        self.fetch();
+        let under_way = !self.todo.is_empty() || !self.flights.is_empty() || !self.ready.is_empty();
         if under_way || !self.planned || self.waits_for_look.is_some() {
             return Ok(false);
         }
@@ -320,7 +355,10 @@ impl<'w, 'a> Work<'w, 'a> {
                 continue;
             };
             match result {
-                Ok(staged) => self.ready.push((flight, staged)),
+                Ok(staged) => {
+                    self.ready.push((flight, staged));
+                    self.ready_since.get_or_insert_with(Instant::now);
+                }
                 Err(error) => {
                     self.under_way.remove(&flight.path);
                     match error {

@@ -11,7 +11,7 @@ use crate::disk::apply;
 use crate::home::{UserError, clean};
 
 /// Operations of one batch.
-const BATCH: usize = 512;
+pub(super) const BATCH: usize = 512;
 /// How often something is tried again that came to nothing because the folder changed meanwhile.
 const MAX_REPEATS: u32 = 1000;
 
@@ -171,6 +171,7 @@ impl Work<'_, '_> {
 
     /// Puts in place what has come.
     pub(super) fn place_ready(&mut self) -> Result<(), UserError> {
+        self.ready_since = None;
         while !self.ready.is_empty() {
             let rest = self.ready.split_off(self.ready.len().min(BATCH));
             let mut ops = Vec::new();
