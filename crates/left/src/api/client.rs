@@ -14,10 +14,10 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
 
 use super::{
-    ChoiceRequest, ChooseRequest, ConflictsRequest, DecideRequest, DiffRequest, DirRequest, Done,
+    ChoiceRequest, ChooseRequest, ConflictsRequest, DiffRequest, DirRequest, Done, InShareRequest,
     JoinRequest, LimitRequest, ListRequest, LogLevel, LogLevelRequest, LogRequest, ModeRequest,
     PageLink, PausePeerRequest, RemovePeerRequest, ResolveRequest, RestoreRequest, ResumeRequest,
-    RevertRequest, SyncRequest, TicketRequest, VerifyRequest, VersionsRequest, WaitRequest, socket,
+    SyncRequest, TicketRequest, VerifyRequest, VersionsRequest, WaitRequest, socket,
 };
 use crate::daemon::handle::{
     Choice, Chosen, DaemonEvent, Decided, Folder, ModeInfo, PeerPaused, Reloaded, Removed,
@@ -147,7 +147,7 @@ impl Client {
 
     /// See [`Daemon::revert`](crate::daemon::handle::Daemon::revert).
     pub fn revert(&self, dir: &Path, path: Option<&Path>) -> Result<Reverted, UserError> {
-        let request = RevertRequest {
+        let request = InShareRequest {
             dir: dir.into(),
             path: path.map(Into::into),
         };
@@ -176,7 +176,7 @@ impl Client {
         path: Option<&Path>,
         take: bool,
     ) -> Result<Decided, UserError> {
-        let request = DecideRequest {
+        let request = InShareRequest {
             dir: dir.into(),
             path: path.map(Into::into),
         };

@@ -36,9 +36,9 @@ pub use routes::history::{
     RestoreRequest, VersionsRequest,
 };
 pub use routes::members::{RemovePeerRequest, SyncRequest, TicketRequest};
-pub use routes::modes::{DecideRequest, ModeRequest, PausePeerRequest};
+pub use routes::modes::{ModeRequest, PausePeerRequest};
 pub use routes::page::PageLink;
-pub use routes::shares::{DirRequest, JoinRequest, LimitRequest, ResumeRequest, RevertRequest};
+pub use routes::shares::{DirRequest, InShareRequest, JoinRequest, LimitRequest, ResumeRequest};
 pub use routes::state::{VerifyRequest, WaitRequest};
 pub use server::{Server, serve};
 

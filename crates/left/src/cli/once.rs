@@ -87,11 +87,8 @@ pub(super) enum Once {
         run: RunSettings,
     },
     Get {
-        ticket: String,
-        dir: PathBuf,
-        overwrite: bool,
-        rename: bool,
-        dotfiles: bool,
+        /// But for the name, which config.toml may give.
+        how: Receive,
         run: RunSettings,
     },
 }
@@ -136,15 +133,16 @@ pub(super) fn checked(raw: RawOnce) -> Result<Once, UserError> {
                 name,
                 ..RunArgs::default()
             };
-            let run = settings::run_settings(&run)?;
-            let dir = absolute(&dir)?;
             Once::Get {
-                ticket,
-                dir,
-                overwrite,
-                rename,
-                dotfiles,
-                run,
+                how: Receive {
+                    ticket,
+                    dir: absolute(&dir)?,
+                    overwrite,
+                    rename,
+                    dotfiles,
+                    name: String::new(),
+                },
+                run: settings::run_settings(&run)?,
             }
         }
     })
@@ -184,23 +182,8 @@ pub(super) fn run(once: Once, out: Output) -> Result<Exit, UserError> {
                 )),
             }
         }
-        Once::Get {
-            ticket,
-            dir,
-            overwrite,
-            rename,
-            dotfiles,
-            run,
-        } => {
-            let name = settings::options(&run, &config)?.name;
-            let how = Receive {
-                ticket,
-                dir,
-                overwrite,
-                rename,
-                dotfiles,
-                name,
-            };
+        Once::Get { mut how, run } => {
+            how.name = settings::options(&run, &config)?.name;
             let got = get(&home, &how, &stop, &mut |event| ui.event(&event));
             ui.close();
             ui.event(&Event::Got(got?));

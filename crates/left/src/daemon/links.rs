@@ -162,10 +162,10 @@ impl Links {
     /// Dials every member that is due; returns when to look again.
     pub(super) fn dial(&mut self, members: &Members, now: Instant) -> Option<Instant> {
         let net = self.net.clone()?;
-        if members.removed_by().is_some() {
+        let record = members.record();
+        if members.removed_by().is_some() || record.paused {
             return None;
         }
-        let record = members.record();
         let ticket = record
             .invitation
             .as_deref()

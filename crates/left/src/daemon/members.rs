@@ -89,13 +89,11 @@ impl Members {
         record.mode == Mode::SendOnly && record.role == Role::ReadWrite
     }
 
-    /// Whether the user holds this member still.
+    /// Whether the user holds this member still, or the whole share.
     pub(super) fn is_paused(&self, device: DeviceId) -> bool {
         let record = self.record();
-        record
-            .members
-            .iter()
-            .any(|m| m.device == device && m.paused)
+        let mut members = record.members.iter();
+        record.paused || members.any(|m| m.device == device && m.paused)
     }
 
     /// Holds a member still, or lets it go on.

@@ -253,6 +253,10 @@ fn a_conflict_is_resolved_and_a_version_brought_back() {
     browser.click("[data-do=versions][data-path='draft.txt']");
     browser.click("dialog .versions button");
     browser.until_text("dialog .seen pre", "first thoughts");
+    // Two versions of one minute can be told apart.
+    browser.until(
+        r"/until \d\d?:\d\d:\d\d/.test(document.querySelector('dialog .versions').textContent)",
+    );
     browser.shot("versions");
     browser.click("dialog .versions button.main");
     browser.click("dialog footer button.main");

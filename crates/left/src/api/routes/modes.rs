@@ -11,6 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::call::{Api, Input, Refused, Shared, call};
+use super::shares::InShareRequest;
 use crate::daemon::handle::{Decided, ModeInfo, PeerPaused};
 use crate::home::text::Text;
 use crate::home::{Mode, UserError, text};
@@ -33,19 +34,6 @@ pub struct ModeRequest {
     /// `two-way`, `send-only` or `receive-only`; none: as it is.
     #[serde(default)]
     pub mode: Option<String>,
-}
-
-/// See [`Daemon::take`](crate::daemon::handle::Daemon::take).
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct DecideRequest {
-    /// The folder, absolute.
-    #[serde(with = "text")]
-    #[schema(value_type = String)]
-    pub dir: PathBuf,
-    /// What in it, relative; none: everything.
-    #[serde(with = "text::option", default)]
-    #[schema(value_type = Option<String>)]
-    pub path: Option<PathBuf>,
 }
 
 /// See [`Daemon::pause_peer`](crate::daemon::handle::Daemon::pause_peer).
@@ -77,16 +65,16 @@ async fn mode(State(api): Shared, Input(r): Input<ModeRequest>) -> Response {
 }
 
 /// Where this device only sends: does here what others changed.
-#[utoipa::path(post, path = "/v1/take", tag = "shares", request_body = DecideRequest,
+#[utoipa::path(post, path = "/v1/take", tag = "shares", request_body = InShareRequest,
     responses((status = 200, body = Decided), Refused))]
-async fn take(State(api): Shared, Input(r): Input<DecideRequest>) -> Response {
+async fn take(State(api): Shared, Input(r): Input<InShareRequest>) -> Response {
     call(&api, move |d| d.take(&r.dir, r.path.as_deref())).await
 }
 
 /// Where this device only sends: has the others become again as it is here.
-#[utoipa::path(post, path = "/v1/override", tag = "shares", request_body = DecideRequest,
+#[utoipa::path(post, path = "/v1/override", tag = "shares", request_body = InShareRequest,
     responses((status = 200, body = Decided), Refused))]
-async fn override_theirs(State(api): Shared, Input(r): Input<DecideRequest>) -> Response {
+async fn override_theirs(State(api): Shared, Input(r): Input<InShareRequest>) -> Response {
     call(&api, move |d| d.override_theirs(&r.dir, r.path.as_deref())).await
 }
 

@@ -63,9 +63,9 @@ pub struct ResumeRequest {
     pub accept_deletions: bool,
 }
 
-/// See [`Daemon::revert`](crate::daemon::handle::Daemon::revert).
+/// Names a share by its folder, and what in it is meant.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct RevertRequest {
+pub struct InShareRequest {
     /// The folder, absolute.
     #[serde(with = "text")]
     #[schema(value_type = String)]
@@ -133,9 +133,9 @@ async fn resume(State(api): Shared, Input(r): Input<ResumeRequest>) -> Response 
 }
 
 /// Takes back what was edited where this device only receives.
-#[utoipa::path(post, path = "/v1/revert", tag = "shares", request_body = RevertRequest,
+#[utoipa::path(post, path = "/v1/revert", tag = "shares", request_body = InShareRequest,
     responses((status = 200, body = Reverted), Refused))]
-async fn revert(State(api): Shared, Input(r): Input<RevertRequest>) -> Response {
+async fn revert(State(api): Shared, Input(r): Input<InShareRequest>) -> Response {
     call(&api, move |d| d.revert(&r.dir, r.path.as_deref())).await
 }
 

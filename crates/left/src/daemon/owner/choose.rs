@@ -24,6 +24,7 @@ impl Owner {
     ) -> Result<(), IndexError> {
         self.notices.retain(|n| n != DAMAGED);
         self.handle(Event::Choose(selection))?;
+        self.give_up_unwanted()?;
         crash_point!("chosen");
         let Some(at) = drop else {
             // Who asked may have given up.
@@ -34,6 +35,19 @@ impl Owner {
         self.next_wait += 1;
         self.drops.insert(id, reply);
         self.handle(Event::Drop { id, at })
+    }
+
+    /// Ends the fetching of what is not to be here any more.
+    fn give_up_unwanted(&mut self) -> Result<(), IndexError> {
+        let mut unwanted = Vec::new();
+        for (id, path) in &self.fetching {
+            let ours = self.index.get(path)?;
+            if !self.engine.wants(path, ours.as_ref()) {
+                unwanted.push(*id);
+            }
+        }
+        self.fetcher.cancel(&unwanted);
+        Ok(())
     }
 
     /// Remembers, outside of the index, that it forgot something which now goes from the disk.

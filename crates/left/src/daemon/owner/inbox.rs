@@ -96,12 +96,18 @@ impl Owner {
                 let _ = reply.send(());
                 Ok(())
             }
-            Msg::Pause(on) => self.handle(Event::Pause(on)),
+            Msg::Pause(on) => {
+                self.handle(Event::Pause(on))?;
+                // Nothing is exchanged either: the lanes go, and are not dialed before it goes on.
+                self.members_changed()
+            }
             Msg::Resume { accept_deletions } => {
                 if accept_deletions {
                     self.eye.accept_torn();
                 }
-                self.handle(Event::Resume { accept_deletions })
+                self.handle(Event::Resume { accept_deletions })?;
+                self.dial();
+                Ok(())
             }
             Msg::Synced(synced) => self.have_synced(synced),
             Msg::Choose(selection, drop, reply) => self.choose(selection, drop, reply),

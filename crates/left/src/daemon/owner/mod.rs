@@ -91,6 +91,8 @@ pub(super) struct Owner {
     eye: DiskEye,
     fetcher: Fetcher,
     fetched: Receiver<FetchResults>,
+    /// What the fetcher was asked for and has not answered yet.
+    fetching: HashMap<OpId, RelPath>,
     looks: Receiver<EyeEvent>,
     /// The thread that changes the disk, and where it takes its work from.
     apply: Option<Sender<Vec<(OpId, Op)>>>,
@@ -246,6 +248,7 @@ impl Owner {
             eye,
             fetcher,
             fetched,
+            fetching: HashMap::new(),
             looks,
             apply: Some(apply),
             applier: Some(applier),
@@ -297,6 +300,7 @@ impl Owner {
                 recv(fetched) -> results => if let Ok(mut results) = results {
                     // What came meanwhile goes into the same batch: one fsync for all.
                     results.extend(fetched.try_iter().flatten());
+                    results.iter().for_each(|(id, _)| drop(self.fetching.remove(id)));
                     self.handle(Event::Fetched(results))?;
                 },
                 recv(timer) -> _ => self.handle(Event::Tick)?,
@@ -375,7 +379,11 @@ impl Owner {
                 self.links.remove(peer, why);
                 self.lost(peer, why);
             }
-            Effect::Fetch(items) => self.fetcher.submit(items),
+            Effect::Fetch(items) => {
+                let asked = items.iter().map(|i| (i.id, i.path.clone()));
+                self.fetching.extend(asked);
+                self.fetcher.submit(items);
+            }
             Effect::Apply(ops) => {
                 self.note_drops(&ops);
                 // The eye would see our own changes before the index knows of them.

@@ -5,7 +5,7 @@ import { post } from "/assets/api.js";
 import { preview } from "/assets/files.js";
 import { inside } from "/assets/history.js";
 import { redraw } from "/assets/app.js";
-import { bytes, when } from "/assets/words.js";
+import { bytes, exactly } from "/assets/words.js";
 
 // By share: { list, mark, error, loading }; by share and copy: the two previews.
 const known = new Map();
@@ -51,7 +51,7 @@ function conflict(share, c) {
 
 function side(share, path, size, modified, label, there) {
   return h("div", { class: "one" }, h("h3", null, label),
-    h("p", { class: "quiet" }, there ? `${bytes(size)}${modified === null ? "" : `, written ${when(modified / 1000)}`}` : "There is no file any more."),
+    h("p", { class: "quiet" }, there ? `${bytes(size)}${modified === null ? "" : `, written ${exactly(modified / 1000)}`}` : "There is no file any more."),
     there ? h("div", { "data-key": path }, glance(share, path, `${size} ${modified}`)) : null);
 }
 

@@ -4,7 +4,7 @@ import { confirm, dialog, h, toast } from "/assets/dom.js";
 import { link, post } from "/assets/api.js";
 import { preview } from "/assets/files.js";
 import { redraw } from "/assets/app.js";
-import { bytes, count, iso, name, shown, when } from "/assets/words.js";
+import { bytes, count, exactly, iso, name, shown, when } from "/assets/words.js";
 
 const PAGE = 100;
 const DID = { created: "new", changed: "changed", deleted: "deleted" };
@@ -77,7 +77,7 @@ async function versions(share, path) {
     return it;
   };
   list.append(...all.map((v) => h("li", null,
-    h("div", { class: "grow" }, h("strong", null, `until ${when(v.until / 1000)}`), h("p", { class: "quiet" }, `${bytes(v.size)}, written ${when(v.modified / 1000)}`)),
+    h("div", { class: "grow" }, h("strong", null, `until ${exactly(v.until / 1000)}`), h("p", { class: "quiet" }, `${bytes(v.size)}, written ${exactly(v.modified / 1000)}`)),
     v.thing === "file" ? button("Look", async () => {
       seen.replaceChildren(await preview("/v1/file", { dir: share.path, path, version: v.id }));
     }) : null,
@@ -87,7 +87,7 @@ async function versions(share, path) {
     }) : null,
     h("a", { class: "button small", href: link("/v1/file", { dir: share.path, path, version: v.id }), download: name(path) }, "Save"),
     button("Restore", async () => {
-      const text = [`${path} becomes again what it was until ${when(v.until / 1000)}, on all devices. What stands there now is kept as an old version.`];
+      const text = [`${path} becomes again what it was until ${exactly(v.until / 1000)}, on all devices. What stands there now is kept as an old version.`];
       if (!await confirm("Bring this version back?", text, "Restore it", false)) return;
       const report = await post("/v1/restore", { path: full, version: v.id });
       const missing = report.missing.map((m) => `${m.path}: ${m.reason}`);

@@ -26,14 +26,17 @@ export function span(seconds) {
 }
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const exact = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
 
 /// A moment, given in Unix seconds.
-export function when(seconds) {
+export function when(seconds, hands = clock) {
   const then = new Date(seconds * 1000);
   const today = new Date().toDateString() === then.toDateString();
-  return today ? clock.format(then) : `${day.format(then)}, ${clock.format(then)}`;
+  return today ? hands.format(then) : `${day.format(then)}, ${hands.format(then)}`;
 }
+/// The same to the second, where two moments are told apart.
+export const exactly = (seconds) => when(seconds, exact);
 
 export const iso = (seconds) => {
   const date = new Date(seconds * 1000);
