@@ -33,13 +33,15 @@ pub(super) struct Room {
     pub(super) history: History,
     pub(super) manifests: Manifests,
     names: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The folder was not there before.
+    is_new: bool,
     _lock: File,
 }
 
 impl Room {
     /// Opens the room for what has this id, as an earlier run left it.
     pub(super) fn open(dir: &Path, id: ShareId) -> Result<Self, UserError> {
-        let dir = made(dir)?;
+        let (dir, is_new) = made(dir)?;
         let what = format!("cannot fetch to {}", clean(&dir));
         let fail = |e: io::Error| UserError::io("cannot fetch to", &dir, &e);
         let path = place(&dir, id);
@@ -78,6 +80,7 @@ impl Room {
             root: Arc::new(root),
             manifests,
             names: names.unwrap_or_default().into_iter().collect(),
+            is_new,
             path,
             dir,
             _lock: lock,
@@ -98,8 +101,11 @@ impl Room {
         let history = fs::read_dir(self.path.join("history"));
         let kept = history.is_ok_and(|mut h| h.next().is_some());
         if staged && !kept && self.names.is_empty() {
+            let new = self.is_new.then(|| self.dir.clone());
             // It is only an empty folder if that fails.
             let _ = self.remove();
+            // Stays where something is in it.
+            let _ = new.map(fs::remove_dir);
         }
     }
 
@@ -183,18 +189,18 @@ fn numbered(name: &[u8], n: u32) -> Vec<u8> {
     [&stem[..stem.len().min(room)], &end, rest].concat()
 }
 
-/// The folder, made when missing (its parent must exist), in its one spelling.
-fn made(dir: &Path) -> Result<PathBuf, UserError> {
+/// The folder, made when missing (its parent must exist), in its one spelling; and whether it was made.
+fn made(dir: &Path) -> Result<(PathBuf, bool), UserError> {
     let fail = |e: io::Error| UserError::io("cannot fetch to", dir, &e);
-    match fs::create_dir(dir) {
+    let is_new = match fs::create_dir(dir) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(fail(e)),
-        _ => {}
-    }
+        done => done.is_ok(),
+    };
     let full = dir.canonicalize().map_err(fail)?;
     if !full.is_dir() {
         return Err(fail(io::ErrorKind::NotADirectory.into()));
     }
-    Ok(full)
+    Ok((full, is_new))
 }
 
 /// Inside of a share the room is in `.left`, so that it is not synchronised.
@@ -237,6 +243,18 @@ mod tests {
         assert_eq!(fs::read_dir(&to).unwrap().count(), 1);
         room.remove().unwrap();
         assert_eq!(fs::read_dir(&to).unwrap().count(), 0);
+        // A folder that was made for nothing goes too; one that was there, or is used, stays.
+        Room::open(&to, ShareId([3; 32])).unwrap().remove_if_empty();
+        assert!(to.exists());
+        let new = dir.path().join("new");
+        Room::open(&new, ShareId([3; 32]))
+            .unwrap()
+            .remove_if_empty();
+        assert!(!new.exists());
+        let room = Room::open(&new, ShareId([3; 32])).unwrap();
+        fs::write(new.join("x"), "x").unwrap();
+        room.remove_if_empty();
+        assert!(new.join("x").exists());
         assert!(Room::open(&dir.path().join("no/such"), ShareId([1; 32])).is_err());
     }
 

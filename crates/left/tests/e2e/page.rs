@@ -59,7 +59,8 @@ fn a_folder_is_shared_joined_looked_into_and_paused() {
     browser.keys("dialog textarea", "left1nonsense");
     browser.keys("dialog input[name=dir]", b.share.to_str().unwrap());
     browser.click("dialog [type=submit]");
-    browser.until("document.querySelector('dialog .wrong').textContent.length > 10");
+    browser.until_text("dialog .wrong", "Cannot read the ticket: ");
+    browser.until_text("dialog .wrong", "; copy it again.");
     browser.value("document.querySelector('dialog textarea').value = ''");
     browser.keys("dialog textarea", &ticket);
     browser.click("dialog [type=submit]");

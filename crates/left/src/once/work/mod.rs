@@ -169,9 +169,9 @@ impl<'w, 'a> Work<'w, 'a> {
                     Err(_) => return Ok(Ended::Lost("the connection ended".into())),
                 },
                 recv(fetched) -> results => {
-                    let rest = std::iter::from_fn(|| fetched.try_recv().ok());
-                    let all: Vec<Results> = results.into_iter().chain(rest.take(BATCH)).collect();
-                    all.into_iter().try_for_each(|r| self.results(r))?;
+                    let mut results = results.unwrap_or_default();
+                    results.extend(fetched.try_iter().flatten());
+                    self.results(results)?;
                 }
                 recv(lanes_ended) -> lane => {
                     let at = Instant::now() + LANE_WAIT;
@@ -300,12 +300,6 @@ impl<'w, 'a> Work<'w, 'a> {
         }
     }
 
-    /// Whether what is ready is to be put in place now.
-    fn is_due(&self) -> bool {
-        let long = self.ready_since.is_some_and(|at| at.elapsed() >= GATHER);
-        self.ready.len() >= BATCH || self.flights.is_empty() || long
-    }
-
     /// When there is something to do though nothing comes.
     fn next_look(&self, next_tick: Instant) -> Instant {
         match self.ready_since {
@@ -332,7 +326,8 @@ impl<'w, 'a> Work<'w, 'a> {
             self.plan(tell)?;
             self.planned = true;
         }
-        if self.is_due() {
+        let waited = self.ready_since.map_or(Duration::ZERO, |at| at.elapsed());
+        if is_due(self.ready.len(), self.flights.len(), waited) {
             self.place_ready()?;
         }
         self.fetch();
@@ -423,5 +418,25 @@ impl<'w, 'a> Work<'w, 'a> {
                 seconds_left,
             });
         }
+    }
+}
+
+/// Whether what is ready is put in place now: it is a batch, nothing else comes, or it waited enough.
+fn is_due(ready: usize, under_way: usize, waited: Duration) -> bool {
+    ready >= BATCH || under_way == 0 || waited >= GATHER
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_is_put_in_place_in_batches() {
+        // One of many waits for the others, as an fsync of the folder for each takes minutes for all.
+        assert!(!is_due(1, 2047, Duration::ZERO));
+        assert!(!is_due(BATCH - 1, 1, GATHER / 2));
+        assert!(is_due(BATCH, 1, Duration::ZERO));
+        assert!(is_due(1, 0, Duration::ZERO), "the last ones");
+        assert!(is_due(1, 1, GATHER), "a slow link");
     }
 }

@@ -31,7 +31,7 @@ function words(a) {
     case "conflict": return ["warn", [path(a.path), " was changed in two places; the other version is ", path(a.copy), "."]];
     case "problem": return ["warn", [path(a.path), ` can not be synchronised: ${a.reason}`]];
     case "solved": return ["good", [path(a.path), " is well again."]];
-    case "alarm": return ["bad", `${a.reason} ${a.todo}`];
+    case "alarm": return ["bad", `${a.reason}. ${a.todo}`];
     case "alarm_over": return ["good", "The alarm is over."];
     case "refused": return ["warn", `${a.address} was not let in: ${a.why}.`];
     case "notice": return ["", a.text];

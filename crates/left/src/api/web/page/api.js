@@ -3,7 +3,8 @@
 /// What left says when it can not do something: what, why, and what to do.
 export class Refusal extends Error {
   constructor(error) {
-    super([`${error.what}: ${error.why}`, error.todo].filter(Boolean).join(". "));
+    const text = [`${error.what}: ${error.why}`, error.todo].filter(Boolean).join("; ");
+    super(`${text.charAt(0).toUpperCase()}${text.slice(1)}.`);
     this.todo = error.todo;
   }
 }
