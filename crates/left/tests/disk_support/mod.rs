@@ -43,7 +43,11 @@ pub fn mtime(secs: i64) -> Mtime {
 
 impl Share {
     pub fn new() -> Share {
-        let dir = tempfile::tempdir().unwrap();
+        Share::of(tempfile::tempdir().unwrap())
+    }
+
+    /// A share in this folder.
+    pub fn of(dir: tempfile::TempDir) -> Share {
         init_share(dir.path(), b"id = 1\n").unwrap();
         let root = Root::open(dir.path()).unwrap();
         let stage = Stage::open(&root).unwrap();
