@@ -294,6 +294,10 @@ impl ManifestSink for Sink {
         })
     }
 
+    fn segments(&self, _content: ContentId) -> Box<dyn Iterator<Item = Segment> + '_> {
+        Box::new(std::iter::empty())
+    }
+
     fn has(&self, content: &ContentId) -> bool {
         self.done.lock().unwrap().contains_key(content)
     }

@@ -10,7 +10,7 @@ use left_core::path::RelPath;
 use rustix::fs::FileType;
 
 use super::hints::Hint;
-use super::pool::Done;
+use super::pool::{Done, Task};
 use super::run::{Eye, Recent};
 use super::sweep::Sweep;
 use crate::disk::hash::{self, HashError};
@@ -92,7 +92,7 @@ impl Eye {
         let found = (stat.kind == FileType::Symlink).then(|| look_at(&parent, path.name()));
         drop(parent);
         if hint.written && self.was_read_too_soon(path, &stat) {
-            return self.read_file(path, &stat);
+            return self.read_file(path, record.as_ref(), &stat);
         }
         self.judge(path, record.as_ref(), &stat, found);
     }
@@ -173,7 +173,7 @@ impl Eye {
         self.is_there(path);
         if look_at_file(record, &stat.file) == Look::Same {
             if self.is_unsure(&stat.file) {
-                return self.read_file(path, stat);
+                return self.read_file(path, record, stat);
             }
             let content = record.and_then(|r| r.entry.node.content());
             if self.trouble.remove(path)
@@ -194,7 +194,7 @@ impl Eye {
         if let Some(content) = renamed.flatten() {
             self.emit_file(path.clone(), stat.file, content);
         } else {
-            self.read_file(path, stat);
+            self.read_file(path, record, stat);
         }
     }
 
@@ -206,9 +206,11 @@ impl Eye {
         stat.kind == FileType::RegularFile && recent.is_some_and(|r| r.fresh && r.stat == stat.file)
     }
 
-    fn read_file(&mut self, path: &RelPath, stat: &Stat) {
+    fn read_file(&mut self, path: &RelPath, record: Option<&Record>, stat: &Stat) {
         if stat.file.size > WHOLE_MAX {
-            self.pool.push(path.clone(), stat.file);
+            let former = record.and_then(|r| r.entry.node.content());
+            let stat = stat.file;
+            self.pool.push(path.clone(), Task { stat, former });
         } else {
             let root = std::sync::Arc::clone(&self.root);
             let result = hash::hash_file(&root, path, &stat.file, &mut |_| {

@@ -51,6 +51,8 @@ pub trait ScanIndex {
 pub trait ManifestSink: Send + Sync {
     /// A file begins.
     fn begin(&self, path: &RelPath, stat: &FileStat) -> Box<dyn ManifestOut + '_>;
+    /// The segments of a content in order; none or not all when they are not stored.
+    fn segments(&self, content: ContentId) -> Box<dyn Iterator<Item = Segment> + '_>;
     /// Whether the manifest of this content is stored already.
     fn has(&self, content: &ContentId) -> bool;
 }
