@@ -376,6 +376,7 @@ impl Watched {
             match event {
                 EyeEvent::Observed(seen) => {
                     self.index.take(&seen);
+                    self.eye.recorded();
                     all.extend(seen);
                 }
                 EyeEvent::Activity { .. } => {}
@@ -383,6 +384,15 @@ impl Watched {
             }
             if last {
                 return all;
+            }
+        }
+    }
+
+    /// The next observations, which are not recorded.
+    pub fn unrecorded(&mut self) -> Vec<Observation> {
+        loop {
+            if let EyeEvent::Observed(seen) = self.next() {
+                return seen;
             }
         }
     }

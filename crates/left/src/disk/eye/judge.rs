@@ -48,9 +48,12 @@ impl Eye {
         self.looked += 1;
         self.learn_rules_above(path);
         self.reload_rules_at(path);
+        let open = self.told.is_open(path);
         let Some(record) = self.record(path) else {
             return;
         };
+        // What it says may have been overtaken: then all that stands there is worth telling.
+        let settled = record.as_ref().filter(|_| !open);
         let parent = match self.root.parent_of(path) {
             Ok(parent) => Some(parent),
             Err(e) if sys::is_absent(e) => None,
@@ -74,7 +77,7 @@ impl Eye {
             let deep = hint.deep || !was_dir || self.misses_watch(path);
             let fd = crate::disk::rescue::open_sub(&parent, path.name());
             drop(parent);
-            self.judge_dir(path, record.as_ref(), &stat);
+            self.judge_dir(path, settled, &stat);
             if deep && fd.is_ok() {
                 sweep.add_root(path.clone());
             }
@@ -94,7 +97,7 @@ impl Eye {
         if hint.written && self.was_read_too_soon(path, &stat) {
             return self.read_file(path, record.as_ref(), &stat);
         }
-        self.judge(path, record.as_ref(), &stat, found);
+        self.judge(path, settled, &stat, found);
     }
 
     /// The live record of a path. `None` when the index fails, which is reported.

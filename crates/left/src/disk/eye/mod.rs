@@ -11,12 +11,13 @@ mod rules;
 mod run;
 mod sweep;
 mod tell;
+mod told;
 mod torn;
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -141,6 +142,7 @@ pub struct DiskEye {
     bell: Bell,
     stop: Arc<AtomicBool>,
     holds: Holds,
+    taken: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -159,6 +161,7 @@ impl DiskEye {
         let (commands, inbox): (_, Receiver<Command>) = unbounded();
         let stop = Arc::new(AtomicBool::new(false));
         let holds = Holds::default();
+        let taken = Arc::new(AtomicU64::new(0));
         let pool = pool::HashPool::start(&root, &manifests, &wake, &stop)?;
         let eye = run::Eye::new(run::Parts {
             root,
@@ -170,6 +173,7 @@ impl DiskEye {
             wake: Arc::clone(&wake),
             stop: Arc::clone(&stop),
             holds: Arc::clone(&holds),
+            told: told::Told::new(Arc::clone(&taken)),
             pool,
         });
         let thread = std::thread::Builder::new()
@@ -179,8 +183,14 @@ impl DiskEye {
             bell: Bell { commands, wake },
             stop,
             holds,
+            taken,
             thread: Some(thread),
         })
+    }
+
+    /// To be called after each [`EyeEvent::Observed`], when the index shows what it said.
+    pub fn recorded(&self) {
+        self.taken.fetch_add(1, Ordering::Release);
     }
 
     /// Looks at these paths and all below them now.
