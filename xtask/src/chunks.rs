@@ -70,10 +70,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         eprintln!("note: not a release build; its CPU times are not the program's");
     }
     let pairs = pairs(&args.dir)?;
-    let mut table = format!("| {} |\n|{}\n", HEADS.join(" | "), " --- |".repeat(10));
-    for pair in &pairs {
+    let size_of_new = |pair: &Pair| size(&pair.old).and_then(|_| size(&pair.new));
+    let sizes: Vec<u64> = pairs.iter().map(size_of_new).collect::<Result<_>>()?;
+    let mut table = format!(
+        "| {} |\n|{}\n",
+        HEADS.join(" | "),
+        " --- |".repeat(HEADS.len())
+    );
+    for (pair, size) in pairs.iter().zip(sizes) {
         eprintln!("{}", pair.name);
-        let size = size(&pair.new)?;
         for line in measure(pair, size, &args.averages, args.runs)? {
             table += &row(&pair.name, size, &line);
         }
@@ -123,6 +128,7 @@ fn pairs(dir: &Path) -> Result<Vec<Pair>> {
     Ok(found)
 }
 
+/// A file's size, if it is one that has chunks.
 fn size(path: &Path) -> Result<u64> {
     let meta = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
     ensure!(meta.is_file(), "{} is not a file", path.display());
