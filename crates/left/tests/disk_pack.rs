@@ -6,14 +6,12 @@ mod disk_support;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use disk_support::{Share, file, link, p};
-use left::disk::{
-    Cut, History, Pack, Placed, Repaired, Root, Stage, apply_packed, init_share, repair,
-};
+use left::disk::{Cut, Pack, Placed, Repaired, apply_packed, repair};
 use left_core::content::ContentId;
 use left_core::entry::{Entry, Mtime, Node, Record, Stamp};
 use left_core::index::IndexError;
@@ -28,25 +26,11 @@ fn share() -> Share {
         true => tempfile::tempdir_in(memory).unwrap(),
         false => tempfile::tempdir().unwrap(),
     };
-    share_of(dir)
+    Share::of(dir)
 }
 
 fn share_in(dir: &Path) -> Share {
-    share_of(tempfile::tempdir_in(dir).unwrap())
-}
-
-fn share_of(dir: tempfile::TempDir) -> Share {
-    init_share(dir.path(), b"id = 1\n").unwrap();
-    let root = Root::open(dir.path()).unwrap();
-    let stage = Stage::open(&root).unwrap();
-    let history = History::open_with_grace(&root, Duration::ZERO).unwrap();
-    Share {
-        dir,
-        root: root.into(),
-        stage,
-        history,
-        cut: None,
-    }
+    Share::of(tempfile::tempdir_in(dir).unwrap())
 }
 
 #[derive(Default)]
@@ -99,6 +83,12 @@ impl Bed {
             index: Index::default(),
             began,
         }
+    }
+
+    /// Where the history keeps a file, in its only batch.
+    fn kept(&self, name: &str) -> PathBuf {
+        let batch = fs::read_dir(self.s.at(".left/history")).unwrap().next();
+        batch.unwrap().unwrap().path().join(name)
     }
 
     /// Applies and, where that is wanted, records.
@@ -309,6 +299,27 @@ fn what_users_wrote_under_the_old_time_is_kept() {
     );
 }
 
+/// A program writes in place and syncs its data only, which need not make the file's times durable: after the
+/// cut the file looks as it is recorded, and what it holds is the program's.
+#[test]
+fn what_users_wrote_and_only_its_time_was_lost_is_kept() {
+    let mut bed = Bed::new();
+    let op = bed.place("f", b"came from a peer");
+    bed.apply(vec![op], true);
+    let file = File::options().write(true).open(bed.s.at("f")).unwrap();
+    file.write_all_at(b"a user's", 0).unwrap();
+    let stat = bed.s.stat("f");
+    if let Some(record) = bed.index.0.get_mut(&p("f")) {
+        record.stat = Some(stat);
+    }
+    assert_eq!(bed.repair().failed, 0);
+    assert_eq!(bed.s.read("f"), b"came from a peer");
+    assert_eq!(
+        bed.s.all_bytes(".left/history"),
+        [b"a user'sm a peer".to_vec()]
+    );
+}
+
 /// What the index heard of later than the pack is for the eye to judge: peers have it, and an older
 /// version in its place would look like an edit.
 #[test]
@@ -437,9 +448,7 @@ fn what_was_replaced_before_the_cut_is_kept() {
     let op = bed.place("f", b"second");
     bed.apply(vec![op], true);
     // The journal has the name of the first, and not the swap.
-    let batch = fs::read_dir(bed.s.at(".left/history")).unwrap().next();
-    let kept = batch.unwrap().unwrap().path().join("f");
-    fs::rename(kept, bed.s.at("f")).unwrap();
+    fs::rename(bed.kept("f"), bed.s.at("f")).unwrap();
     let mut record = bed.index.0[&p("f")].clone();
     if let Some(stat) = &mut record.stat {
         stat.ctime = now();
@@ -463,9 +472,7 @@ fn a_swap_that_was_lost_is_done_again() {
         } else {
             // The user's file had its old times before the swap.
             let mut record = bed.index.0[&p("f")].clone();
-            let kept = fs::read_dir(bed.s.at(".left/history")).unwrap().next();
-            let kept = kept.unwrap().unwrap().path().join("f");
-            fs::rename(kept, bed.s.at("f")).unwrap();
+            fs::rename(bed.kept("f"), bed.s.at("f")).unwrap();
             if let Some(stat) = &mut record.stat {
                 stat.ctime = now();
             }
@@ -488,8 +495,7 @@ fn no_remnant_stays_in_the_history() {
     let op = bed.place("f", b"the new one");
     bed.apply(vec![op], false);
     // As if the cut had come when it was in its slot.
-    let batch = fs::read_dir(bed.s.at(".left/history")).unwrap().next();
-    let slot = batch.unwrap().unwrap().path().join("f");
+    let slot = bed.kept("f");
     fs::rename(&slot, bed.s.at("old")).unwrap();
     fs::rename(bed.s.at("f"), &slot).unwrap();
     fs::rename(bed.s.at("old"), bed.s.at("f")).unwrap();

@@ -340,6 +340,36 @@ fn all_files_vanish() {
     assert_eq!(s.world.stats.ops.get("remove: ok"), None);
 }
 
+/// All files vanish just after one of them was seen at a new place, and before it was missed at the old one: the
+/// move does not make the loss look like deletions.
+#[test]
+fn what_was_moved_vanishes_too() {
+    let mut s = Scenario::new(2);
+    for i in 0..3 {
+        s.write(0, &format!("f{i}"), i);
+    }
+    s.settle();
+    let now_ms = s.world.now_us / 1000;
+    let disk = &mut s.world.devices[0].disk;
+    disk.rename(&path("f0"), &path("moved"), now_ms);
+    s.world.hint(0, vec![path("moved")], 0);
+    while s.world.devices[0].index.entry(&path("moved")).is_none() {
+        assert!(s.world.happen(), "the move is not seen");
+    }
+    s.world.devices[0].disk.vanish();
+    let all = ["f0", "f1", "f2", "moved"].map(path).to_vec();
+    s.world.hint(0, all, 0);
+    while !s.world.stats.reports.contains_key("alarm") {
+        assert!(s.world.happen(), "no alarm");
+    }
+    for i in 0..3 {
+        let entry = s.world.devices[1].index.entry(&path(&format!("f{i}")));
+        assert!(entry.is_some_and(|e| e.node.is_live()), "f{i}: {entry:?}");
+    }
+    s.settle();
+    assert_eq!(s.tree().len(), 3);
+}
+
 /// An older copy of an index comes back: a deletion that was told since, and waits at the peer, is
 /// void with all else that the copy does not know.
 #[test]
@@ -573,12 +603,20 @@ fn what_nobody_can_give_back_is_given_up() {
 /// Histories of faults that were found once notice when the fault comes back.
 #[test]
 fn histories_notice_their_fault() {
-    let cases: [(&str, fn()); 3] = [
+    let cases: [(&str, fn()); 5] = [
         (
             "who waits is not told again",
             a_dropped_loser_wins_over_what_comes_later,
         ),
         ("a folder's deletion is not held", all_files_vanish),
+        (
+            "what moved and vanished counts as moved",
+            what_was_moved_vanishes_too,
+        ),
+        (
+            "edits of a common past are versioned again",
+            a_machine_goes_back_in_time,
+        ),
         (
             "an older index goes on under its old epoch",
             an_older_index_comes_back,

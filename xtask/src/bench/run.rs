@@ -149,17 +149,22 @@ impl Run<'_, '_> {
 
     /// Both ends run; the change is made, as often as the row says.
     fn running(&mut self, meter: &Meter) -> Result<Told> {
-        let (stage, source) = (self.pair.stage(), self.pair.root(End::A));
         let mut told = Told::default();
         for turn in 0..self.row.times() {
-            pause(turn)?;
-            let change = self.row.change(&stage, &source, turn)?;
-            let start = Instant::now();
-            let goal = change()?;
-            self.finish(&goal, Some(meter))?;
-            told.walls.push(start.elapsed().as_secs_f64());
+            told.walls.push(self.one_change(turn, meter)?);
         }
         Ok(told)
+    }
+
+    /// Makes a change after a pause; the seconds until it is at the other end.
+    fn one_change(&mut self, turn: usize, meter: &Meter) -> Result<f64> {
+        let (stage, source) = (self.pair.stage(), self.pair.root(End::A));
+        pause(turn)?;
+        let change = self.row.change(&stage, &source, turn)?;
+        let start = Instant::now();
+        let goal = change()?;
+        self.finish(&goal, Some(meter))?;
+        Ok(start.elapsed().as_secs_f64())
     }
 
     /// Both ends are stopped and started again.
@@ -274,12 +279,7 @@ impl Run<'_, '_> {
         })?;
         let mut told = Told::default();
         for turn in 0..self.row.times() {
-            pause(turn)?;
-            let change = self.row.change(&stage, &source, turn)?;
-            let start = Instant::now();
-            let goal = change()?;
-            self.finish(&goal, Some(meter))?;
-            let wall = start.elapsed().as_secs_f64();
+            let wall = self.one_change(turn, meter)?;
             if big.reached(&self.pair.root(End::B)) {
                 break;
             }

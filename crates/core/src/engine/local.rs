@@ -187,7 +187,9 @@ impl Engine {
             return Ok(true);
         }
         let same = index.by_inode(stat.ino, stat.size, stat.mtime)?;
-        let stands = |p: &RelPath| p != path && !gone.contains(p) && !self.guard.holds(p);
+        let vanished = |p: &RelPath| gone.contains(p) || self.guard.holds(p);
+        let blind = mutant("what moved and vanished counts as moved");
+        let stands = |p: &RelPath| p != path && (blind || !vanished(p));
         Ok(same.iter().any(|(p, _)| stands(p)))
     }
 

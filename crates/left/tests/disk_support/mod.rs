@@ -43,7 +43,11 @@ pub fn mtime(secs: i64) -> Mtime {
 
 impl Share {
     pub fn new() -> Share {
-        let dir = tempfile::tempdir().unwrap();
+        Share::of(tempfile::tempdir().unwrap())
+    }
+
+    /// A share in this folder.
+    pub fn of(dir: tempfile::TempDir) -> Share {
         init_share(dir.path(), b"id = 1\n").unwrap();
         let root = Root::open(dir.path()).unwrap();
         let stage = Stage::open(&root).unwrap();
@@ -290,6 +294,10 @@ impl ManifestSink for Sink {
         })
     }
 
+    fn segments(&self, _content: ContentId) -> Box<dyn Iterator<Item = Segment> + '_> {
+        Box::new(std::iter::empty())
+    }
+
     fn has(&self, content: &ContentId) -> bool {
         self.done.lock().unwrap().contains_key(content)
     }
@@ -368,6 +376,7 @@ impl Watched {
             match event {
                 EyeEvent::Observed(seen) => {
                     self.index.take(&seen);
+                    self.eye.recorded();
                     all.extend(seen);
                 }
                 EyeEvent::Activity { .. } => {}
@@ -375,6 +384,15 @@ impl Watched {
             }
             if last {
                 return all;
+            }
+        }
+    }
+
+    /// The next observations, which are not recorded.
+    pub fn unrecorded(&mut self) -> Vec<Observation> {
+        loop {
+            if let EyeEvent::Observed(seen) = self.next() {
+                return seen;
             }
         }
     }
