@@ -283,7 +283,11 @@ impl Big {
             refs.asked = true;
             return Some((BigTask::Refs(refs.list.len() as u64), asked));
         }
-        self.take_parts(asked, room, lane_idle, config)
+        // What an offer left to ask for is not asked before it is known to be of the content.
+        match self.phase {
+            Phase::Segments => self.take_parts(asked, room, lane_idle, config),
+            _ => None,
+        }
     }
 
     /// The next parts to ask for, of one kind.
