@@ -347,7 +347,7 @@ impl Big {
         match full {
             true => {
                 self.inflight += total;
-                self.swarm.speed.asked(Instant::now());
+                self.swarm.asked_source();
             }
             false => self.swarm.asked(&peer, total),
         }

@@ -40,14 +40,15 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(start: Instant) -> Self {
         Self {
-            start: Instant::now(),
+            start,
             last: AtomicU64::new(0),
         }
     }
 
-    fn beat(&self) {
+    /// Bytes came.
+    pub(super) fn beat(&self) {
         let now = self.start.elapsed().as_millis() as u64;
         self.last.store(now, Ordering::Relaxed);
     }
@@ -348,5 +349,28 @@ fn what_parts(content: ContentId, parts: &VecDeque<Wanted>) -> What {
         },
         Some(Wanted::List(_)) => What::Lists { content, segments },
         _ => What::Segments { content, segments },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_felt() {
+        let long = Duration::from_secs(60);
+        let ago = Instant::now().checked_sub(long).unwrap();
+        let pulse = Arc::new(Pulse::new(ago));
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut felt = Felt {
+            stream: Box::new(ours),
+            pulse: Arc::clone(&pulse),
+        };
+        assert!(pulse.silent_for() >= long);
+        theirs.write_all(b"x").unwrap();
+        felt.read_exact(&mut [0]).unwrap();
+        assert!(pulse.silent_for() < long);
     }
 }

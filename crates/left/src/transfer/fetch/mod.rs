@@ -221,7 +221,7 @@ impl Fetcher {
             return;
         }
         let id = st.serial();
-        let pulse = Arc::new(Pulse::new());
+        let pulse = Arc::new(Pulse::new(Instant::now()));
         let info = LaneInfo {
             peer,
             express,

@@ -91,6 +91,8 @@ impl Patience {
 #[derive(Default)]
 pub(super) struct Speed {
     since: Option<Instant>,
+    /// When an answer came last.
+    last: Option<Instant>,
     bytes: f64,
     seconds: f64,
 }
@@ -98,6 +100,10 @@ pub(super) struct Speed {
 impl Speed {
     /// What is older counts for little.
     const SPAN: f64 = 2.0;
+    /// Fewer bytes in less time say nothing.
+    const LEAST: (f64, f64) = ((256 << 10) as f64, 1.0);
+    /// What is older may not be so any more.
+    const OLD: Duration = Duration::from_secs(5);
 
     pub(super) fn asked(&mut self, now: Instant) {
         self.since.get_or_insert(now);
@@ -110,16 +116,23 @@ impl Speed {
             self.bytes += bytes as f64;
         }
         self.since = more.then_some(now);
+        self.last = Some(now);
         if self.seconds > Self::SPAN {
             self.seconds /= 2.0;
             self.bytes /= 2.0;
         }
     }
 
+    /// Whether who has all should be asked for something, so that it is known how fast it is.
+    pub(super) fn is_old(&self, now: Instant) -> bool {
+        self.since.is_none() && self.last.is_none_or(|last| now - last > Self::OLD)
+    }
+
     /// The waiting that these bytes of a partner are worth.
     pub(super) fn worth(&self, bytes: u64) -> Duration {
-        let enough = match self.bytes > 0.0 {
-            true => (self.bytes / self.seconds.max(1e-3) / PART).min(ENOUGH),
+        let known = self.bytes >= Self::LEAST.0 || self.seconds >= Self::LEAST.1;
+        let enough = match known {
+            true => (self.bytes / self.seconds.max(1e-3) / PART).clamp(1.0, ENOUGH),
             false => ENOUGH,
         };
         Duration::from_secs_f64((bytes as f64 / enough).min(FORGET.as_secs_f64()))
@@ -173,6 +186,18 @@ mod tests {
         assert_eq!(cost(&speed(20 * MIB), 10 * MIB), all);
         assert_eq!(cost(&speed(1000 * MIB), 33 * MIB), all);
         assert_eq!(cost(&speed(1000), 500), all);
+    }
+
+    #[test]
+    fn a_small_answer_says_nothing_and_an_old_one_little() {
+        let (mut speed, start) = (Speed::default(), Instant::now());
+        assert!(speed.is_old(start));
+        speed.asked(start);
+        assert!(!speed.is_old(start + Speed::OLD * 2), "it is just asked");
+        let now = start + TICK;
+        speed.landed(4096, false, now);
+        assert_eq!(speed.worth(32 * MIB), Duration::from_secs(1));
+        assert!(!speed.is_old(now) && speed.is_old(now + Speed::OLD + TICK));
     }
 
     #[test]

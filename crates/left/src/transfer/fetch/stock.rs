@@ -173,3 +173,92 @@ impl Stock {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::OnceLock;
+
+    use crossbeam_channel::unbounded;
+    use left_core::path::RelPath;
+
+    use super::super::FetchConfig;
+    use super::super::file::Prepared;
+    use super::super::shared::close;
+    use super::*;
+    use crate::transfer::tests::node::{Node, Store, manifest, noise};
+
+    const PARTNER: DeviceId = DeviceId([2; 32]);
+
+    /// One content, of which all is in the stage, and a partner that was told of nothing.
+    fn staged(bytes: &[u8]) -> (Arc<Shared>, Arc<BigFile>, ContentId, Vec<Segment>) {
+        let (node, (id, segments)) = (Node::new(1), manifest(bytes));
+        let (out, _results) = unbounded();
+        let store = Arc::new(Store(Arc::clone(&node.manifests)));
+        let shared = Shared::new(FetchConfig::default(), node, store, out);
+        let path = RelPath::new("x").unwrap();
+        let size = bytes.len() as u64;
+        let mut file = BigFile::new(1, id, path, size, id.to_string(), None);
+        let mut stage = tempfile::tempfile().unwrap();
+        stage.write_all(bytes).unwrap();
+        file.prepared = OnceLock::from(Prepared {
+            file: stage,
+            fresh: true,
+            base: None,
+            cloned: false,
+            places: false,
+        });
+        let file = Arc::new(file);
+        let mut big = Big::new(Arc::clone(&file), Vec::new(), &[]);
+        big.refs = segments.iter().map(|s| s.sref).collect();
+        big.swarm.begin(&DeviceId([1; 32]), id, &[]);
+        let hello = Parts {
+            content: id,
+            from: 0,
+            bitmap: Vec::new(),
+            hello: true,
+        };
+        big.swarm.heard(PARTNER, &hello, segments.len());
+        for (n, segment) in segments.iter().enumerate() {
+            big.complete(n, segment.clone());
+        }
+        lock(&shared.state).add_big(big);
+        (Arc::new(shared), file, id, segments)
+    }
+
+    #[test]
+    fn it_is_served_also_while_it_is_put_in_place() {
+        let bytes = noise(1, 9 << 20);
+        let (shared, file, id, segments) = staged(&bytes);
+        let stock = Stock(Arc::downgrade(&shared));
+        let mut buf = Vec::new();
+        let mut whole = || {
+            let mut all = Vec::new();
+            for (n, segment) in segments.iter().enumerate() {
+                assert!(stock.part(&id, n as u64, &mut buf)? == *segment);
+                all.extend_from_slice(&buf);
+            }
+            Some(all)
+        };
+        assert!(whole().unwrap() == bytes);
+        close(&file);
+        assert!(whole().unwrap() == bytes, "closed");
+        let again = reopen(&file.prepared.get().unwrap().file).unwrap();
+        let mut st = lock(&shared.state);
+        let big = st.remove_big(1).unwrap();
+        delivered(&mut st, big, Some(again));
+        // All of it is told to all partners, not only what is new.
+        let told: Vec<_> = std::mem::take(&mut st.outbox);
+        assert!(told.len() == 1 && told[0].0 == PARTNER);
+        let bits: u32 = told[0].1.bitmap.iter().map(|b| b.count_ones()).sum();
+        assert_eq!(bits as usize, segments.len());
+        // Who comes now is told so too, once a second.
+        assert_eq!(hello(&mut st.recent, &id, PARTNER).len(), 1);
+        assert!(hello(&mut st.recent, &id, PARTNER).is_empty());
+        drop(st);
+        assert!(whole().unwrap() == bytes, "delivered");
+        let staged = &file.prepared.get().unwrap().file;
+        std::os::unix::fs::FileExt::write_all_at(staged, b"user", 5).unwrap();
+        assert!(whole().is_none(), "the user has changed it");
+    }
+}

@@ -111,6 +111,8 @@ pub(super) struct Swarm {
     source: bool,
     /// How fast that one answers.
     pub(super) speed: Speed,
+    /// It is asked for something that others have, so that this is known.
+    probe: bool,
     /// What is in place here.
     pub(super) here: Bits,
     /// What of that was not told, and its bytes.
@@ -239,7 +241,7 @@ impl Swarm {
         let has = |p: &Partner| p.serves() && p.has.has(n);
         let asks = |p: &Partner| has(p) && (!p.late || !self.is_elsewhere(n, peer));
         self.partners.get(peer).is_some_and(asks)
-            || (full && self.is_ours(n) && !self.is_held(n, None))
+            || (full && (self.probe || (self.is_ours(n) && !self.is_held(n, None))))
     }
 
     /// The part of a file's window that is for those who have all.
@@ -259,6 +261,18 @@ impl Swarm {
         })
     }
 
+    /// We are kept waiting: is it known what could be had without that?
+    pub(super) fn kept_waiting(&mut self, now: Instant) {
+        self.probe = self.source && self.speed.is_old(now);
+    }
+
+    /// Who has all was asked.
+    pub(super) fn asked_source(&mut self) {
+        self.speed.asked(Instant::now());
+        self.probe = false;
+    }
+
+    /// A partner was asked.
     pub(super) fn asked(&mut self, peer: &DeviceId, bytes: u64) {
         if let Some(p) = self.partners.get_mut(peer) {
             if p.owes == 0 {

@@ -89,8 +89,12 @@ impl Big {
         let n = self.done.n;
         let waits = self.inflight == 0 && !self.ready.contains_key(&n);
         let kept_by = || (self.swarm).kept_by(n, self.asks.of(n), self.is_wanted(n));
+        let waits_for = waits.then(kept_by).flatten();
+        if waits_for.is_some() {
+            self.swarm.kept_waiting(now);
+        }
         Look {
-            waits_for: waits.then(kept_by).flatten(),
+            waits_for,
             brought: self.swarm.take_brought(),
             wake: !self.wanted.is_empty(),
         }

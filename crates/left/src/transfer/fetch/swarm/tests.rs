@@ -1,3 +1,7 @@
+use std::sync::Arc;
+
+use super::super::lane::Pulse;
+use super::super::state::LaneInfo;
 use super::*;
 
 fn device(n: u8) -> DeviceId {
@@ -114,6 +118,22 @@ fn what_others_have_is_asked_of_them_and_late_ones_are_passed_over() {
 }
 
 #[test]
+fn who_has_all_is_asked_now_and_then_to_know_how_fast_it_is() {
+    let mut mine = swarm(1, &[2]);
+    let source = device(9);
+    mine.heard(device(2), &parts(0, &[0xff]), 1000);
+    let now = Instant::now();
+    assert!(!mine.may_ask(&source, true, 0));
+    mine.kept_waiting(now);
+    assert!(mine.may_ask(&source, true, 0));
+    mine.asked_source();
+    assert!(!mine.may_ask(&source, true, 0), "once");
+    mine.speed.landed(1000, false, now);
+    mine.kept_waiting(now);
+    assert!(!mine.may_ask(&source, true, 0));
+}
+
+#[test]
 fn who_keeps_a_segment_from_us_is_named() {
     let mut mine = swarm(1, &[2, 3]);
     let owned = |mine: &Swarm, n: u8| {
@@ -177,4 +197,38 @@ fn who_may_fetch_it_too_counts_until_it_had_the_time_to_say_so() {
     mine.greet(device(2), now + GRACE);
     assert!(mine.take_greeted(now).is_empty() && !mine.is_quiet());
     assert_eq!(mine.take_greeted(now + GRACE), [device(2)]);
+}
+
+#[test]
+fn a_lane_that_brings_something_is_not_given_up() {
+    struct Never;
+    impl crate::transfer::LaneCloser for Never {
+        fn close(&self) {
+            unreachable!();
+        }
+    }
+    let (time, now) = (Duration::from_secs(1), Instant::now());
+    let ago = now.checked_sub(time * 2).unwrap();
+    let mut mine = swarm(1, &[2]);
+    let mut peers = Peers::default();
+    let mut lane = |n: u64, express, since| {
+        let info = LaneInfo {
+            peer: device(2),
+            express,
+            closer: Arc::new(Never),
+            pulse: Arc::new(Pulse::new(since)),
+            small_turn: true,
+        };
+        peers.lanes.insert(n, info);
+        Arc::clone(&peers.lanes[&n].pulse)
+    };
+    let pulse = lane(1, false, ago);
+    lane(2, true, now);
+    let partner = mine.partners.get_mut(&device(2)).unwrap();
+    (partner.owes, partner.touched) = (1000, ago);
+    pulse.beat();
+    assert!(mine.take_stuck(&peers, time).is_empty());
+    peers.lanes.get_mut(&1).unwrap().pulse = Arc::new(Pulse::new(ago));
+    assert_eq!(mine.take_stuck(&peers, time), [device(2)]);
+    assert!(mine.take_stuck(&peers, time).is_empty(), "once");
 }
