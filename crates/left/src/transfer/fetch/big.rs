@@ -1,5 +1,6 @@
 //! Big contents: what is known of each, and which part of it is asked for next.
 
+mod offered;
 mod others;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -10,6 +11,7 @@ use left_core::content::{ContentId, Segment, SegmentRef};
 use left_core::plan::{FetchError, OpId};
 use left_core::version::DeviceId;
 
+use self::offered::Offered;
 use super::FetchConfig;
 use super::asks::Asks;
 use super::file::BigFile;
@@ -22,8 +24,6 @@ use super::wanted::{Asked, BigTask, Place, Wanted};
 const LISTS_AT_ONCE: usize = 64;
 /// Segments are asked for together up to this many bytes.
 const SEGMENTS_AT_ONCE: u64 = 1 << 20;
-/// Segments of an offer that are remembered; the rest is got when its content is known.
-const OFFERED_MAX: usize = 4096;
 /// Wrong answers after which a peer is not asked for this content any more.
 const BAD_MAX: u8 = 2;
 
@@ -32,14 +32,6 @@ const BAD_MAX: u8 = 2;
 struct At {
     n: usize,
     offset: u64,
-}
-
-/// Segments that a peer offers of a file that it still reads. They are only a hint of what the
-/// content will be: once that is known its own list counts.
-pub(super) struct Offered {
-    pub(super) from: DeviceId,
-    /// When it was last told of, or something of it came.
-    pub(super) touched: Instant,
 }
 
 enum Phase {
@@ -122,56 +114,6 @@ impl Big {
         }
     }
 
-    /// What `from` offers; its segments come by [`Self::offered`].
-    pub(super) fn of_offer(file: Arc<BigFile>, from: DeviceId) -> Self {
-        let offer = Offered {
-            from,
-            touched: Instant::now(),
-        };
-        Self {
-            phase: Phase::Preparing,
-            offer: Some(offer),
-            ..Self::new(file, Vec::new(), &[from])
-        }
-    }
-
-    /// Takes in offered segments from position `from` on; `false` when they can not be right.
-    pub(super) fn offered(&mut self, from: u64, segments: &[SegmentRef]) -> bool {
-        let room = OFFERED_MAX.saturating_sub(self.refs.len());
-        if room == 0 {
-            return true;
-        }
-        if from != self.refs.len() as u64 {
-            return false;
-        }
-        for r in segments.iter().take(room) {
-            if !plausible(self.refs.last(), r, self.file.size - self.refs.size()) {
-                return false;
-            }
-            self.refs.push(*r);
-        }
-        self.touch();
-        true
-    }
-
-    fn touch(&mut self) {
-        if let Some(offer) = &mut self.offer {
-            offer.touched = Instant::now();
-        }
-    }
-
-    /// The content of what was offered is known: its own segment list is asked for now.
-    pub(super) fn bind(&mut self, waiter: OpId, peers: &[DeviceId]) {
-        self.waiters.push(waiter);
-        self.offer = None;
-        // What was wrong with the offer is not held against the content.
-        self.verdicts.clear();
-        self.liar = None;
-        self.swarm.pardon();
-        self.add_peers(peers);
-        self.phase = Phase::Refs(None);
-    }
-
     /// Whether it is what others call by this id.
     pub(super) fn is_known_as(&self, id: &ContentId) -> bool {
         self.was == Some(*id) || self.file.id() == *id
@@ -183,17 +125,6 @@ impl Big {
                 self.peers.push(*peer);
             }
         }
-    }
-
-    /// The content's own list is known and verified. `false` when what was offered before was
-    /// something else.
-    pub(super) fn settle(&mut self, list: Vec<SegmentRef>) -> bool {
-        if !self.refs.begins(&list) {
-            return false;
-        }
-        self.refs = list.into_iter().collect();
-        self.whole = true;
-        true
     }
 
     /// Whether `peer` may be asked: it announced the content and has not failed us, or it has once

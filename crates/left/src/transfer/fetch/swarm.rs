@@ -29,6 +29,8 @@ const GRACE_MAX: Duration = Duration::from_secs(1);
 const OWED: (u64, u64) = (4 << 20, 1 << 20);
 /// Refusals after which a partner is not believed any more.
 const MAX_GONE: u8 = 3;
+/// How often lanes look for something to ask for though nothing has changed.
+const WAKE_AFTER: Duration = Duration::from_millis(200);
 /// Chunk lists kept so that a segment need not be cut again when it is asked for.
 const MAX_LISTS: usize = 256;
 
@@ -113,6 +115,8 @@ pub(super) struct Swarm {
     pub(super) speed: Speed,
     /// It is asked for something that others have, so that this is known.
     probe: bool,
+    /// When lanes were last sent to look for something to ask for.
+    woken: Option<Instant>,
     /// What is in place here.
     pub(super) here: Bits,
     /// What of that was not told, and its bytes.
@@ -262,8 +266,21 @@ impl Swarm {
     }
 
     /// We are kept waiting: is it known what could be had without that?
-    pub(super) fn kept_waiting(&mut self, now: Instant) {
+    /// If not, who has all is asked for something.
+    pub(super) fn kept_waiting(&mut self, now: Instant) -> bool {
         self.probe = self.source && self.speed.is_old(now);
+        self.probe
+    }
+
+    /// Whether lanes are to look for something to ask for: there is `news`, or for a while there was
+    /// none. What they may ask for depends on much; should ever one be woken too early, its file does
+    /// not stand still.
+    pub(super) fn is_to_wake(&mut self, news: bool, now: Instant) -> bool {
+        let wake = news || self.woken.is_none_or(|at| now - at > WAKE_AFTER);
+        if wake {
+            self.woken = Some(now);
+        }
+        wake
     }
 
     /// Who has all was asked.

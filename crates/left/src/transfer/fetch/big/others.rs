@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use left_core::message::Parts;
 use left_core::version::DeviceId;
 
-use super::{Big, OFFERED_MAX, Phase};
+use super::offered::OFFERED_MAX;
+use super::{Big, Phase};
 use crate::transfer::fetch::state::Peers;
 use crate::transfer::fetch::swarm::MIN_SIZE;
 
@@ -16,7 +17,7 @@ pub(in crate::transfer::fetch) struct Look {
     pub(in crate::transfer::fetch) waits_for: Option<DeviceId>,
     /// Who brought something since the last look, and what waiting that is worth.
     pub(in crate::transfer::fetch) brought: Vec<(DeviceId, Duration)>,
-    /// Something is wanted that a lane may have overlooked when the view was another.
+    /// Lanes may have more to do now.
     pub(in crate::transfer::fetch) wake: bool,
 }
 
@@ -76,11 +77,14 @@ impl Big {
         patience: Duration,
         now: Instant,
     ) -> Look {
-        self.refresh(peers, now);
+        if self.swarm.is_quiet() {
+            return Look::default();
+        }
+        let mut news = self.refresh(peers, now);
         if !self.swarm.is_active() || !matches!(self.phase, Phase::Segments) {
             return Look::default();
         }
-        self.recall();
+        news |= self.recall();
         if self.peers.iter().any(|p| self.eligible(p, peers)) {
             self.forsaken = None;
         } else if !self.verdicts.is_empty() {
@@ -91,27 +95,26 @@ impl Big {
         let kept_by = || (self.swarm).kept_by(n, self.asks.of(n), self.is_wanted(n));
         let waits_for = waits.then(kept_by).flatten();
         if waits_for.is_some() {
-            self.swarm.kept_waiting(now);
+            news |= self.swarm.kept_waiting(now);
         }
         Look {
             waits_for,
             brought: self.swarm.take_brought(),
-            wake: !self.wanted.is_empty(),
+            wake: !self.wanted.is_empty() && self.swarm.is_to_wake(news, now),
         }
     }
 
-    /// What only late partners are asked for is asked of others too.
-    fn recall(&mut self) {
-        for part in self
-            .asks
-            .only_of(|peer| self.swarm.is_late(peer))
-            .into_iter()
-            .rev()
-        {
+    /// What only late partners are asked for is asked of others too. Whether there was any.
+    fn recall(&mut self) -> bool {
+        let late = self.asks.only_of(|peer| self.swarm.is_late(peer));
+        let mut any = false;
+        for part in late.into_iter().rev() {
             let n = part.n();
             if !self.has(n) && !self.is_wanted(n) {
                 self.wanted.push_front(part);
+                any = true;
             }
         }
+        any
     }
 }
