@@ -2,6 +2,7 @@
 //!
 //! - `bench` runs LEFT beside rsync, unison and syncthing on the same work and prints a table;
 //! - `lab` does the same over a long, narrow, lossy link of our own;
+//! - `chunks` tells what chunks of other sizes would cost and save;
 //! - `deb` builds a Debian package;
 //! - `tidy` checks the rules of the house that no compiler checks;
 //! - `deny` checks licences, sources and names of all crates that are used;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bench;
+mod chunks;
 mod crates;
 mod deb;
 mod deny;
@@ -36,6 +38,8 @@ enum Task {
     Bench(bench::Args),
     /// The same over a long, narrow, lossy link (needs root and /dev/net/tun).
     Lab(bench::lab::Args),
+    /// Print what chunks of other sizes would cost and save, on files before and after an edit.
+    Chunks(chunks::Args),
     /// Check sizes, layers and forbidden words in the sources.
     Tidy,
     /// Check licences, sources and names of all crates that are used, by deny.toml.
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().task {
         Task::Bench(args) => bench::run(&args),
         Task::Lab(args) => bench::lab::run(&args),
+        Task::Chunks(args) => chunks::run(&args),
         Task::Tidy => tidy::run(),
         Task::Deb => deb::run(),
         Task::Deny => deny::run(),

@@ -51,6 +51,7 @@ const HOUSE: &[(&str, &[Floor])] = &[
             floor(&["select"]),
             floor(&["content"]),
             floor(&["chunker"]),
+            floor(&["foresight"]),
             floor(&["version"]),
             floor(&["entry"]),
             floor(&["ignore"]),

@@ -1,7 +1,7 @@
 //! The rules of synchronising, pure: no file, socket, clock, thread, async or database.
 //!
 //! Floors, lowest first; a module imports only from lower ones: [`probe`] ·
-//! [`path`] · [`select`] · [`content`] · [`chunker`] · [`version`] · [`entry`] · [`ignore`] · [`index`] ·
+//! [`path`] · [`select`] · [`content`] · [`chunker`] · [`foresight`] · [`version`] · [`entry`] · [`ignore`] · [`index`] ·
 //! [`membership`] · [`message`] · [`ticket`] · [`diff`] · [`conflict`] · [`reconcile`] · [`safety`] · [`plan`] · [`session`] ·
 //! [`engine`].
 
@@ -11,6 +11,7 @@ pub mod content;
 pub mod diff;
 pub mod engine;
 pub mod entry;
+pub mod foresight;
 pub mod ignore;
 pub mod index;
 pub mod membership;

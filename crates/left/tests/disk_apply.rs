@@ -3,6 +3,8 @@
 
 mod disk_support;
 
+use std::process::Command;
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use disk_support::{Share, file, link, mtime, p};
@@ -551,4 +553,40 @@ fn history_expires() {
     std::fs::rename(batch.path(), &old).unwrap();
     assert_eq!(thin(), 1);
     assert!(!old.exists());
+}
+
+/// On a disk that has room and hardly an inode the oldest versions go.
+#[test]
+fn history_makes_room_for_files() {
+    const FILES: u64 = 1000;
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("small");
+    std::fs::create_dir(&at).unwrap();
+    let options = format!("size=16m,nr_inodes={FILES}");
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", &options, "none"]).arg(&at);
+    if !mount.status().is_ok_and(|s| s.success()) {
+        eprintln!("skipped: nothing can be mounted here");
+        return;
+    }
+    let s = Share::of(tempfile::tempdir_in(&at).unwrap());
+    for name in ["20200101T000000.000Z-000000", "20200102T000000.000Z-000000"] {
+        let batch = s.at(".left/history").join(name);
+        std::fs::create_dir(&batch).unwrap();
+        for n in 0..100 {
+            std::fs::write(batch.join(n.to_string()), "old").unwrap();
+        }
+    }
+    let make_room = || s.history.make_room(&s.root).unwrap().versions;
+    assert_eq!(make_room(), 0);
+    let mut n = 0;
+    while std::fs::write(s.at(&format!("new{n}")), "").is_ok() {
+        n += 1;
+    }
+    assert!(n > 700 && make_room() == 100, "{n}");
+    assert_eq!(make_room(), 0);
+    std::fs::write(s.at("one more"), "").unwrap();
+    drop(s);
+    let unmounted = Command::new("umount").arg("-l").arg(&at).status();
+    assert!(unmounted.unwrap().success());
 }

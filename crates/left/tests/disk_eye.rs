@@ -10,7 +10,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::atomic::Ordering;
 
 use disk_support::{MapIndex, Share, Sink, Watched, brief, file, p};
-use left::disk::{Cut, EyeEvent, RootGone};
+use left::disk::{Cut, EyeEvent, RootGone, ScanIndex};
 use left_core::chunker::content_id;
 use left_core::diff::Seen;
 use left_core::entry::Mtime;
@@ -569,4 +569,58 @@ fn without_a_power_cut_an_old_file_is_an_edit() {
     let seen = brief(&w.scan_done());
     assert!(seen.contains(&"+torn".into()), "{seen:?}");
     assert!(seen.contains(&"-vanished".into()), "{seen:?}");
+}
+
+/// What changes again before its last change is recorded is told all the same, though the index says what
+/// there is now.
+#[test]
+fn what_was_told_and_is_not_recorded_yet_is_told_again() {
+    let s = Share::new();
+    s.mkdir("d");
+    s.mkdir("full");
+    symlink("a", s.at("l")).unwrap();
+    let mut w = Watched::start(&s);
+    let mut late = Vec::new();
+    let mut tell = |change: &dyn Fn(), expected: &[&str]| {
+        change();
+        let mut seen = Vec::new();
+        while brief(&seen) != expected {
+            seen.extend(w.unrecorded());
+            assert!(seen.len() <= expected.len(), "{:?}", brief(&seen));
+        }
+        late.extend(seen);
+    };
+    // New and gone again.
+    tell(&|| s.write("f", "1"), &["+f"]);
+    tell(&|| fs::remove_file(s.at("f")).unwrap(), &["-f"]);
+    // Gone and there again.
+    tell(&|| fs::remove_dir(s.at("d")).unwrap(), &["-d"]);
+    tell(&|| s.mkdir("d"), &["+d"]);
+    tell(
+        &|| fs::rename(s.at("l"), s.at("d/l")).unwrap(),
+        &["+d/l", "-l"],
+    );
+    tell(
+        &|| fs::rename(s.at("d/l"), s.at("l")).unwrap(),
+        &["+l", "-d/l"],
+    );
+    // In a folder that is walked.
+    tell(&|| s.write("full/f", "2"), &["+full/f"]);
+    tell(
+        &|| {
+            fs::rename(s.at("full"), s.at("gone")).unwrap();
+            fs::remove_file(s.at("gone/f")).unwrap();
+            fs::rename(s.at("gone"), s.at("full")).unwrap();
+        },
+        &["-full/f"],
+    );
+    w.index.take(&late);
+    late.iter().for_each(|_| w.eye.recorded());
+    assert!(w.barrier().is_empty());
+    for gone in ["f", "d/l", "full/f"] {
+        assert!(w.index.get(&p(gone)).unwrap().is_none(), "{gone}");
+    }
+    for there in ["d", "l", "full"] {
+        assert!(w.index.get(&p(there)).unwrap().is_some(), "{there}");
+    }
 }

@@ -299,6 +299,27 @@ fn what_users_wrote_under_the_old_time_is_kept() {
     );
 }
 
+/// A program writes in place and syncs its data only, which need not make the file's times durable: after the
+/// cut the file looks as it is recorded, and what it holds is the program's.
+#[test]
+fn what_users_wrote_and_only_its_time_was_lost_is_kept() {
+    let mut bed = Bed::new();
+    let op = bed.place("f", b"came from a peer");
+    bed.apply(vec![op], true);
+    let file = File::options().write(true).open(bed.s.at("f")).unwrap();
+    file.write_all_at(b"a user's", 0).unwrap();
+    let stat = bed.s.stat("f");
+    if let Some(record) = bed.index.0.get_mut(&p("f")) {
+        record.stat = Some(stat);
+    }
+    assert_eq!(bed.repair().failed, 0);
+    assert_eq!(bed.s.read("f"), b"came from a peer");
+    assert_eq!(
+        bed.s.all_bytes(".left/history"),
+        [b"a user'sm a peer".to_vec()]
+    );
+}
+
 /// What the index heard of later than the pack is for the eye to judge: peers have it, and an older
 /// version in its place would look like an edit.
 #[test]

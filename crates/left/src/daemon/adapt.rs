@@ -90,6 +90,10 @@ impl ManifestSink for Sink {
         })
     }
 
+    fn segments(&self, content: ContentId) -> Box<dyn Iterator<Item = Segment> + '_> {
+        Box::new(self.manifests.segments(content).map(|(_, segment)| segment))
+    }
+
     fn has(&self, content: &ContentId) -> bool {
         self.manifests.info(*content).is_some()
     }

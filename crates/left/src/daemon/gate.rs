@@ -173,6 +173,10 @@ impl Gate for Door {
         }
     }
 
+    fn control_lost(&self, session: Nonce) {
+        self.forget_session(session);
+    }
+
     fn pair(&self, visitor: &Visitor, request: &PairRequest) -> Result<Paired, Refused> {
         let proof =
             |code: &_, end| code_mac(code, &visitor.exporter, end, visitor.peer, self.device);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use left_core::chunker::{self, MAX_CHUNK, ManifestBuilder};
 use left_core::content::{ContentId, MAX_FILE_SIZE, Segment, WHOLE_MAX};
 use left_core::entry::FileStat;
+use left_core::foresight::Foresight;
 use left_core::path::RelPath;
 use rustix::fs::{Advice, SeekFrom};
 use rustix::io::Errno;
@@ -68,6 +69,18 @@ pub fn hash_file(
     expected: &FileStat,
     sink: &mut dyn FnMut(&Segment) -> ControlFlow<()>,
 ) -> Result<ContentId, HashError> {
+    hash_again(root, path, expected, std::iter::empty(), sink)
+}
+
+/// As [`hash_file`], with the segments of an older version in order, as far as they are known: where the
+/// bytes are the same, cuts are not searched for again.
+pub fn hash_again(
+    root: &Root,
+    path: &RelPath,
+    expected: &FileStat,
+    former: impl Iterator<Item = Segment>,
+    sink: &mut dyn FnMut(&Segment) -> ControlFlow<()>,
+) -> Result<ContentId, HashError> {
     let (file, stat) = root.open_regular(path).map_err(open_error)?;
     if stat.file != *expected {
         return Err(HashError::Changed);
@@ -82,7 +95,7 @@ pub fn hash_file(
         if stat.file.size <= WHOLE_MAX {
             hash_small(&file, &stat, buf)
         } else {
-            hash_large(&file, &stat, buf, sink)
+            hash_large(&file, &stat, buf, Foresight::new(former), sink)
         }
     })?;
     if sys::stat_fd(&file)?.file != *expected {
@@ -135,6 +148,7 @@ fn hash_large(
     file: &File,
     stat: &Stat,
     buf: &mut Vec<u8>,
+    mut foresight: Foresight<'_>,
     sink: &mut dyn FnMut(&Segment) -> ControlFlow<()>,
 ) -> Result<ContentId, HashError> {
     buf.resize(READ_SIZE + MAX_CHUNK, 0);
@@ -151,7 +165,6 @@ fn hash_large(
         }
     };
     let mut recheck_at = RECHECK_BYTES;
-    let mut lens = Vec::new();
     loop {
         let zeros = reader.zeros_ahead()?;
         if zeros >= MAX_CHUNK as u64 {
@@ -165,23 +178,17 @@ fn hash_large(
         if bytes.is_empty() {
             break;
         }
-        // All chunks of the buffer are hashed together, which is faster than one by one.
-        lens.clear();
-        let mut cut = 0;
-        while let Some(len) = chunker::next_cut(&bytes[cut..], eof) {
-            lens.push(len);
-            cut += len;
-        }
-        if cut == 0 {
+        let cut = foresight.cut(reader.offset(), bytes, eof);
+        HASHED.add(cut.hashed as u64);
+        if cut.len == 0 {
             return Err(HashError::Io(io::Error::other(
                 "no cut point in a full buffer",
             )));
         }
-        HASHED.add(cut as u64);
-        for chunk in chunker::chunk_refs(bytes, &lens) {
+        for chunk in cut.chunks {
             pass(builder.push(chunk))?;
         }
-        reader.consume(cut);
+        reader.consume(cut.len);
         if reader.offset() >= recheck_at {
             recheck_at = reader.offset() + RECHECK_BYTES;
             if sys::stat_fd(file)?.file != stat.file {

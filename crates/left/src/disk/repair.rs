@@ -260,11 +260,12 @@ impl Work<'_> {
                 if written && !remnant {
                     return None;
                 }
-                (remnant || as_recorded || older, node)
+                (remnant, node)
             }
             (_, Some(record)) if record.entry.node.content() != Some(content) => {
-                let torn = as_recorded || then.is_some_and(|then| then.ino == stat.file.ino);
-                (torn, &record.entry.node)
+                // Looks as recorded: that may be a program's bytes of which the time did not reach the disk.
+                let node = &record.entry.node;
+                (self.is_remnant(&path, node), node)
             }
             _ => return None,
         };

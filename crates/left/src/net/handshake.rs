@@ -97,6 +97,11 @@ pub trait Gate: Send + Sync {
     fn data(&self, visitor: &Visitor, session: Nonce) -> Result<ShareId, Refused>;
     /// A pairing is asked for.
     fn pair(&self, visitor: &Visitor, request: &PairRequest) -> Result<Paired, Refused>;
+    /// A control lane that was admitted with this session does not come: its dialer was gone before it
+    /// was told.
+    fn control_lost(&self, _session: Nonce) {}
+    /// Nor does a data lane of this session.
+    fn data_lost(&self, _session: Nonce) {}
 }
 
 /// The one refusal for everything unknown.
@@ -179,8 +184,12 @@ pub(super) async fn accept(
         Err(HelloFault::Protocol(theirs)) => Err(wrong_protocol(theirs)),
         Ok(hello) => ask(gate, visitor, hello).await,
     };
+    let mut untold = None;
     let (outcome, opened) = match verdict {
-        Ok((welcome, opened)) => (Ok(welcome), Ok(opened)),
+        Ok((welcome, opened, admission)) => {
+            untold = Some(admission);
+            (Ok(welcome), Ok(opened))
+        }
         Err(mut refused) => {
             let told = refused.clone();
             if refused.code == RefusedCode::NotAdmitted {
@@ -200,16 +209,58 @@ pub(super) async fn accept(
         .await
         .map_err(FrameError::from)?;
     stream.flush().await.map_err(FrameError::from)?;
+    if let Some(admission) = untold {
+        admission.told();
+    }
     opened
+}
+
+/// What the gate has let in. Dropped before the dialer was told, also with the task that waits to tell it,
+/// the gate hears that nobody comes.
+struct Admission {
+    gate: Arc<dyn Gate>,
+    session: Nonce,
+    is_data: bool,
+    is_told: bool,
+}
+
+impl Admission {
+    fn told(mut self) {
+        self.is_told = true;
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        match (self.is_told, self.is_data) {
+            (true, _) => {}
+            (_, true) => self.gate.data_lost(self.session),
+            (_, false) => self.gate.control_lost(self.session),
+        }
+    }
 }
 
 async fn ask(
     gate: Arc<dyn Gate>,
     visitor: Visitor,
     hello: Hello,
-) -> Result<(Welcome, Accepted), Refused> {
+) -> Result<(Welcome, Accepted, Admission), Refused> {
+    let enter = move || {
+        let (welcome, accepted) = decide(&*gate, &visitor, hello)?;
+        let (session, is_data) = match &accepted {
+            Accepted::Control { welcome, .. } => (welcome.session, false),
+            Accepted::Data { session, .. } => (*session, true),
+        };
+        let admission = Admission {
+            gate,
+            session,
+            is_data,
+            is_told: false,
+        };
+        Ok((welcome, accepted, admission))
+    };
     // The gate may write to disk (a ticket is spent durably), so not on the runtime's threads.
-    tokio::task::spawn_blocking(move || decide(&*gate, &visitor, hello))
+    tokio::task::spawn_blocking(enter)
         .await
         .unwrap_or_else(|_| Err(not_admitted()))
 }

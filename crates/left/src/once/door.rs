@@ -138,6 +138,14 @@ impl Gate for Door {
         }
     }
 
+    fn control_lost(&self, session: Nonce) {
+        self.forget(session);
+    }
+
+    fn data_lost(&self, session: Nonce) {
+        self.lane_ended(session);
+    }
+
     fn pair(&self, visitor: &Visitor, _: &PairRequest) -> Result<Paired, Refused> {
         Err(self.stranger(visitor, "it wants to pair"))
     }

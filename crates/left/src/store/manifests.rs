@@ -29,8 +29,8 @@ pub(super) const N_BITS: u32 = 32;
 pub(super) const CHUNK_LEN: usize = 36;
 /// Idle reading connections kept.
 const POOL: usize = 8;
-/// Segments read at a time by the walks (each at most about 9 KiB).
-const PAGE: usize = 256;
+/// Segments read at a time where all are (each at most about 9 KiB).
+const PAGE: usize = 64;
 /// Segments deleted in one transaction.
 const DELETE_PAGE: u64 = 2000;
 
@@ -129,44 +129,16 @@ impl Manifests {
         self.page(content, n, 1, true).pop()
     }
 
-    /// Calls `each(n, offset in bytes, segment)` for all segments in order until it returns `false`.
-    /// Holds a page of segments in memory, and no lock while calling.
-    pub fn for_each_segment(
-        &self,
-        content: ContentId,
-        each: impl FnMut(u64, u64, &Segment) -> bool,
-    ) {
-        self.for_each(content, true, each);
-    }
-
-    /// As [`for_each_segment`](Self::for_each_segment), without chunk lists: reads 50 times less.
-    pub fn for_each_ref(
-        &self,
-        content: ContentId,
-        mut each: impl FnMut(u64, u64, SegmentRef) -> bool,
-    ) {
-        self.for_each(content, false, |n, offset, s| each(n, offset, s.sref));
-    }
-
-    fn for_each(
-        &self,
-        content: ContentId,
-        chunks: bool,
-        mut each: impl FnMut(u64, u64, &Segment) -> bool,
-    ) {
+    /// The segments of a content in order, each with the offset in bytes at which it starts; fewer when the list
+    /// can not be read to its end. Holds a page of them in memory, and no lock between pages.
+    pub fn segments(&self, content: ContentId) -> impl Iterator<Item = (u64, Segment)> + '_ {
         let mut n = 0;
-        loop {
-            let page = self.page(content, n, PAGE, chunks);
-            if page.is_empty() {
-                return;
-            }
-            for (offset, segment) in &page {
-                if !each(n, *offset, segment) {
-                    return;
-                }
-                n += 1;
-            }
-        }
+        let pages = std::iter::from_fn(move || {
+            let page = self.page(content, n, PAGE, true);
+            n += page.len() as u64;
+            (!page.is_empty()).then_some(page)
+        });
+        pages.flatten()
     }
 
     /// Deletes one manifest; none is no error.

@@ -294,6 +294,10 @@ impl ManifestSink for Sink {
         })
     }
 
+    fn segments(&self, _content: ContentId) -> Box<dyn Iterator<Item = Segment> + '_> {
+        Box::new(std::iter::empty())
+    }
+
     fn has(&self, content: &ContentId) -> bool {
         self.done.lock().unwrap().contains_key(content)
     }
@@ -372,6 +376,7 @@ impl Watched {
             match event {
                 EyeEvent::Observed(seen) => {
                     self.index.take(&seen);
+                    self.eye.recorded();
                     all.extend(seen);
                 }
                 EyeEvent::Activity { .. } => {}
@@ -379,6 +384,15 @@ impl Watched {
             }
             if last {
                 return all;
+            }
+        }
+    }
+
+    /// The next observations, which are not recorded.
+    pub fn unrecorded(&mut self) -> Vec<Observation> {
+        loop {
+            if let EyeEvent::Observed(seen) = self.next() {
+                return seen;
             }
         }
     }

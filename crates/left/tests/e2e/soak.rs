@@ -176,7 +176,8 @@ fn everybody_edits_and_processes_die() {
     rounds("two", 6, true);
 }
 
-/// More of it, by name. `LEFT_SOAK=SEED` runs that seed alone; `LEFT_TEST_KEEP=1` keeps the folders.
+/// More of it, by name. `LEFT_SOAK=SEED` runs that seed alone; `LEFT_TEST_KEEP=1` keeps the folders,
+/// `LEFT_TEST_LOG=debug` has the processes say more.
 #[test]
 #[ignore = "minutes"]
 fn long() {

@@ -432,7 +432,9 @@ impl Owner {
                 if !good.is_empty() {
                     self.checkpoints.changed();
                 }
-                self.handle(Event::Observed(good))
+                self.handle(Event::Observed(good))?;
+                self.eye.recorded();
+                Ok(())
             }
             EyeEvent::ScanDone => {
                 if std::mem::take(&mut self.unheard) {

@@ -10,7 +10,7 @@ use left_core::path::RelPath;
 use rustix::fs::FileType;
 
 use super::hints::Hint;
-use super::pool::Done;
+use super::pool::{Done, Task};
 use super::run::{Eye, Recent};
 use super::sweep::Sweep;
 use crate::disk::hash::{self, HashError};
@@ -48,9 +48,12 @@ impl Eye {
         self.looked += 1;
         self.learn_rules_above(path);
         self.reload_rules_at(path);
+        let open = self.told.is_open(path);
         let Some(record) = self.record(path) else {
             return;
         };
+        // What it says may have been overtaken: then all that stands there is worth telling.
+        let settled = record.as_ref().filter(|_| !open);
         let parent = match self.root.parent_of(path) {
             Ok(parent) => Some(parent),
             Err(e) if sys::is_absent(e) => None,
@@ -74,7 +77,7 @@ impl Eye {
             let deep = hint.deep || !was_dir || self.misses_watch(path);
             let fd = crate::disk::rescue::open_sub(&parent, path.name());
             drop(parent);
-            self.judge_dir(path, record.as_ref(), &stat);
+            self.judge_dir(path, settled, &stat);
             if deep && fd.is_ok() {
                 sweep.add_root(path.clone());
             }
@@ -92,9 +95,9 @@ impl Eye {
         let found = (stat.kind == FileType::Symlink).then(|| look_at(&parent, path.name()));
         drop(parent);
         if hint.written && self.was_read_too_soon(path, &stat) {
-            return self.read_file(path, &stat);
+            return self.read_file(path, record.as_ref(), &stat);
         }
-        self.judge(path, record.as_ref(), &stat, found);
+        self.judge(path, settled, &stat, found);
     }
 
     /// The live record of a path. `None` when the index fails, which is reported.
@@ -173,7 +176,7 @@ impl Eye {
         self.is_there(path);
         if look_at_file(record, &stat.file) == Look::Same {
             if self.is_unsure(&stat.file) {
-                return self.read_file(path, stat);
+                return self.read_file(path, record, stat);
             }
             let content = record.and_then(|r| r.entry.node.content());
             if self.trouble.remove(path)
@@ -194,7 +197,7 @@ impl Eye {
         if let Some(content) = renamed.flatten() {
             self.emit_file(path.clone(), stat.file, content);
         } else {
-            self.read_file(path, stat);
+            self.read_file(path, record, stat);
         }
     }
 
@@ -206,9 +209,11 @@ impl Eye {
         stat.kind == FileType::RegularFile && recent.is_some_and(|r| r.fresh && r.stat == stat.file)
     }
 
-    fn read_file(&mut self, path: &RelPath, stat: &Stat) {
+    fn read_file(&mut self, path: &RelPath, record: Option<&Record>, stat: &Stat) {
         if stat.file.size > WHOLE_MAX {
-            self.pool.push(path.clone(), stat.file);
+            let former = record.and_then(|r| r.entry.node.content());
+            let stat = stat.file;
+            self.pool.push(path.clone(), Task { stat, former });
         } else {
             let root = std::sync::Arc::clone(&self.root);
             let result = hash::hash_file(&root, path, &stat.file, &mut |_| {

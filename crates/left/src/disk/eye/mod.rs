@@ -11,12 +11,13 @@ mod rules;
 mod run;
 mod sweep;
 mod tell;
+mod told;
 mod torn;
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -51,6 +52,8 @@ pub trait ScanIndex {
 pub trait ManifestSink: Send + Sync {
     /// A file begins.
     fn begin(&self, path: &RelPath, stat: &FileStat) -> Box<dyn ManifestOut + '_>;
+    /// The segments of a content in order; none or not all when they are not stored.
+    fn segments(&self, content: ContentId) -> Box<dyn Iterator<Item = Segment> + '_>;
     /// Whether the manifest of this content is stored already.
     fn has(&self, content: &ContentId) -> bool;
 }
@@ -139,6 +142,7 @@ pub struct DiskEye {
     bell: Bell,
     stop: Arc<AtomicBool>,
     holds: Holds,
+    taken: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -157,6 +161,7 @@ impl DiskEye {
         let (commands, inbox): (_, Receiver<Command>) = unbounded();
         let stop = Arc::new(AtomicBool::new(false));
         let holds = Holds::default();
+        let taken = Arc::new(AtomicU64::new(0));
         let pool = pool::HashPool::start(&root, &manifests, &wake, &stop)?;
         let eye = run::Eye::new(run::Parts {
             root,
@@ -168,6 +173,7 @@ impl DiskEye {
             wake: Arc::clone(&wake),
             stop: Arc::clone(&stop),
             holds: Arc::clone(&holds),
+            told: told::Told::new(Arc::clone(&taken)),
             pool,
         });
         let thread = std::thread::Builder::new()
@@ -177,8 +183,14 @@ impl DiskEye {
             bell: Bell { commands, wake },
             stop,
             holds,
+            taken,
             thread: Some(thread),
         })
+    }
+
+    /// To be called after each [`EyeEvent::Observed`], when the index shows what it said.
+    pub fn recorded(&self) {
+        self.taken.fetch_add(1, Ordering::Release);
     }
 
     /// Looks at these paths and all below them now.

@@ -21,10 +21,18 @@ const THREADS: usize = 2;
 /// Files that wait before a sweep must.
 const MAX_WAITING: usize = 1024;
 
+/// A file to be read.
+#[derive(Clone, Copy)]
+pub(super) struct Task {
+    pub(super) stat: FileStat,
+    /// What it held before.
+    pub(super) former: Option<ContentId>,
+}
+
 struct Job {
     seq: u64,
     path: RelPath,
-    stat: FileStat,
+    task: Task,
 }
 
 /// One file was read, or not.
@@ -42,7 +50,7 @@ pub(super) struct HashPool {
     read: Arc<AtomicU64>,
     /// Files that wait for a thread, in the order they came, each path once.
     queue: VecDeque<(u64, RelPath)>,
-    queued: BTreeMap<RelPath, FileStat>,
+    queued: BTreeMap<RelPath, Task>,
     /// Every job that is queued or being done.
     open: BTreeSet<u64>,
     next: u64,
@@ -85,8 +93,8 @@ impl HashPool {
     }
 
     /// Has a file read. One that waits already is not queued twice, but read in its newest state.
-    pub(super) fn push(&mut self, path: RelPath, stat: FileStat) {
-        if self.queued.insert(path.clone(), stat).is_none() {
+    pub(super) fn push(&mut self, path: RelPath, task: Task) {
+        if self.queued.insert(path.clone(), task).is_none() {
             let seq = self.next;
             self.next += 1;
             self.open.insert(seq);
@@ -111,10 +119,10 @@ impl HashPool {
                 return;
             };
             // From here on another change means another reading.
-            let Some(stat) = self.queued.remove(&path) else {
+            let Some(task) = self.queued.remove(&path) else {
                 continue;
             };
-            if jobs.try_send(Job { seq, path, stat }).is_err() {
+            if jobs.try_send(Job { seq, path, task }).is_err() {
                 return;
             }
         }
@@ -171,7 +179,7 @@ impl Worker {
             let done = Done {
                 seq: job.seq,
                 path: job.path,
-                stat: job.stat,
+                stat: job.task.stat,
                 result,
             };
             if self.results.send(done).is_err() {
@@ -182,8 +190,10 @@ impl Worker {
     }
 
     fn read_one(&self, job: &Job) -> Result<ContentId, HashError> {
-        let mut out = self.manifests.begin(&job.path, &job.stat);
-        let content = hash::hash_file(&self.root, &job.path, &job.stat, &mut |segment| {
+        let Task { stat, former } = &job.task;
+        let mut out = self.manifests.begin(&job.path, stat);
+        let former = (former.iter()).flat_map(|content| self.manifests.segments(*content));
+        let content = hash::hash_again(&self.root, &job.path, stat, former, &mut |segment| {
             self.read.fetch_add(segment.sref.len, Ordering::Relaxed);
             out.segment(segment);
             if self.stop.load(Ordering::Relaxed) {
@@ -192,7 +202,7 @@ impl Worker {
                 ControlFlow::Continue(())
             }
         })?;
-        out.finish(content, job.stat.size)
+        out.finish(content, stat.size)
             .map_err(|e| HashError::Io(io::Error::other(e)))?;
         Ok(content)
     }

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use super::hints::Hints;
 use super::pool::HashPool;
 use super::sweep::Sweep;
+use super::told::Told;
 use super::torn::Torn;
 use super::{Command, EyeEvent, Holds, ManifestSink, ScanIndex, lock};
 use crate::disk::durable::Cut;
@@ -45,6 +46,7 @@ pub(super) struct Parts {
     pub(super) wake: Arc<OwnedFd>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) holds: Holds,
+    pub(super) told: Told,
     pub(super) pool: HashPool,
 }
 
@@ -75,6 +77,8 @@ pub(super) struct Eye {
     pub(super) wake: Arc<OwnedFd>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) holds: Holds,
+    /// Of paths, in batches.
+    pub(super) told: Told,
     pub(super) pool: HashPool,
     pub(super) watcher: Option<Watcher>,
     /// Not every folder is watched.
@@ -97,7 +101,8 @@ pub(super) struct Eye {
     pub(super) gone: Option<Instant>,
     pub(super) index_broken: bool,
     pub(super) looked: u64,
-    pub(super) told: Instant,
+    /// When activity was told last.
+    pub(super) active: Instant,
 }
 
 impl Eye {
@@ -111,6 +116,7 @@ impl Eye {
             wake: parts.wake,
             stop: parts.stop,
             holds: parts.holds,
+            told: parts.told,
             pool: parts.pool,
             watcher: None,
             blind: false,
@@ -130,7 +136,7 @@ impl Eye {
             gone: None,
             index_broken: false,
             looked: 0,
-            told: Instant::now(),
+            active: Instant::now(),
         }
     }
 

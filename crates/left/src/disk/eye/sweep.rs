@@ -197,8 +197,10 @@ impl Sweep {
         if frame.records.next().is_some() {
             self.dirty.insert(frame.dir.clone());
         }
-        // What could not be read before and is gone now has no record that would tell.
-        let missing = eye.trouble_in(frame.dir.as_ref());
+        // What could not be read before and is gone now has no record that would tell, nor has what was told
+        // of a moment ago.
+        let dir = frame.dir.as_ref();
+        let missing = eye.trouble_in(dir).chain(eye.told.open_in(dir));
         let missing = missing.filter(|p| {
             frame
                 .names
@@ -262,6 +264,7 @@ impl Eye {
             self.hints.add(path.clone(), When::Now, false);
             return;
         }
+        let open = self.told.is_open(path);
         let record = match self.index.get(path) {
             Ok(record) => record.filter(|r| r.entry.node.is_live()),
             Err(error) => return self.index_failed(error),
@@ -275,8 +278,8 @@ impl Eye {
             return;
         }
         let troubled = self.forget_trouble(path);
-        let known = record.as_ref();
-        let known = known.is_some_and(|r| !self.is_ignored(path, is_dir_record(r)));
+        let was_dir = record.as_ref().is_some_and(is_dir_record);
+        let known = (open || record.is_some()) && !self.is_ignored(path, was_dir);
         if known || troubled {
             self.tell_missing(path.clone(), record.as_ref());
         }

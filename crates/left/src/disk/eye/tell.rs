@@ -118,6 +118,7 @@ impl Eye {
 
     pub(super) fn emit(&mut self, path: RelPath, seen: Seen) {
         self.batch_since.get_or_insert_with(Instant::now);
+        self.told.note(&path);
         self.batch.push(Observation { path, seen });
         if self.batch.len() >= MAX_BATCH {
             self.flush();
@@ -128,6 +129,7 @@ impl Eye {
         self.batch_since = None;
         if !self.batch.is_empty() {
             let batch = std::mem::take(&mut self.batch);
+            self.told.send();
             self.send(EyeEvent::Observed(batch));
         }
     }
@@ -162,8 +164,8 @@ impl Eye {
 
     pub(super) fn tell_activity(&mut self) {
         let scanning = !self.sweeps.is_empty();
-        if (scanning || !self.pool.is_idle()) && self.told.elapsed() >= ACTIVITY {
-            self.told = Instant::now();
+        if (scanning || !self.pool.is_idle()) && self.active.elapsed() >= ACTIVITY {
+            self.active = Instant::now();
             let _ = self.out.try_send(EyeEvent::Activity {
                 looked: self.looked,
                 read: self.pool.bytes_read(),

@@ -2,7 +2,7 @@
 //! the disk.
 //!
 //! All versions of the last day; then the last one of each hour for a week; then the last one of each
-//! day. When history takes more than its part of the disk, the oldest go first; what went in during the
+//! day. When history takes more than its part of the disk, in bytes or in inodes, the oldest go first; what went in during the
 //! last day does not count as too much, so that a deletion of half the disk can be taken back. Only when
 //! the disk itself runs short of room do the oldest go whatever their age.
 
@@ -24,9 +24,10 @@ const DAY: u64 = 24 * HOUR;
 const WEEK: u64 = 7 * DAY;
 /// Younger batches may still be written.
 const SETTLED: u64 = 60;
-/// Room on the disk below which it is short: the smaller of these, of the disk's size and in bytes.
+/// Room on the disk below which it is short: the smaller of these, a part of all there is, and bytes or inodes.
 const SHORT_PART: u64 = 50;
 const SHORT_BYTES: u64 = 512 << 20;
+const SHORT_FILES: u64 = 20_000;
 /// Paths whose versions are counted.
 const MAX_COUNTED: usize = 1_000_000;
 
@@ -98,22 +99,25 @@ impl History {
         if let Some(keep) = limits.keep {
             round.count(&rest, keep)?;
         }
-        let mut total = 0;
+        let (mut bytes, mut files) = (0, 0);
         for batch in &mut rest {
             if stop() {
                 return Ok(round.done);
             }
-            batch.room = round.measure(&batch.id);
-            total += batch.room;
+            (batch.bytes, batch.files) = round.measure(&batch.id);
+            bytes += batch.bytes;
+            files += batch.files;
         }
         let disk = Disk::of(self)?;
-        let most = disk.size / 100 * limits.max_percent;
+        let part = |all: u64| all / 100 * limits.max_percent;
         for batch in rest.iter().take_while(|b| now.saturating_sub(b.secs) > DAY) {
-            if total <= most {
+            // A file system that does not count inodes has none of them.
+            if bytes <= part(disk.size) && (disk.files == 0 || files <= part(disk.files)) {
                 break;
             }
             round.remove(&batch.id)?;
-            total -= batch.room;
+            bytes -= batch.bytes;
+            files -= batch.files;
         }
         Ok(round.done)
     }
@@ -144,13 +148,17 @@ struct Batch {
     id: String,
     /// Its time, in seconds since 1970.
     secs: u64,
-    /// Bytes it takes on the disk.
-    room: u64,
+    /// Bytes it takes on the disk, and files.
+    bytes: u64,
+    files: u64,
 }
 
 struct Disk {
     size: u64,
     free: u64,
+    /// Inodes, all and free; 0: not counted.
+    files: u64,
+    free_files: u64,
 }
 
 impl Disk {
@@ -160,11 +168,14 @@ impl Disk {
         Ok(Disk {
             size: s.f_blocks.saturating_mul(s.f_frsize),
             free: s.f_bavail.saturating_mul(s.f_frsize),
+            files: s.f_files,
+            free_files: s.f_favail,
         })
     }
 
     fn is_short(&self) -> bool {
         self.free < (self.size / SHORT_PART).min(SHORT_BYTES)
+            || self.free_files < (self.files / SHORT_PART).min(SHORT_FILES)
     }
 }
 
@@ -197,7 +208,13 @@ impl Round<'_> {
     fn settled(&self) -> io::Result<Vec<Batch>> {
         let dated = batches(&self.history.dir)?.into_iter().filter_map(|id| {
             let secs = until_ms(&id)? / 1000;
-            Some(Batch { id, secs, room: 0 })
+            let (bytes, files) = (0, 0);
+            Some(Batch {
+                id,
+                secs,
+                bytes,
+                files,
+            })
         });
         Ok(dated
             .filter(|b| self.now.saturating_sub(b.secs) > SETTLED)
@@ -260,14 +277,15 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Bytes on the disk.
-    fn measure(&self, id: &str) -> u64 {
-        let mut room = 0;
+    /// Bytes on the disk, and files.
+    fn measure(&self, id: &str) -> (u64, u64) {
+        let (mut bytes, mut files) = (0, 0);
         let _ = self.history.each(self.root, id, None, |_, kept| {
-            room += kept.room;
+            bytes += kept.room;
+            files += 1;
             std::ops::ControlFlow::Continue(())
         });
-        room
+        (bytes, files)
     }
 
     /// Deletes the versions of a batch that are `gone`, and the folders that are empty then.
@@ -336,9 +354,18 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_is_short_by_part_or_by_bytes() {
-        let short = |size, free| Disk { size, free }.is_short();
+    fn a_disk_is_short_of_bytes_or_of_inodes() {
+        let disk = |size, free, files, free_files| Disk {
+            size,
+            free,
+            files,
+            free_files,
+        };
+        let short = |size, free| disk(size, free, 0, 0).is_short();
         assert!(short(1 << 20, 20_000) && !short(1 << 20, 21_000));
         assert!(short(1 << 40, (512 << 20) - 1) && !short(1 << 40, 512 << 20));
+        let short = |files, free| disk(1 << 20, 1 << 20, files, free).is_short();
+        assert!(short(50_000, 999) && !short(50_000, 1000));
+        assert!(short(100_000_000, 19_999) && !short(100_000_000, 20_000));
     }
 }

@@ -56,6 +56,8 @@ struct State {
     next: u64,
     /// Retired by the next checkpoint that succeeds.
     sealed: Vec<String>,
+    /// Could not be written to their end: sealed with the next ones.
+    broken: Vec<String>,
     /// From before a power cut, and not all of it could be brought back: until that is healed.
     unhealed: Vec<String>,
     /// What was packed since the last seal, and what before it.
@@ -146,6 +148,8 @@ impl Pack {
         let _turn = self.turn.write().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.lock();
         let current = state.current.take();
+        let broken = std::mem::take(&mut state.broken);
+        state.sealed.extend(broken);
         state.sealed.extend(current.map(|c| c.name));
         let now = std::mem::take(&mut state.now);
         let before = &mut state.before;
@@ -287,8 +291,9 @@ impl Pack {
         match (&synced, &mut state.current) {
             (Ok(()), Some(current)) => current.named = true,
             (Err(_), _) => {
+                // Not sealed: a checkpoint under way does not cover what was placed from it just now.
                 let current = state.current.take();
-                state.sealed.extend(current.map(|c| c.name));
+                state.broken.extend(current.map(|c| c.name));
             }
             _ => {}
         }
@@ -353,4 +358,43 @@ fn names(dir: &OwnedFd) -> io::Result<Vec<String>> {
     Ok(text
         .filter(|n| n.len() == 16 && n.bytes().all(|b| b.is_ascii_hexdigit()))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
+    use super::*;
+    use crate::disk::init_share;
+
+    fn append(pack: &Pack, path: &str) {
+        let node = Node::Dir { mode: 0o755 };
+        let path = RelPath::new(path).unwrap();
+        let file = None;
+        pack.append(vec![Packed { path, node, file }]).unwrap();
+    }
+
+    /// A checkpoint that began before a pack broke does not say that what was placed from it is on the disk.
+    #[test]
+    fn a_broken_pack_outlives_the_checkpoint_under_way() {
+        let dir = tempfile::tempdir().unwrap();
+        init_share(dir.path(), b"id = 1\n").unwrap();
+        let pack = Pack::open(&Root::open(dir.path()).unwrap()).unwrap();
+        let packs = || names(&pack.dir).unwrap().len();
+        append(&pack, "a");
+        pack.sync().unwrap();
+        pack.seal();
+        append(&pack, "b");
+        pack.sync().unwrap();
+        append(&pack, "c");
+        // This can not be synced.
+        let bad = File::open("/dev/null").unwrap();
+        pack.lock().current.as_mut().unwrap().file = Arc::new(bad);
+        pack.sync().unwrap_err();
+        assert_eq!(packs(), 2);
+        pack.retire(true);
+        assert_eq!(packs(), 1);
+        pack.seal();
+        pack.retire(true);
+        assert_eq!(packs(), 0);
+    }
 }

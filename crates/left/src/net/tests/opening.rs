@@ -1,5 +1,7 @@
 //! Who gets in, and what others learn.
 
+use std::sync::atomic::AtomicBool;
+
 use left_core::message::{HelloReply, PROTOCOL, RefusedCode, ShareId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -8,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::net::code::PairCode;
 use crate::net::frame::{framed, read_body, read_len};
-use crate::net::handshake::not_admitted;
+use crate::net::handshake::{accept, not_admitted};
 use crate::net::{DialPair, WrongKey};
 
 #[tokio::test]
@@ -340,4 +342,112 @@ impl rustls::client::ResolvesClientCert for NoKey {
     fn has_certs(&self) -> bool {
         false
     }
+}
+
+/// Counts who is in.
+#[derive(Default)]
+struct Counting {
+    control: AtomicUsize,
+    data: AtomicUsize,
+    /// Does not answer yet.
+    thinks: AtomicBool,
+    asked: tokio::sync::Notify,
+}
+
+impl Gate for Counting {
+    fn control(&self, _: &Visitor, request: &ControlRequest) -> Result<Admitted, Refused> {
+        self.asked.notify_one();
+        while self.thinks.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        self.control.fetch_add(1, Ordering::SeqCst);
+        Ok(Admitted {
+            share: request.share,
+            role: Role::ReadWrite,
+            session: SESSION,
+            me: request.from.clone(),
+        })
+    }
+
+    fn data(&self, _: &Visitor, _: Nonce) -> Result<ShareId, Refused> {
+        self.data.fetch_add(1, Ordering::SeqCst);
+        Ok(SHARE)
+    }
+
+    fn control_lost(&self, session: Nonce) {
+        assert_eq!(session, SESSION);
+        self.control.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn data_lost(&self, session: Nonce) {
+        assert_eq!(session, SESSION);
+        self.data.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn pair(&self, _: &Visitor, _: &PairRequest) -> Result<Paired, Refused> {
+        Err(not_admitted())
+    }
+}
+
+fn knock(lane: LaneHello) -> Vec<u8> {
+    let hello = left_core::message::Hello {
+        protocol: PROTOCOL,
+        agent: String::new(),
+        features: Vec::new(),
+        lane,
+    };
+    framed(&hello.encode())
+}
+
+/// Who is admitted and gone before it hears so takes no place for good.
+#[tokio::test]
+async fn who_knocks_and_runs_is_not_let_in() {
+    let control = LaneHello::Control {
+        share: SHARE,
+        instance: SESSION,
+        name: "runs".into(),
+        addresses: Vec::new(),
+        ticket: None,
+    };
+    let data = LaneHello::Data {
+        session: SESSION,
+        dialer_serves: false,
+        express: false,
+    };
+    let proven = tls::Proven {
+        peer: DeviceId([1; 32]),
+        exporter: Default::default(),
+    };
+    let remote = SocketAddr::from(([127, 0, 0, 1], 1));
+    let gate = Arc::new(Counting::default());
+    let count = || {
+        let load = |n: &AtomicUsize| n.load(Ordering::SeqCst);
+        (load(&gate.control), load(&gate.data))
+    };
+    let open = async |hello: &LaneHello, stays: bool| {
+        let (mut here, mut there) = tokio::io::duplex(1 << 16);
+        here.write_all(&knock(hello.clone())).await.unwrap();
+        let here = stays.then_some(here);
+        let accepted = accept(&mut there, &proven, remote, gate.clone(), LONG).await;
+        drop(here);
+        accepted.is_ok()
+    };
+    assert!(open(&control, true).await && open(&data, true).await);
+    assert_eq!(count(), (1, 1));
+    assert!(!open(&control, false).await && !open(&data, false).await);
+    assert_eq!(count(), (1, 1));
+
+    // The time for an opening is over while the gate still thinks.
+    gate.asked.notified().await;
+    gate.thinks.store(true, Ordering::SeqCst);
+    let opening = open(&control, true);
+    tokio::select! {
+        _ = opening => panic!("the gate has not answered"),
+        () = gate.asked.notified() => {}
+    }
+    gate.thinks.store(false, Ordering::SeqCst);
+    while Arc::strong_count(&gate) > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(count(), (1, 1));
 }

@@ -115,6 +115,10 @@ impl How {
             .env_remove("LEFT_CODE")
             .env_remove("LEFT_LOG")
             .stdin(Stdio::null());
+        // To look closer at what goes wrong.
+        if let Some(filter) = std::env::var_os("LEFT_TEST_LOG") {
+            command.env("LEFT_LOG", filter);
+        }
         if let Some(uid) = self.uid {
             command.uid(uid).gid(uid);
         }

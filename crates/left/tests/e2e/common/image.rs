@@ -122,7 +122,9 @@ fn make(image: &Path, mib: u64) -> Option<()> {
     File::create(image).unwrap().set_len(mib << 20).unwrap();
     // Lazy work would go on in the background and be part of what is cut.
     let options = "lazy_itable_init=0,lazy_journal_init=0";
-    run("mkfs.ext4", &["-q", "-F", "-E", options], &[image]).then_some(())
+    // An inode a block: many small files.
+    let args = ["-q", "-F", "-i", "4096", "-E", options];
+    run("mkfs.ext4", &args, &[image]).then_some(())
 }
 
 fn run(program: &str, args: &[&str], paths: &[&Path]) -> bool {
