@@ -192,7 +192,7 @@ fn each_chunk_leaves_the_source_about_once() {
 #[test]
 fn a_source_without_a_limit_is_not_drawn_from_by_all_of_them() {
     let fleet = Fleet::new(8, FAST, &FetchConfig::default());
-    let bytes = noise(6, 96 * MIB + 5);
+    let bytes = noise(6, 128 * MIB + 5);
     let content = fleet.source.add("f", &bytes);
     let start = Instant::now();
     fleet.submit(content, bytes.len());
