@@ -102,7 +102,7 @@ pub(super) fn give_back(st: &mut State, asked: InFlight) -> Vec<Failed> {
                     BigTask::Refs(_) => big.refs_lost(),
                     BigTask::Parts(parts) => {
                         for part in parts.into_iter().rev() {
-                            big.landed(part.n(), part.cost(), &whom);
+                            big.lost(part.n(), part.cost(), &whom);
                             big.again(part);
                         }
                     }
@@ -422,7 +422,7 @@ fn ask_again(shared: &Shared, file: &Arc<BigFile>, whom: &Asked, parts: Vec<Want
             return;
         };
         for part in parts.into_iter().rev() {
-            big.landed(part.n(), part.cost(), whom);
+            big.lost(part.n(), part.cost(), whom);
             big.again(part);
         }
         big.hopeless(&st.peers)

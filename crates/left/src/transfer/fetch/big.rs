@@ -285,15 +285,24 @@ impl Big {
         Some((BigTask::Parts(parts), asked))
     }
 
-    /// An answer about segment `n` came, or is given up: it counts no more as asked for.
+    /// An answer about segment `n` came: it counts no more as asked for.
     pub(super) fn landed(&mut self, n: usize, cost: u64, whom: &Asked) {
+        self.over(n, cost, whom, cost);
+    }
+
+    /// It will not come.
+    pub(super) fn lost(&mut self, n: usize, cost: u64, whom: &Asked) {
+        self.over(n, cost, whom, 0);
+    }
+
+    fn over(&mut self, n: usize, cost: u64, whom: &Asked, came: u64) {
         self.asks.end(n, &whom.peer);
         if whom.partial {
             self.swarm.landed(&whom.peer, cost);
         } else {
             self.inflight = self.inflight.saturating_sub(cost);
             let more = self.inflight > 0;
-            self.swarm.speed.landed(cost, more, Instant::now());
+            self.swarm.speed.landed(came, more, Instant::now());
         }
         self.touch();
     }

@@ -186,7 +186,8 @@ impl Swarm {
         others
     }
 
-    /// Looks anew who can be asked and who is late; `source`: somebody who has all can be. Whether others bring parts than before.
+    /// Looks anew who can be asked and who is late; `source`: somebody who has all can be. Whether
+    /// others bring parts than before.
     pub(super) fn refresh(&mut self, peers: &Peers, source: bool, now: Instant) -> bool {
         for (device, partner) in &mut self.partners {
             partner.connected = peers.has_lane(device);
@@ -265,8 +266,8 @@ impl Swarm {
         })
     }
 
-    /// We are kept waiting: is it known what could be had without that?
-    /// If not, who has all is asked for something.
+    /// We are kept waiting. Whether who has all is to be asked for something, since it is not known
+    /// what could be had without that.
     pub(super) fn kept_waiting(&mut self, now: Instant) -> bool {
         self.probe = self.source && self.speed.is_old(now);
         self.probe

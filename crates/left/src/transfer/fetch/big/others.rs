@@ -59,8 +59,12 @@ impl Big {
             true => self.refs.len(),
             false => OFFERED_MAX,
         };
-        let new = self.swarm.heard(peer, parts, most);
-        self.refresh(peers, Instant::now()) || new
+        let known = self.swarm.partners.contains_key(&peer);
+        let mut new = self.swarm.heard(peer, parts, most);
+        if !known {
+            new |= self.refresh(peers, Instant::now());
+        }
+        new
     }
 
     fn refresh(&mut self, peers: &Peers, now: Instant) -> bool {
