@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
 use left_core::conflict::is_copy;
-use left_core::content::{ChunkId, ContentId, Segment, SegmentId, SegmentRef};
+use left_core::content::{ChunkId, ChunkRef, ContentId, Segment, SegmentId, SegmentRef};
 use left_core::entry::{FileStat, Kind, Mtime, Record};
 use left_core::index::IndexError;
 use left_core::path::RelPath;
@@ -285,6 +285,10 @@ impl ContentSource for Source {
 
     fn part(&self, content: &ContentId, n: u64, buf: &mut Vec<u8>) -> Option<Segment> {
         self.stock.part(content, n, buf)
+    }
+
+    fn part_list(&self, content: &ContentId, n: u64) -> Option<Vec<ChunkRef>> {
+        self.stock.list(content, n)
     }
 
     fn manifest(&self) -> &dyn ManifestRead {

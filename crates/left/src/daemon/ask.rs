@@ -10,7 +10,8 @@ use left_core::version::DeviceId;
 
 use super::history::Lent;
 use crate::net::{ControlLane, DataLane, DialError, LaneEvent};
-use left_core::message::{Nonce, Offer, Parts};
+use crate::transfer::Told;
+use left_core::message::{Nonce, Offer};
 
 /// Which of the data lanes between two devices.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,7 +52,7 @@ pub(super) enum Msg {
     /// More of a file that is still being read can be offered.
     Offer(Offer),
     /// Each peer can be told what is here of what it fetches too.
-    Parts(Vec<(DeviceId, Parts)>),
+    Parts(Told),
     /// Operations are done.
     Applied(Vec<(OpId, Result<OpDone, OpError>)>),
     /// A program wrote to a file after it went to history; its bytes are back at these paths.

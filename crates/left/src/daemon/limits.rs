@@ -15,6 +15,8 @@ use crate::net::BlockingTls;
 const BURST_PART: u64 = 10;
 /// Bytes that are asked for at once, so that a change of the rate is soon felt.
 const PIECE: usize = 16 << 10;
+/// Fewer are not read at once at a low rate.
+const LEAST_PIECE: u64 = 512;
 /// How long a wait goes on before the rate is looked at again.
 const SLICE: Duration = Duration::from_millis(100);
 /// How often the hours and `config.toml` are looked at.
@@ -107,6 +109,14 @@ impl Limits {
         self.0.iter().for_each(|l| l.down.take(n));
     }
 
+    /// Bytes to receive at once: of a low rate what it gives in 100 ms, so that a lane which is held
+    /// back here does not look like one on which nothing comes.
+    fn down_piece(&self) -> usize {
+        let rates = self.0.iter().map(|l| l.down.rate.load(Ordering::Relaxed));
+        let least = rates.filter(|rate| *rate > 0).min().unwrap_or(u64::MAX);
+        (least / BURST_PART).clamp(LEAST_PIECE, PIECE as u64) as usize
+    }
+
     /// Whether any limit is set now.
     fn any(&self) -> bool {
         let set = |b: &Bucket| b.rate.load(Ordering::Relaxed) != 0;
@@ -148,7 +158,7 @@ impl io::Read for Limited {
         if !self.limits.any() {
             return self.stream.read(buf);
         }
-        let piece = buf.len().min(PIECE);
+        let piece = buf.len().min(self.limits.down_piece());
         let n = self.stream.read(&mut buf[..piece])?;
         self.limits.down(n);
         Ok(n)
@@ -194,6 +204,22 @@ mod tests {
         let later = start + Duration::from_secs(60);
         assert_eq!(ms(pay(&mut paid, later, 200, 1000)), 59_900);
         assert_eq!(ms(pay(&mut paid, later, 200, 1000)), 60_100);
+    }
+
+    #[test]
+    fn at_a_low_rate_little_is_read_at_once() {
+        let [share, device] = [(); 2].map(|()| Arc::new(Limiter::default()));
+        let limits = Limits::new([share.clone(), device.clone()]);
+        let down = |rate| Rate {
+            up: None,
+            down: Some(rate),
+        };
+        assert_eq!(limits.down_piece(), PIECE);
+        share.set(down(50_000));
+        device.set(down(1_000_000_000));
+        assert_eq!(limits.down_piece(), 5_000);
+        device.set(down(100));
+        assert_eq!(limits.down_piece(), LEAST_PIECE as usize);
     }
 
     #[test]

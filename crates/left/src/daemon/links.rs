@@ -456,19 +456,19 @@ impl Links {
         }
     }
 
-    /// Tells a peer what is here of a content that it fetches too. `false` when too much waits for
-    /// its lane already.
-    pub(super) fn tell_parts(&mut self, peer: DeviceId, parts: Parts) -> bool {
+    /// Tells a peer what is here of a content that it fetches too. Gives it back when too much waits
+    /// for its lane already.
+    pub(super) fn tell_parts(&mut self, peer: DeviceId, parts: Parts) -> Result<(), Parts> {
         /// Messages that may wait before these.
         const MOST: usize = 64;
         let Some(link) = self.up.get(&peer).filter(|l| l.info.parts) else {
-            return true;
+            return Ok(());
         };
-        let room = link.unsent.len() < MOST;
-        if room {
-            self.send(peer, Control::Parts(parts));
+        if link.unsent.len() >= MOST {
+            return Err(parts);
         }
-        room
+        self.send(peer, Control::Parts(parts));
+        Ok(())
     }
 
     /// The lane has room again. Returns how many Index messages went out.

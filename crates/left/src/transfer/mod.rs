@@ -17,7 +17,9 @@ pub mod serve;
 #[cfg(test)]
 mod tests;
 
-pub use fetch::{FetchConfig, FetchStats, Fetcher, ItemProgress, Offered, Progress, Stock, Tell};
+pub use fetch::{
+    FetchConfig, FetchStats, Fetcher, ItemProgress, Offered, Progress, Stock, Tell, Told,
+};
 pub use lane::{LaneCloser, LaneStream};
 pub use ports::{ContentSource, FetchDisk, ManifestRead, ManifestStore, ManifestWriter};
 pub use serve::{ServeConfig, ServeError, ServeStats, serve};

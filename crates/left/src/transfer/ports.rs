@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-use left_core::content::{ChunkId, ContentId, Segment, SegmentId, SegmentRef};
+use left_core::content::{ChunkId, ChunkRef, ContentId, Segment, SegmentId, SegmentRef};
 use left_core::entry::FileStat;
 use left_core::path::RelPath;
 
@@ -51,6 +51,10 @@ pub trait ContentSource: Send + Sync {
     /// Segment `n` of a content that is still being fetched, if it is verified and in place: its
     /// bytes fill `buf`.
     fn part(&self, _content: &ContentId, _n: u64, _buf: &mut Vec<u8>) -> Option<Segment> {
+        None
+    }
+    /// The chunk list of such a segment, if it is at hand: nothing is read for it.
+    fn part_list(&self, _content: &ContentId, _n: u64) -> Option<Vec<ChunkRef>> {
         None
     }
     /// The stored manifests.

@@ -11,6 +11,13 @@ const SIZE: usize = 24 << 20;
 
 /// A source whose uplink is slow, and its receivers; all connected to each other.
 fn fleet(world: &World, receivers: &[&str]) -> (Device, Vec<Device>) {
+    let (source, all) = meet(world, receivers);
+    let words = ["limit".as_ref(), source.share.as_os_str()];
+    source.ok(&[&words[..], &["--up".as_ref(), "12MB".as_ref()]].concat());
+    (source, all)
+}
+
+fn meet(world: &World, receivers: &[&str]) -> (Device, Vec<Device>) {
     let mut source = world.device("source");
     let mut ticket = source.share();
     let mut all = Vec::new();
@@ -22,8 +29,6 @@ fn fleet(world: &World, receivers: &[&str]) -> (Device, Vec<Device>) {
         let line = more.lines().find(|l| l.starts_with("left1"));
         ticket = line.unwrap().to_owned();
     }
-    let words = ["limit".as_ref(), source.share.as_os_str()];
-    source.ok(&[&words[..], &["--up".as_ref(), "12MB".as_ref()]].concat());
     for device in &all {
         let linked = |p: &Value| p["connected"] == true;
         until("all meet", || {
@@ -37,7 +42,11 @@ fn fleet(world: &World, receivers: &[&str]) -> (Device, Vec<Device>) {
 
 /// Puts a file at the source, in one step.
 fn put(world: &World, source: &Device, seed: &str) -> Vec<u8> {
-    let content = bytes(seed, 0, SIZE);
+    put_of(world, source, seed, SIZE)
+}
+
+fn put_of(world: &World, source: &Device, seed: &str, size: usize) -> Vec<u8> {
+    let content = bytes(seed, 0, size);
     fs::write(world.path().join("new"), &content).unwrap();
     fs::rename(world.path().join("new"), source.share.join("big")).unwrap();
     content
@@ -60,6 +69,22 @@ fn four_receivers_get_it_for_little_more_than_one() {
     let times = times(&source, before);
     println!("left the source {times:.3} times");
     assert!(times < 1.4, "{times}");
+}
+
+#[test]
+fn a_source_without_a_limit_does_not_send_it_to_each() {
+    const LARGE: usize = 3 * SIZE;
+    let world = World::new();
+    let (source, all) = meet(&world, &["a", "b", "c", "d"]);
+    let (start, before) = (std::time::Instant::now(), source.wire().1);
+    let content = put_of(&world, &source, "fast", LARGE);
+    for device in &all {
+        until("it is there", || device.share.join("big").exists());
+        assert!(fs::read(device.share.join("big")).unwrap() == content);
+    }
+    let times = times(&source, before) * SIZE as f64 / LARGE as f64;
+    println!("left the source {times:.3} times in {:?}", start.elapsed());
+    assert!(times < 1.6, "{times}");
 }
 
 #[test]

@@ -49,9 +49,9 @@ impl Owner {
                 Ok(())
             }
             Msg::Parts(told) => {
-                for (peer, parts) in told {
-                    if !self.links.tell_parts(peer, parts) {
-                        self.fetcher.untold(peer);
+                for (peer, parts) in told.all {
+                    if let Err(parts) = self.links.tell_parts(peer, parts) {
+                        self.fetcher.untold(peer, &parts);
                     }
                 }
                 Ok(())

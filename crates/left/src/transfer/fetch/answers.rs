@@ -6,9 +6,10 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use left_core::chunker::content_id;
-use left_core::content::{ChunkRef, SEGMENT_MAX_CHUNKS, Segment, WHOLE_MAX};
+use left_core::chunker::{MAX_CHUNK, content_id};
+use left_core::content::{ChunkRef, SEGMENT_MAX_CHUNKS, SEGMENT_TARGET_MAX, Segment, WHOLE_MAX};
 use left_core::version::DeviceId;
 use tracing::warn;
 
@@ -58,6 +59,17 @@ pub(super) fn check(asked: &InFlight, h: &Header) -> Result<(), FrameError> {
         (_, FrameKind::Refs) => {
             (1..=REFS_PAGE).contains(&count) && raw == (count * SEGMENT_REF_LEN) as u64
         }
+        (Task::Big(_, BigTask::Parts(_), whom), _) if whom.hint && whom.partial => {
+            // Its segment may be another one than ours; whether it is shows when it is here.
+            let (list, raw) = (count * CHUNK_REF_LEN, h.raw as usize);
+            let most = SEGMENT_TARGET_MAX as usize + MAX_CHUNK;
+            count <= SEGMENT_MAX_CHUNKS
+                && match h.kind {
+                    FrameKind::List => raw == list,
+                    FrameKind::Segment => (list..=list + most).contains(&raw),
+                    _ => raw <= most,
+                }
+        }
         (Task::Big(_, BigTask::Parts(parts), _), _) => {
             let list = (count * CHUNK_REF_LEN) as u64;
             let bytes = parts.front().map_or(0, Wanted::cost);
@@ -90,7 +102,7 @@ pub(super) fn give_back(st: &mut State, asked: InFlight) -> Vec<Failed> {
                     BigTask::Refs(_) => big.refs_lost(),
                     BigTask::Parts(parts) => {
                         for part in parts.into_iter().rev() {
-                            big.landed(part.cost(), &whom);
+                            big.lost(part.n(), part.cost(), &whom);
                             big.again(part);
                         }
                     }
@@ -215,13 +227,17 @@ fn part(
     payload: &[u8],
     list_len: usize,
 ) {
-    let cost = part.cost();
+    let (n, cost) = (part.n(), part.cost());
+    if superfluous(shared, file, n, cost, whom) {
+        return;
+    }
     let written = match &part {
         Wanted::List(place) => match parse_list(payload, &place.sref) {
             Some(list) => {
                 let mut st = lock(&shared.state);
                 if let Some(big) = st.bigs.get_mut(&file.serial) {
-                    big.landed(cost, whom);
+                    big.landed(n, cost, whom);
+                    big.unwant(n);
                     let job = Job::FromBase(Arc::clone(file), *place, list);
                     st.jobs.push_back(job);
                 }
@@ -233,19 +249,22 @@ fn part(
         },
         Wanted::Segment(place) => {
             let (list, bytes) = payload.split_at(list_len);
-            match parse_list(list, &place.sref) {
+            match parse_list(list, &place.sref).filter(|_| bytes.len() as u64 == place.sref.len) {
                 Some(list) if matches(bytes, &list) => {
                     write_segment(shared, file, *place, bytes, list)
                 }
                 _ => Ok(Written::Bad),
             }
         }
-        Wanted::Chunks(missing) => write_missing(shared, file, missing, payload),
+        Wanted::Chunks(missing) if payload.len() as u64 == missing.bytes => {
+            write_missing(shared, file, missing, payload)
+        }
+        Wanted::Chunks(_) => Ok(Written::Bad),
     };
     match written {
-        Ok(Written::Good(place, segment)) => {
+        Ok(Written::Good(segment)) => {
             shared.stats.fetched.fetch_add(cost, Ordering::Relaxed);
-            shared.segment_done(file, place.n, segment, Some((cost, whom)));
+            shared.segment_done(file, n, segment, Some((cost, whom)));
         }
         Ok(Written::Closed) => {}
         Ok(Written::Bad) => big_bad(shared, file, whom, Some(part)),
@@ -253,8 +272,21 @@ fn part(
     }
 }
 
+/// Whether somebody else has brought the segment meanwhile: then the answer only counts no more as
+/// asked for.
+fn superfluous(shared: &Shared, file: &Arc<BigFile>, n: usize, cost: u64, whom: &Asked) -> bool {
+    let mut st = lock(&shared.state);
+    let Some(big) = st.bigs.get_mut(&file.serial).filter(|b| b.has(n)) else {
+        return false;
+    };
+    big.landed(n, cost, whom);
+    drop(st);
+    shared.wake.notify_all();
+    true
+}
+
 enum Written {
-    Good(Place, Segment),
+    Good(Segment),
     /// The content is not wanted any more.
     Closed,
     /// Not the bytes that were asked for.
@@ -283,7 +315,7 @@ fn write_segment(
         sref: place.sref,
         chunks: list,
     };
-    Ok(Written::Good(place, segment))
+    Ok(Written::Good(segment))
 }
 
 /// Checks and writes the chunks that only a peer had; the others are in place.
@@ -338,7 +370,7 @@ fn write_missing(
         sref,
         chunks: missing.list.clone(),
     };
-    Ok(Written::Good(missing.place, segment))
+    Ok(Written::Good(segment))
 }
 
 /// The peer sent something else than what was asked for.
@@ -346,16 +378,18 @@ fn big_bad(shared: &Shared, file: &Arc<BigFile>, whom: &Asked, part: Option<Want
     let peer = whom.peer;
     warn!(%peer, content = ?file.id(), "a peer sent wrong bytes");
     let mut st = lock(&shared.state);
-    // The segments of an offer are a hint: bytes that are not theirs say nothing of a content, nor
-    // of who has it from somebody else.
-    let of_content = whom.id == file.id();
-    if of_content || !whom.partial {
+    // The segments of an offer are a hint: bytes that are not theirs say nothing of who has it from
+    // somebody else, nor of a content.
+    if !whom.partial || !whom.hint {
         *st.suspects.entry(peer).or_default() += 1;
+    }
+    if whom.partial && !whom.hint {
+        st.peers.patience.distrust(peer, Instant::now());
     }
     if let Some(big) = st.bigs.get_mut(&file.serial) {
         match whom.partial {
             true => big.swarm.ban(&peer),
-            false if of_content => big.blame(peer),
+            false if whom.id == file.id() => big.blame(peer),
             false => {}
         }
     }
@@ -367,8 +401,10 @@ fn big_bad(shared: &Shared, file: &Arc<BigFile>, whom: &Asked, part: Option<Want
 fn big_gone(shared: &Shared, file: &Arc<BigFile>, whom: &Asked, parts: Vec<Wanted>) {
     let mut st = lock(&shared.state);
     if let Some(big) = st.bigs.get_mut(&file.serial) {
+        let positions: Vec<usize> = parts.iter().map(Wanted::n).collect();
+        let lists = matches!(parts.first(), Some(Wanted::List(_)));
         match whom.partial {
-            true => big.swarm.gone_at(&whom.peer),
+            true => big.swarm.gone_at(&whom.peer, &positions, lists),
             // What was an offer when it was asked for may have a content id by now, and be there
             // under it.
             false if whom.id == file.id() => big.gone_at(whom.peer),
@@ -386,7 +422,7 @@ fn ask_again(shared: &Shared, file: &Arc<BigFile>, whom: &Asked, parts: Vec<Want
             return;
         };
         for part in parts.into_iter().rev() {
-            big.landed(part.cost(), whom);
+            big.lost(part.n(), part.cost(), whom);
             big.again(part);
         }
         big.hopeless(&st.peers)

@@ -1,28 +1,29 @@
 //! Big contents: what is known of each, and which part of it is asked for next.
 
+mod offered;
+mod others;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use left_core::content::{ContentId, Segment, SegmentRef};
-use left_core::message::Parts;
 use left_core::plan::{FetchError, OpId};
 use left_core::version::DeviceId;
 
+use self::offered::Offered;
 use super::FetchConfig;
+use super::asks::Asks;
 use super::file::BigFile;
-use super::refs::{Refs, plausible};
+use super::refs::{RefList, Refs, plausible};
 use super::state::Peers;
 use super::swarm::{MIN_SIZE, Swarm};
-use super::tell;
 use super::wanted::{Asked, BigTask, Place, Wanted};
 
 /// Most chunk lists of one request.
 const LISTS_AT_ONCE: usize = 64;
 /// Segments are asked for together up to this many bytes.
 const SEGMENTS_AT_ONCE: u64 = 1 << 20;
-/// Segments of an offer that are remembered; the rest is got when its content is known.
-const OFFERED_MAX: usize = 4096;
 /// Wrong answers after which a peer is not asked for this content any more.
 const BAD_MAX: u8 = 2;
 
@@ -31,14 +32,6 @@ const BAD_MAX: u8 = 2;
 struct At {
     n: usize,
     offset: u64,
-}
-
-/// Segments that a peer offers of a file that it still reads. They are only a hint of what the
-/// content will be: once that is known its own list counts.
-pub(super) struct Offered {
-    pub(super) from: DeviceId,
-    /// When it was last told of, or something of it came.
-    pub(super) touched: Instant,
 }
 
 enum Phase {
@@ -72,7 +65,7 @@ pub(super) struct Big {
     liar: Option<DeviceId>,
     phase: Phase,
     /// The segment list, as far as it is known.
-    pub(super) refs: Vec<SegmentRef>,
+    pub(super) refs: RefList,
     /// `refs` is the content's whole list, verified.
     whole: bool,
     /// The content is not known yet.
@@ -87,9 +80,13 @@ pub(super) struct Big {
     done: At,
     /// Segments in place behind a gap.
     ready: BTreeMap<usize, Segment>,
+    /// What nobody is asked for, or only partners that are late.
     wanted: VecDeque<Wanted>,
+    asks: Asks,
     /// Bytes that are asked for of who has all.
     inflight: u64,
+    /// Nobody who announced it has it any more; others may finish it until then.
+    forsaken: Option<Instant>,
 }
 
 impl Big {
@@ -102,7 +99,7 @@ impl Big {
             verdicts: BTreeMap::new(),
             liar: None,
             phase: Phase::Refs(None),
-            refs: Vec::new(),
+            refs: RefList::default(),
             whole: false,
             offer: None,
             was: None,
@@ -111,59 +108,10 @@ impl Big {
             done: At::default(),
             ready: BTreeMap::new(),
             wanted: VecDeque::new(),
+            asks: Asks::default(),
             inflight: 0,
+            forsaken: None,
         }
-    }
-
-    /// What `from` offers; its segments come by [`Self::offered`].
-    pub(super) fn of_offer(file: Arc<BigFile>, from: DeviceId) -> Self {
-        let offer = Offered {
-            from,
-            touched: Instant::now(),
-        };
-        Self {
-            phase: Phase::Preparing,
-            offer: Some(offer),
-            ..Self::new(file, Vec::new(), &[from])
-        }
-    }
-
-    /// Takes in offered segments from position `from` on; `false` when they can not be right.
-    pub(super) fn offered(&mut self, from: u64, segments: &[SegmentRef]) -> bool {
-        let room = OFFERED_MAX.saturating_sub(self.refs.len());
-        if room == 0 {
-            return true;
-        }
-        if from != self.refs.len() as u64 {
-            return false;
-        }
-        let mut covered = self.refs.iter().map(|r| r.len).sum::<u64>();
-        for r in segments.iter().take(room) {
-            if !plausible(self.refs.last().copied(), r, self.file.size - covered) {
-                return false;
-            }
-            covered += r.len;
-            self.refs.push(*r);
-        }
-        self.touch();
-        true
-    }
-
-    fn touch(&mut self) {
-        if let Some(offer) = &mut self.offer {
-            offer.touched = Instant::now();
-        }
-    }
-
-    /// The content of what was offered is known: its own segment list is asked for now.
-    pub(super) fn bind(&mut self, waiter: OpId, peers: &[DeviceId]) {
-        self.waiters.push(waiter);
-        self.offer = None;
-        // What was wrong with the offer is not held against the content.
-        self.verdicts.clear();
-        self.liar = None;
-        self.add_peers(peers);
-        self.phase = Phase::Refs(None);
     }
 
     /// Whether it is what others call by this id.
@@ -177,17 +125,6 @@ impl Big {
                 self.peers.push(*peer);
             }
         }
-    }
-
-    /// The content's own list is known and verified. `false` when what was offered before was
-    /// something else.
-    pub(super) fn settle(&mut self, list: Vec<SegmentRef>) -> bool {
-        if !list.starts_with(&self.refs) {
-            return false;
-        }
-        self.refs = list;
-        self.whole = true;
-        true
     }
 
     /// Whether `peer` may be asked: it announced the content and has not failed us, or it has once
@@ -209,12 +146,13 @@ impl Big {
     pub(super) fn hopeless(&self, peers: &Peers) -> Option<FetchError> {
         let needs_peer = matches!(self.phase, Phase::Refs(_)) || !self.wanted.is_empty();
         let may_come = |w: &Wanted| self.swarm.may_come(w.n());
-        if matches!(self.phase, Phase::Segments)
-            && (self.swarm.is_owed() || self.wanted.iter().any(may_come))
-        {
+        let by_others = matches!(self.phase, Phase::Segments)
+            && (self.swarm.is_owed() || self.wanted.iter().any(may_come));
+        let forsaken = self.forsaken.is_some_and(|until| until <= Instant::now());
+        if by_others && !forsaken {
             return None;
         }
-        if !needs_peer || self.peers.iter().any(|p| self.eligible(p, peers)) {
+        if !(needs_peer || by_others) || self.peers.iter().any(|p| self.eligible(p, peers)) {
             return None;
         }
         Some(self.liar.map_or(FetchError::Gone, FetchError::Corrupt))
@@ -258,7 +196,7 @@ impl Big {
             peer: *peer,
             id: self.file.id(),
             partial: !full,
-            at: Instant::now(),
+            hint: self.offer.is_some(),
         };
         if let Phase::Refs(refs) = &mut self.phase {
             if !full {
@@ -276,7 +214,11 @@ impl Big {
             refs.asked = true;
             return Some((BigTask::Refs(refs.list.len() as u64), asked));
         }
-        self.take_parts(asked, room, lane_idle, config)
+        // What an offer left to ask for is not asked before it is known to be of the content.
+        match self.phase {
+            Phase::Segments => self.take_parts(asked, room, lane_idle, config),
+            _ => None,
+        }
     }
 
     /// The next parts to ask for, of one kind.
@@ -295,13 +237,15 @@ impl Big {
             }
             false => {
                 asked.id = self.swarm.id_at(&peer)?;
+                asked.hint |= asked.id != self.file.id();
                 self.swarm.room_of(&peer)
             }
         };
         let mut parts: VecDeque<Wanted> = VecDeque::new();
         let (mut total, mut at) = (0, 0);
         while let Some(next) = self.wanted.get(at) {
-            if !self.swarm.may_ask(&peer, full, next.n(), asked.at) {
+            if !self.swarm.may_ask(&peer, full, next.n()) || self.asks.of(next.n()).contains(&peer)
+            {
                 at += 1;
                 continue;
             }
@@ -325,31 +269,76 @@ impl Big {
             total += cost;
             parts.extend(self.wanted.remove(at));
         }
+        if parts.is_empty() {
+            return None;
+        }
+        for part in &parts {
+            self.asks.begin(part, peer);
+        }
         match full {
-            true => self.inflight += total,
+            true => {
+                self.inflight += total;
+                self.swarm.asked_source();
+            }
             false => self.swarm.asked(&peer, total),
         }
-        (!parts.is_empty()).then_some((BigTask::Parts(parts), asked))
+        Some((BigTask::Parts(parts), asked))
     }
 
-    /// An answer came, or its lane was lost: the parts count no more as asked for.
-    pub(super) fn landed(&mut self, cost: u64, whom: &Asked) {
+    /// An answer about segment `n` came: it counts no more as asked for.
+    pub(super) fn landed(&mut self, n: usize, cost: u64, whom: &Asked) {
+        self.over(n, cost, whom, cost);
+    }
+
+    /// It will not come.
+    pub(super) fn lost(&mut self, n: usize, cost: u64, whom: &Asked) {
+        self.over(n, cost, whom, 0);
+    }
+
+    fn over(&mut self, n: usize, cost: u64, whom: &Asked, came: u64) {
+        self.asks.end(n, &whom.peer);
         if whom.partial {
             self.swarm.landed(&whom.peer, cost);
         } else {
             self.inflight = self.inflight.saturating_sub(cost);
-            self.swarm.timed(whom.at);
+            let more = self.inflight > 0;
+            self.swarm.speed.landed(came, more, Instant::now());
         }
         self.touch();
     }
 
-    /// Parts to be asked for again, before others.
-    pub(super) fn again(&mut self, part: Wanted) {
-        self.wanted.push_front(part);
+    /// Whether a segment is verified and in place.
+    pub(super) fn has(&self, n: usize) -> bool {
+        n < self.done.n || self.ready.contains_key(&n)
     }
 
+    fn is_wanted(&self, n: usize) -> bool {
+        self.wanted.iter().any(|w| w.n() == n)
+    }
+
+    /// A part did not come: it is asked for again, before others, unless somebody else has brought
+    /// it or is asked for it.
+    pub(super) fn again(&mut self, part: Wanted) {
+        let n = part.n();
+        if !self.has(n) && !self.is_wanted(n) && self.asks.of(n).is_empty() {
+            self.wanted.push_front(part);
+        }
+    }
+
+    /// A part is to be asked for, in place of what was wanted of that segment before.
     pub(super) fn want(&mut self, part: Wanted) {
-        self.wanted.push_back(part);
+        let n = part.n();
+        self.unwant(n);
+        if !self.has(n) {
+            self.wanted.push_back(part);
+        }
+    }
+
+    /// Nothing more of the segment is to be asked for.
+    pub(super) fn unwant(&mut self, n: usize) {
+        if let Some(at) = self.wanted.iter().position(|w| w.n() == n) {
+            self.wanted.remove(at);
+        }
     }
 
     /// The page of the segment list that was asked for did not come.
@@ -402,45 +391,11 @@ impl Big {
         }
     }
 
-    /// Others may fetch it too.
-    fn join(&mut self, peers: &Peers) {
-        if let Some(me) = &peers.me
-            && self.file.size >= MIN_SIZE
-        {
-            let others = tell::others(self, peers);
-            self.swarm.begin(me, self.file.id(), &others);
-        }
-    }
-
-    /// Takes in what another receiver has. Whether there is something new to ask it for.
-    pub(super) fn hear(&mut self, peer: DeviceId, parts: &Parts, peers: &Peers) -> bool {
-        if self.file.size < MIN_SIZE {
-            return false;
-        }
-        let most = match self.whole {
-            true => self.refs.len(),
-            false => OFFERED_MAX,
-        };
-        let new = self.swarm.heard(peer, parts, most);
-        self.swarm.connect(peers);
-        new
-    }
-
-    /// Sees to it that others do not keep us waiting for long. Whether more may be asked for now.
-    pub(super) fn watch_others(&mut self, peers: &Peers) -> bool {
-        if !self.swarm.is_active() || !matches!(self.phase, Phase::Segments) {
-            return false;
-        }
-        let wanted: Vec<usize> = self.wanted.iter().map(Wanted::n).collect();
-        let source = self.peers.iter().any(|p| self.eligible(p, peers));
-        self.swarm.watch(&wanted, self.inflight == 0 && source)
-    }
-
     /// The next segment to look at, if it is not too far ahead of what is done.
     pub(super) fn walk_next(&mut self, ahead: u64) -> Option<Place> {
         self.file.prepared.get()?;
         let At { n, offset } = self.cursor;
-        let sref = *self.refs.get(n)?;
+        let (sref, _) = self.refs.get(n)?;
         if offset > self.done.offset + ahead {
             return None;
         }
@@ -448,20 +403,31 @@ impl Big {
         Some(Place { n, offset, sref })
     }
 
-    /// Whether a walker has enough to do.
+    /// Whether a walker has enough to do. Where others bring parts too each of them should know in
+    /// time what falls to it.
     pub(super) fn walk_worth(&self, ahead: u64) -> bool {
+        const STEP: u64 = 4 << 20;
+        let step = match self.swarm.is_active() {
+            true => STEP.min(ahead / 2),
+            false => ahead / 2,
+        };
         matches!(self.phase, Phase::Segments)
             && self.file.prepared.get().is_some()
             && self.cursor.n < self.refs.len()
-            && self.cursor.offset <= self.done.offset + ahead / 2
+            && self.cursor.offset + step <= self.done.offset + ahead
     }
 
-    /// A segment is verified and in place.
-    pub(super) fn complete(&mut self, n: usize, segment: Segment) {
+    /// A segment is verified and in place. `false` when it was before.
+    pub(super) fn complete(&mut self, n: usize, segment: Segment) -> bool {
+        if self.has(n) {
+            return false;
+        }
+        self.unwant(n);
         if self.file.size >= MIN_SIZE {
             self.swarm.complete(n, segment.sref.len, &segment.chunks);
         }
         self.ready.insert(n, segment);
+        true
     }
 
     /// Takes the segments, in order, that are in place without a gap before them.

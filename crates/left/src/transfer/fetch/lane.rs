@@ -1,8 +1,9 @@
 //! The asking side of a lane: one thread that keeps several requests in flight.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
-use std::sync::atomic::Ordering;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use left_core::content::ContentId;
@@ -31,11 +32,62 @@ pub(super) struct InFlight {
     len: usize,
 }
 
+/// When bytes came last on a lane.
+pub(super) struct Pulse {
+    start: Instant,
+    /// Milliseconds from then on.
+    last: AtomicU64,
+}
+
+impl Pulse {
+    pub(super) fn new(start: Instant) -> Self {
+        Self {
+            start,
+            last: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes came.
+    pub(super) fn beat(&self) {
+        let now = self.start.elapsed().as_millis() as u64;
+        self.last.store(now, Ordering::Relaxed);
+    }
+
+    pub(super) fn silent_for(&self) -> Duration {
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        self.start.elapsed().saturating_sub(last)
+    }
+}
+
+/// A lane's stream of which it is known when bytes came last.
+struct Felt {
+    stream: Box<dyn LaneStream>,
+    pulse: Arc<Pulse>,
+}
+
+impl Read for Felt {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.stream.read(buf)?;
+        self.pulse.beat();
+        Ok(n)
+    }
+}
+
+impl Write for Felt {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.stream.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
 struct Lane<'a> {
     shared: &'a Shared,
     id: u64,
     peer: DeviceId,
-    stream: Box<dyn LaneStream>,
+    stream: Felt,
     reader: FrameReader,
     inflight: VecDeque<InFlight>,
     next_want: u32,
@@ -44,12 +96,18 @@ struct Lane<'a> {
 
 /// Runs a lane until it fails or is closed; then what it was asked for goes back to be asked for
 /// elsewhere.
-pub(super) fn run(shared: &Shared, id: u64, peer: DeviceId, stream: Box<dyn LaneStream>) {
+pub(super) fn run(
+    shared: &Shared,
+    id: u64,
+    peer: DeviceId,
+    stream: Box<dyn LaneStream>,
+    pulse: Arc<Pulse>,
+) {
     let mut lane = Lane {
         shared,
         id,
         peer,
-        stream,
+        stream: Felt { stream, pulse },
         reader: FrameReader::new(),
         inflight: VecDeque::new(),
         next_want: 0,
@@ -173,18 +231,18 @@ impl Lane<'_> {
             self.shared.flush_old();
         }
         let waiting = Instant::now();
-        let header = self.reader.header(&mut *self.stream)?;
+        let header = self.reader.header(&mut self.stream)?;
         let Some(front) = self.inflight.front_mut() else {
             return Err(FrameError::Malformed("an answer that nobody asked for"));
         };
         if header.kind == FrameKind::Error {
-            return Err(refused(&mut self.reader, &mut *self.stream, &header));
+            return Err(refused(&mut self.reader, &mut self.stream, &header));
         }
         if header.want != front.id || header.item as usize != front.next {
             return Err(FrameError::Malformed("an answer out of turn"));
         }
         answers::check(front, &header)?;
-        let payload = self.reader.payload(&mut *self.stream, &header)?;
+        let payload = self.reader.payload(&mut self.stream, &header)?;
         let received = HEADER_LEN as u64 + u64::from(header.wire);
         let stats = &self.shared.stats;
         stats.received.fetch_add(received, Ordering::Relaxed);
@@ -291,5 +349,28 @@ fn what_parts(content: ContentId, parts: &VecDeque<Wanted>) -> What {
         },
         Some(Wanted::List(_)) => What::Lists { content, segments },
         _ => What::Segments { content, segments },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_felt() {
+        let long = Duration::from_secs(60);
+        let ago = Instant::now().checked_sub(long).unwrap();
+        let pulse = Arc::new(Pulse::new(ago));
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut felt = Felt {
+            stream: Box::new(ours),
+            pulse: Arc::clone(&pulse),
+        };
+        assert!(pulse.silent_for() >= long);
+        theirs.write_all(b"x").unwrap();
+        felt.read_exact(&mut [0]).unwrap();
+        assert!(pulse.silent_for() < long);
     }
 }

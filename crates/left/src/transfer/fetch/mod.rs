@@ -6,6 +6,7 @@
 //! item is answered exactly once.
 
 mod answers;
+mod asks;
 mod base;
 mod big;
 mod bits;
@@ -14,10 +15,12 @@ mod file;
 mod lane;
 mod local;
 mod offers;
+mod patience;
 mod refs;
 mod shared;
 mod small;
 mod state;
+mod stock;
 mod swarm;
 mod tell;
 mod walk;
@@ -34,10 +37,12 @@ use left_core::message::Parts;
 use left_core::plan::{FetchError, FetchItem, OpId, StageName};
 use left_core::version::DeviceId;
 
+use self::lane::Pulse;
 pub use self::offers::Offered;
 use self::shared::{Shared, lock};
 use self::state::{Job, LaneInfo, Whereabouts};
-pub use self::tell::{Stock, Tell};
+pub use self::stock::Stock;
+pub use self::tell::{Tell, Told};
 use super::lane::{LaneCloser, LaneStream};
 use super::ports::{FetchDisk, ManifestStore};
 
@@ -66,7 +71,8 @@ pub struct FetchConfig {
     pub early_writeback: bool,
     /// How long a lane is watched before the peer is told how fast its bytes come.
     pub rate_after: Duration,
-    /// How long nothing may come of what another receiver said it has, before its lane is given up.
+    /// How long nothing may come on the lane of another receiver that owes something, before it is given
+    /// up; and how long others may go on with a content that nobody has any more.
     pub stuck_after: Duration,
 }
 
@@ -176,8 +182,12 @@ impl Fetcher {
     pub fn add_peer(&self, peer: DeviceId, parts: bool) {
         let mut st = lock(&self.shared.state);
         st.peers.expected.insert(peer);
-        if parts {
-            st.peers.parts.insert(peer);
+        if parts && st.peers.parts.insert(peer) {
+            // It may have begun to fetch something while we did not see each other.
+            let now = Instant::now();
+            st.bigs.values_mut().for_each(|big| big.greet(peer, now));
+            drop(st);
+            self.shared.news.notify_all();
         }
     }
 
@@ -186,13 +196,9 @@ impl Fetcher {
         tell::heard(&self.shared, peer, parts);
     }
 
-    /// A peer could not be told what was to be told: it is told of everything later.
-    pub fn untold(&self, peer: DeviceId) {
-        let mut st = lock(&self.shared.state);
-        let partners = st.bigs.values_mut();
-        partners
-            .filter_map(|b| b.swarm.partners.get_mut(&peer))
-            .for_each(|p| p.tell_all = true);
+    /// A peer could not be told this: it is told of it, and all that follows, later.
+    pub fn untold(&self, peer: DeviceId, parts: &Parts) {
+        tell::untold(&mut lock(&self.shared.state), peer, parts);
     }
 
     /// What is being fetched, to be served to others.
@@ -215,16 +221,18 @@ impl Fetcher {
             return;
         }
         let id = st.serial();
+        let pulse = Arc::new(Pulse::new(Instant::now()));
         let info = LaneInfo {
             peer,
             express,
             closer,
+            pulse: Arc::clone(&pulse),
             small_turn: true,
         };
         st.peers.lanes.insert(id, info);
         drop(st);
         let shared = Arc::clone(&self.shared);
-        let thread = std::thread::spawn(move || lane::run(&shared, id, peer, stream));
+        let thread = std::thread::spawn(move || lane::run(&shared, id, peer, stream, pulse));
         let mut threads = lock(&self.threads);
         threads.retain(|t| !t.is_finished());
         threads.push(thread);

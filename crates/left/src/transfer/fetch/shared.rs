@@ -18,7 +18,7 @@ use super::file::BigFile;
 use super::offers;
 use super::state::{Job, Outcome, State, Whereabouts};
 use super::wanted::Asked;
-use super::{FetchConfig, FetchStats, is_small, swarm, tell};
+use super::{FetchConfig, FetchStats, is_small, stock, swarm};
 use crate::transfer::ports::{FetchDisk, ManifestStore};
 
 /// Results wait at most about this long for others to be reported with.
@@ -221,15 +221,19 @@ impl Shared {
     ) {
         crash_point!("staged-part");
         let len = segment.sref.len;
-        file.bytes_done.fetch_add(len, Ordering::Relaxed);
         let mut st = lock(&self.state);
         let Some(big) = st.bigs.get_mut(&file.serial) else {
             return;
         };
         if let Some((cost, whom)) = from {
-            big.landed(cost, whom);
+            big.landed(n, cost, whom);
         }
-        big.complete(n, segment);
+        if big.complete(n, segment) {
+            file.bytes_done.fetch_add(len, Ordering::Relaxed);
+            if let Some((cost, whom)) = from.filter(|(_, whom)| whom.partial) {
+                big.swarm.brought(&whom.peer, cost);
+            }
+        }
         drop(st);
         self.drain(file);
     }
@@ -287,7 +291,7 @@ impl Shared {
             && lock(&self.state).bigs.get(&file.serial).is_some_and(shared);
         // Without it others ask elsewhere.
         let again = file.prepared.get().filter(|_| others);
-        let again = again.and_then(|p| tell::reopen(&p.file).ok());
+        let again = again.and_then(|p| stock::reopen(&p.file).ok());
         let mut st = lock(&self.state);
         let Some(mut big) = st.remove_big(file.serial) else {
             return;
@@ -295,7 +299,7 @@ impl Shared {
         st.delivered.insert(file.id());
         let waiters = std::mem::take(&mut big.waiters);
         st.jobs.push_front(Job::Deliver(Arc::clone(file), waiters));
-        tell::delivered(&mut st, big, again);
+        stock::delivered(&mut st, big, again);
         drop(st);
         self.news.notify_all();
         self.wake.notify_all();

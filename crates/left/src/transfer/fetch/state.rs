@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use left_core::content::{ChunkRef, ContentId};
 use left_core::message::Parts;
@@ -12,8 +13,10 @@ use left_core::version::DeviceId;
 use super::FetchConfig;
 use super::big::Big;
 use super::file::BigFile;
+use super::lane::Pulse;
+use super::patience::Patience;
 use super::small::{Failed, Key, SmallQueue};
-use super::tell::Recent;
+use super::stock::Recent;
 use super::wanted::{Asked, BigTask, Place};
 use crate::transfer::frame::MAX_WANTS_UNANSWERED;
 use crate::transfer::lane::LaneCloser;
@@ -26,6 +29,8 @@ pub(super) struct LaneInfo {
     pub(super) peer: DeviceId,
     pub(super) express: bool,
     pub(super) closer: Arc<dyn LaneCloser>,
+    /// When bytes came last.
+    pub(super) pulse: Arc<Pulse>,
     /// Whose turn it is on a lane that takes both: small contents or big ones.
     pub(super) small_turn: bool,
 }
@@ -40,6 +45,8 @@ pub(super) struct Peers {
     pub(super) parts: BTreeSet<DeviceId>,
     /// This device, where it tells others what it fetches.
     pub(super) me: Option<DeviceId>,
+    /// Which of them keep others waiting.
+    pub(super) patience: Patience,
 }
 
 impl Peers {
@@ -51,6 +58,12 @@ impl Peers {
     /// Whether big contents may be asked of the peer now.
     pub(super) fn has_lane(&self, peer: &DeviceId) -> bool {
         self.lanes.values().any(|l| !l.express && l.peer == *peer)
+    }
+
+    /// Whether nothing came for so long on the lanes for big contents.
+    pub(super) fn is_silent(&self, peer: &DeviceId, time: Duration) -> bool {
+        let mut lanes = self.lanes.values().filter(|l| l.peer == *peer);
+        lanes.all(|l| l.express || l.pulse.silent_for() > time)
     }
 
     fn has_express(&self, peer: &DeviceId) -> bool {
@@ -153,7 +166,7 @@ impl State {
 
     /// Whether there is nobody to share work with.
     pub(super) fn is_quiet(&self) -> bool {
-        let alone = |b: &Big| !b.swarm.is_active() && !b.swarm.greet;
+        let alone = |b: &Big| b.swarm.is_quiet();
         self.outbox.is_empty() && self.recent.is_empty() && self.bigs.values().all(alone)
     }
 

@@ -1,6 +1,6 @@
 //! Receivers of one big content that share the work: each brings other parts of it from whoever has
 //! all, and serves the rest what it has. This file is what one of them knows of the others; what is
-//! told and heard is in [`super::tell`].
+//! told and heard is in [`super::tell`], how long others are waited for in [`super::patience`].
 //!
 //! Nothing is agreed on. Each computes from the same few facts who brings which segment (rendezvous
 //! hashing: Thaler and Ravishankar, 1998), and takes over what others do not bring in time. So wrong
@@ -14,22 +14,23 @@ use left_core::message::Parts;
 use left_core::version::DeviceId;
 
 use super::bits::Bits;
+use super::patience::Speed;
 use super::state::Peers;
 
 /// Smaller contents are here before anybody could be told.
 pub(super) const MIN_SIZE: u64 = 8 << 20;
 /// Others that are listened to; more get their parts where they got them before.
 const MAX_PARTNERS: usize = 64;
-/// For so long everybody who may fetch it too counts as one who does.
+/// For so long after they were told of it everybody who may fetch it too counts as one who does.
 const GRACE: Duration = Duration::from_millis(50);
-/// How long others are waited for at least and at most while there is nothing else to ask for.
-const PATIENCE: (Duration, Duration) = (Duration::from_millis(150), Duration::from_secs(15));
-/// How long nothing is expected of who was late; doubled each time.
-const LATE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
-/// Answers that a partner owes us at most, in bytes, and while it is late.
+/// They are told at once; but should that take longer, they do not count for longer than this.
+const GRACE_MAX: Duration = Duration::from_secs(1);
+/// Answers that a partner owes us at most, in bytes, and one that is late.
 const OWED: (u64, u64) = (4 << 20, 1 << 20);
 /// Refusals after which a partner is not believed any more.
 const MAX_GONE: u8 = 3;
+/// How often lanes look for something to ask for though nothing has changed.
+const WAKE_AFTER: Duration = Duration::from_millis(200);
 /// Chunk lists kept so that a segment need not be cut again when it is asked for.
 const MAX_LISTS: usize = 256;
 
@@ -39,43 +40,83 @@ pub(super) struct Partner {
     /// As what it knows the content.
     pub(super) id: ContentId,
     has: Bits,
-    /// It is to be told of all that is here, not only of what is new.
-    pub(super) tell_all: bool,
+    /// From which position on it is to be told of all that is here, not only of what is new.
+    pub(super) tell_from: Option<usize>,
+    /// When it may be told of everything again.
+    pub(super) all_after: Instant,
+    /// Until then nothing more fits into its control lane.
+    pub(super) full_until: Instant,
     /// It has a lane for big contents.
     connected: bool,
     gone: u8,
     /// It sent wrong bytes, or said too often that it has what it has not.
     banned: bool,
-    late_until: Option<Instant>,
-    late_for: Duration,
+    /// It was waited for too long: nothing is expected of it for a time.
+    late: bool,
     /// Bytes that it was asked for and that are not here.
     owes: u64,
+    /// Bytes that it brought since the last look.
+    brought: u64,
     /// When it was asked while it owed nothing, or something of it came.
     touched: Instant,
 }
 
 impl Partner {
+    fn new(device: &DeviceId, id: ContentId) -> Self {
+        let now = Instant::now();
+        Self {
+            key: key(device),
+            id,
+            has: Bits::default(),
+            tell_from: Some(0),
+            all_after: now,
+            full_until: now,
+            connected: false,
+            gone: 0,
+            banned: false,
+            late: false,
+            owes: 0,
+            brought: 0,
+            touched: now,
+        }
+    }
+
     fn serves(&self) -> bool {
         self.connected && !self.banned
     }
 
-    fn is_late(&self, now: Instant) -> bool {
-        self.late_until.is_some_and(|t| now < t)
+    /// Whether parts are expected of it.
+    fn is_prompt(&self) -> bool {
+        self.serves() && !self.late
     }
+}
+
+/// Others who may fetch it too, until they have had the time to say so.
+struct Grace {
+    until: Instant,
+    keys: Vec<u64>,
 }
 
 /// What one content's receivers know of each other; under the state's lock.
 #[derive(Default)]
 pub(super) struct Swarm {
     me: u64,
-    /// As what all were told that it is fetched here.
+    /// As what others are told that it is fetched here.
     begun: Option<ContentId>,
-    /// All are still to be told so.
-    pub(super) greet: bool,
-    grace: Option<(Instant, Vec<u64>)>,
+    /// Who is still to be told so, and not before when.
+    greet: BTreeMap<DeviceId, Instant>,
+    grace: Option<Grace>,
     pub(super) partners: BTreeMap<DeviceId, Partner>,
-    /// Of others that bring parts, as of the last look.
+    /// Of others that bring parts, as of the last look; in order.
     owners: Vec<u64>,
+    /// Somebody who has all can be asked, as of the last look.
+    source: bool,
+    /// How fast that one answers.
+    pub(super) speed: Speed,
+    /// It is asked for something that others have, so that this is known.
+    probe: bool,
+    /// When lanes were last sent to look for something to ask for.
+    woken: Option<Instant>,
     /// What is in place here.
     pub(super) here: Bits,
     /// What of that was not told, and its bytes.
@@ -84,10 +125,6 @@ pub(super) struct Swarm {
     pub(super) told_at: Option<Instant>,
     lists: HashMap<usize, Vec<ChunkRef>>,
     listed: VecDeque<usize>,
-    /// Since when nothing may be asked of who has all, though not all is here.
-    idle_since: Option<Instant>,
-    /// How long answers of who has all take.
-    latency: Duration,
 }
 
 fn key(device: &DeviceId) -> u64 {
@@ -103,17 +140,21 @@ fn score(key: u64, n: usize) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Who brings what, and who may be asked for it.
 impl Swarm {
     /// Segments begin to be asked for under this id; the others may fetch it too.
     pub(super) fn begin(&mut self, me: &DeviceId, id: ContentId, others: &[DeviceId]) {
         if self.begun == Some(id) {
             return;
         }
+        let now = Instant::now();
         self.me = key(me);
-        self.greet = !others.is_empty();
-        if self.begun.is_none() && self.greet {
-            let keys = others.iter().take(MAX_PARTNERS).map(key).collect();
-            self.grace = Some((Instant::now() + GRACE, keys));
+        self.greet = others.iter().map(|other| (*other, now)).collect();
+        if self.begun.is_none() && !others.is_empty() {
+            self.grace = Some(Grace {
+                until: now + GRACE_MAX,
+                keys: others.iter().take(MAX_PARTNERS).map(key).collect(),
+            });
         }
         self.begun = Some(id);
         self.look();
@@ -124,24 +165,36 @@ impl Swarm {
         !self.partners.is_empty() || self.grace.is_some()
     }
 
-    /// Computes anew who brings parts.
-    fn look(&mut self) {
-        let now = Instant::now();
-        let brings = |p: &&Partner| p.serves() && !p.is_late(now);
-        self.owners = self
-            .partners
-            .values()
-            .filter(brings)
+    /// Whether there is nobody to be told anything.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.is_active() && self.greet.is_empty()
+    }
+
+    /// Computes anew who brings parts. Whether that are others than before.
+    fn look(&mut self) -> bool {
+        let mut owners: Vec<u64> = (self.partners.values())
+            .filter(|p| p.is_prompt())
             .map(|p| p.key)
             .collect();
-        match &self.grace {
-            Some((until, keys)) if now < *until => {
-                let more = keys.iter().filter(|k| !self.owners.contains(k)).copied();
-                let more: Vec<u64> = more.collect();
-                self.owners.extend(more);
-            }
-            _ => self.grace = None,
+        let now = Instant::now();
+        self.grace.take_if(|grace| grace.until <= now);
+        owners.extend(self.grace.iter().flat_map(|grace| &grace.keys));
+        owners.sort_unstable();
+        owners.dedup();
+        let others = owners != self.owners;
+        self.owners = owners;
+        others
+    }
+
+    /// Looks anew who can be asked and who is late; `source`: somebody who has all can be. Whether
+    /// others bring parts than before.
+    pub(super) fn refresh(&mut self, peers: &Peers, source: bool, now: Instant) -> bool {
+        for (device, partner) in &mut self.partners {
+            partner.connected = peers.has_lane(device);
+            partner.late = peers.patience.is_late(device, now);
         }
+        self.source = source;
+        self.look()
     }
 
     /// Whether it falls to us to bring a segment from who has all.
@@ -150,10 +203,15 @@ impl Swarm {
         self.owners.iter().all(|k| score(*k, n) > own)
     }
 
-    /// Whether a partner has the segment; one that was late is not waited for.
-    fn is_held(&self, n: usize, now: Instant) -> bool {
-        let holds = |p: &Partner| p.serves() && p.has.has(n) && !p.is_late(now);
-        self.partners.values().any(holds)
+    /// Whether a partner of whom something is expected has the segment; `but`: another one.
+    fn is_held(&self, n: usize, but: Option<&DeviceId>) -> bool {
+        let mut others = self.partners.iter().filter(|(d, _)| Some(*d) != but);
+        others.any(|(_, p)| p.is_prompt() && p.has.has(n))
+    }
+
+    /// Whether the segment could be had without this partner.
+    fn is_elsewhere(&self, n: usize, but: &DeviceId) -> bool {
+        self.source || self.is_held(n, Some(but))
     }
 
     /// Whether any partner may still be asked for the segment.
@@ -171,19 +229,24 @@ impl Swarm {
         self.partners.get(peer).is_some_and(Partner::serves)
     }
 
+    pub(super) fn is_late(&self, peer: &DeviceId) -> bool {
+        self.partners.get(peer).is_some_and(|p| p.late)
+    }
+
     /// As what a partner is asked for the content.
     pub(super) fn id_at(&self, peer: &DeviceId) -> Option<ContentId> {
         self.partners.get(peer).map(|p| p.id)
     }
 
     /// Whether a peer may be asked for a segment now; `full`: it has all.
-    pub(super) fn may_ask(&self, peer: &DeviceId, full: bool, n: usize, now: Instant) -> bool {
+    pub(super) fn may_ask(&self, peer: &DeviceId, full: bool, n: usize) -> bool {
         if !self.is_active() {
             return full;
         }
         let has = |p: &Partner| p.serves() && p.has.has(n);
-        self.partners.get(peer).is_some_and(has)
-            || (full && self.is_ours(n) && !self.is_held(n, now))
+        let asks = |p: &Partner| has(p) && (!p.late || !self.is_elsewhere(n, peer));
+        self.partners.get(peer).is_some_and(asks)
+            || (full && (self.probe || (self.is_ours(n) && !self.is_held(n, None))))
     }
 
     /// The part of a file's window that is for those who have all.
@@ -198,15 +261,36 @@ impl Swarm {
     /// Bytes that a partner may still be asked for, and whether it owes nothing.
     pub(super) fn room_of(&self, peer: &DeviceId) -> (u64, bool) {
         self.partners.get(peer).map_or((0, false), |p| {
-            let most = if p.is_late(Instant::now()) {
-                OWED.1
-            } else {
-                OWED.0
-            };
+            let most = if p.late { OWED.1 } else { OWED.0 };
             (most.saturating_sub(p.owes), p.owes == 0)
         })
     }
 
+    /// We are kept waiting. Whether who has all is to be asked for something, since it is not known
+    /// what could be had without that.
+    pub(super) fn kept_waiting(&mut self, now: Instant) -> bool {
+        self.probe = self.source && self.speed.is_old(now);
+        self.probe
+    }
+
+    /// Whether lanes are to look for something to ask for: there is `news`, or for a while there was
+    /// none. What they may ask for depends on much; should ever one be woken too early, its file does
+    /// not stand still.
+    pub(super) fn is_to_wake(&mut self, news: bool, now: Instant) -> bool {
+        let wake = news || self.woken.is_none_or(|at| now - at > WAKE_AFTER);
+        if wake {
+            self.woken = Some(now);
+        }
+        wake
+    }
+
+    /// Who has all was asked.
+    pub(super) fn asked_source(&mut self) {
+        self.speed.asked(Instant::now());
+        self.probe = false;
+    }
+
+    /// A partner was asked.
     pub(super) fn asked(&mut self, peer: &DeviceId, bytes: u64) {
         if let Some(p) = self.partners.get_mut(peer) {
             if p.owes == 0 {
@@ -224,12 +308,64 @@ impl Swarm {
         }
     }
 
-    /// An answer of who has all came, asked for at that time.
-    pub(super) fn timed(&mut self, at: Instant) {
-        let now = at.elapsed();
-        self.latency = now.max((self.latency * 7 + now) / 8);
+    /// A partner brought what was missing.
+    pub(super) fn brought(&mut self, peer: &DeviceId, bytes: u64) {
+        if let Some(p) = self.partners.get_mut(peer) {
+            p.brought += bytes;
+        }
     }
 
+    /// Partners that brought something since the last time, and what waiting that is worth.
+    pub(super) fn take_brought(&mut self) -> Vec<(DeviceId, Duration)> {
+        let mut all = Vec::new();
+        for (device, p) in &mut self.partners {
+            match std::mem::take(&mut p.brought) {
+                0 => {}
+                bytes => all.push((*device, self.speed.worth(bytes))),
+            }
+        }
+        all
+    }
+
+    /// Which partner keeps segment `n` from us, if it could be had elsewhere: who is `asked` for it,
+    /// who has it, or to whom it falls.
+    pub(super) fn kept_by(&self, n: usize, asked: &[DeviceId], wanted: bool) -> Option<DeviceId> {
+        let prompt = |d: &&DeviceId| self.partners.get(d).is_some_and(Partner::is_prompt);
+        let asked = asked.iter().find(prompt).copied();
+        let who = asked.or_else(|| {
+            let has = |(_, p): &(&DeviceId, &Partner)| p.is_prompt() && p.has.has(n);
+            let holders = self.partners.iter().filter(has);
+            let holder = holders.max_by_key(|(_, p)| p.owes).map(|(d, _)| *d);
+            holder.or_else(|| self.owner(n)).filter(|_| wanted)
+        })?;
+        self.is_elsewhere(n, &who).then_some(who)
+    }
+
+    /// The partner that brings a segment, if it does not fall to us.
+    fn owner(&self, n: usize) -> Option<DeviceId> {
+        let first = self.owners.iter().min_by_key(|k| score(**k, n))?;
+        let is_first = |(_, p): &(&DeviceId, &Partner)| p.key == *first;
+        let owner = self.partners.iter().find(is_first);
+        owner.map(|(d, _)| *d).filter(|_| !self.is_ours(n))
+    }
+
+    /// Partners of whose debts nothing came for so long, though their lanes did not bring anything
+    /// else either. They are not believed any more.
+    pub(super) fn take_stuck(&mut self, peers: &Peers, patience: Duration) -> Vec<DeviceId> {
+        let mut stuck = Vec::new();
+        for (device, p) in &mut self.partners {
+            let silent = p.touched.elapsed() > patience && peers.is_silent(device, patience);
+            if p.owes > 0 && !p.banned && silent {
+                p.banned = true;
+                stuck.push(*device);
+            }
+        }
+        stuck
+    }
+}
+
+/// What comes and goes.
+impl Swarm {
     /// A segment is in place.
     pub(super) fn complete(&mut self, n: usize, bytes: u64, list: &[ChunkRef]) {
         if !self.here.set(n) || self.begun.is_none() {
@@ -261,22 +397,12 @@ impl Swarm {
         if !known && self.partners.len() >= MAX_PARTNERS {
             return false;
         }
-        let now = Instant::now();
-        let partner = self.partners.entry(peer).or_insert_with(|| Partner {
-            key: key(&peer),
-            id: parts.content,
-            has: Bits::default(),
-            tell_all: true,
-            connected: false,
-            gone: 0,
-            banned: false,
-            late_until: None,
-            late_for: LATE.0,
-            owes: 0,
-            touched: now,
-        });
+        let fresh = || Partner::new(&peer, parts.content);
+        let partner = self.partners.entry(peer).or_insert_with(fresh);
         partner.id = parts.content;
-        partner.tell_all |= parts.hello;
+        if parts.hello {
+            partner.tell_from = Some(0);
+        }
         let from = usize::try_from(parts.from).unwrap_or(usize::MAX);
         let mut new = false;
         for (at, byte) in parts.bitmap.iter().enumerate().filter(|(_, b)| **b != 0) {
@@ -285,28 +411,33 @@ impl Swarm {
                 new |= n < most && partner.has.set(n);
             }
         }
-        if !known {
-            self.look();
-        }
         new
     }
 
-    /// Says anew of all partners whether they are connected. Whether more or fewer bring parts than
-    /// before.
-    pub(super) fn connect(&mut self, peers: &Peers) -> bool {
-        let before = (self.owners.len(), self.grace.is_some());
-        for (device, partner) in &mut self.partners {
-            partner.connected = peers.has_lane(device);
+    /// A peer is to be told what is fetched here.
+    pub(super) fn greet(&mut self, peer: DeviceId, not_before: Instant) {
+        if self.begun.is_some() {
+            self.greet.insert(peer, not_before);
         }
-        self.look();
-        before != (self.owners.len(), self.grace.is_some())
     }
 
-    /// A partner said that it has not got what it told of.
-    pub(super) fn gone_at(&mut self, peer: &DeviceId) {
+    /// Those who are to be told now that it is fetched here.
+    pub(super) fn take_greeted(&mut self, now: Instant) -> Vec<DeviceId> {
+        let due = self.greet.iter().filter(|(_, at)| **at <= now);
+        let due: Vec<DeviceId> = due.map(|(peer, _)| *peer).collect();
+        self.greet.retain(|_, at| *at > now);
+        if let Some(grace) = self.grace.as_mut().filter(|_| !due.is_empty()) {
+            grace.until = grace.until.min(now + GRACE);
+        }
+        due
+    }
+
+    /// A partner said that it has not got these, which it told of. Of chunk `lists` it need not have
+    /// every one.
+    pub(super) fn gone_at(&mut self, peer: &DeviceId, parts: &[usize], lists: bool) {
         if let Some(p) = self.partners.get_mut(peer) {
-            p.has = Bits::default();
-            p.gone += 1;
+            parts.iter().for_each(|n| p.has.clear(*n));
+            p.gone = p.gone.saturating_add(u8::from(!lists));
             p.banned |= p.gone >= MAX_GONE;
         }
         self.look();
@@ -321,163 +452,20 @@ impl Swarm {
         self.look();
     }
 
+    /// What was offered has become a content: what was wrong before was perhaps the offer.
+    pub(super) fn pardon(&mut self) {
+        for p in self.partners.values_mut() {
+            (p.banned, p.gone) = (false, 0);
+        }
+    }
+
     pub(super) fn left(&mut self, peer: &DeviceId) {
+        self.greet.remove(peer);
         if self.partners.remove(peer).is_some() {
             self.look();
         }
     }
-
-    /// Looks whether others keep us waiting: `wanted` are the segments that nobody was asked for,
-    /// `idle` says that nothing is under way from who has all, though it may be asked. Returns
-    /// whether more may be asked for than before.
-    pub(super) fn watch(&mut self, wanted: &[usize], idle: bool) -> bool {
-        let now = Instant::now();
-        let stuck = !wanted.is_empty() || self.is_owed();
-        let free = |n: &usize| self.is_ours(*n) && !self.is_held(*n, now);
-        if !idle || !stuck || wanted.iter().any(free) {
-            self.idle_since = None;
-            return false;
-        }
-        let since = *self.idle_since.get_or_insert(now);
-        if now - since < (self.latency * 2).clamp(PATIENCE.0, PATIENCE.1) {
-            return false;
-        }
-        self.idle_since = None;
-        let keys: Vec<u64> = wanted.iter().filter_map(|n| self.owner(*n)).collect();
-        for p in self.partners.values_mut() {
-            let holds = wanted.iter().any(|n| p.has.has(*n));
-            if p.owes > 0 || holds || keys.contains(&p.key) {
-                p.late_until = Some(now + p.late_for);
-                p.late_for = (p.late_for * 2).min(LATE.1);
-            }
-        }
-        self.look();
-        true
-    }
-
-    /// Which of the others brings a segment.
-    fn owner(&self, n: usize) -> Option<u64> {
-        self.owners.iter().copied().min_by_key(|k| score(*k, n))
-    }
-
-    /// Partners of whose debts nothing came for so long. They are not believed any more.
-    pub(super) fn take_stuck(&mut self, patience: Duration) -> Vec<DeviceId> {
-        let patience = patience.max(self.latency * 4);
-        let mut stuck = Vec::new();
-        for (device, p) in &mut self.partners {
-            if p.owes > 0 && !p.banned && p.touched.elapsed() > patience {
-                p.banned = true;
-                stuck.push(*device);
-            }
-        }
-        stuck
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn device(n: u8) -> DeviceId {
-        DeviceId([n; 32])
-    }
-
-    fn parts(from: u64, bitmap: &[u8]) -> Parts {
-        Parts {
-            content: ContentId([1; 32]),
-            from,
-            bitmap: bitmap.to_vec(),
-            hello: false,
-        }
-    }
-
-    fn swarm(me: u8, others: &[u8]) -> Swarm {
-        let mut swarm = Swarm::default();
-        swarm.begin(&device(me), ContentId([1; 32]), &[]);
-        for other in others {
-            swarm.heard(device(*other), &parts(0, &[]), 1000);
-        }
-        for p in swarm.partners.values_mut() {
-            p.connected = true;
-        }
-        swarm.look();
-        swarm
-    }
-
-    #[test]
-    fn each_segment_falls_to_exactly_one() {
-        let all = [1u8, 2, 3, 4, 5];
-        let swarms: Vec<Swarm> = (all.iter())
-            .map(|me| {
-                let others: Vec<u8> = all.iter().copied().filter(|o| o != me).collect();
-                swarm(*me, &others)
-            })
-            .collect();
-        let mut shares = [0; 5];
-        for n in 0..1000 {
-            let takers: Vec<usize> = (0..5).filter(|i| swarms[*i].is_ours(n)).collect();
-            assert_eq!(takers.len(), 1, "{n}");
-            shares[takers[0]] += 1;
-        }
-        assert!(shares.iter().all(|s| (150..250).contains(s)), "{shares:?}");
-    }
-
-    #[test]
-    fn who_leaves_leaves_its_segments_to_the_others() {
-        let mut mine = swarm(1, &[2, 3]);
-        let before: Vec<bool> = (0..300).map(|n| mine.is_ours(n)).collect();
-        mine.left(&device(2));
-        let after: Vec<bool> = (0..300).map(|n| mine.is_ours(n)).collect();
-        let kept = before.iter().zip(&after).all(|(b, a)| !b || *a);
-        assert!(kept && after.iter().filter(|a| **a).count() > 120);
-        mine.left(&device(3));
-        assert!((0..300).all(|n| mine.is_ours(n)));
-        assert!(!mine.is_active());
-    }
-
-    #[test]
-    fn claims_take_no_more_room_than_there_are_segments() {
-        let mut mine = swarm(1, &[2]);
-        assert!(mine.heard(device(2), &parts(990, &[0xff; 8000]), 1000));
-        assert!(!mine.heard(device(2), &parts(u64::MAX - 3, &[0xff; 8000]), 1000));
-        let partner = &mine.partners[&device(2)];
-        assert_eq!(partner.has.iter().count(), 10);
-        assert!(partner.has.iter().all(|n| n < 1000));
-        for n in 0..200 {
-            mine.heard(device(n), &parts(0, &[1]), 1000);
-        }
-        assert_eq!(mine.partners.len(), MAX_PARTNERS);
-    }
-
-    #[test]
-    fn what_others_have_is_asked_of_them_and_late_ones_are_passed_over() {
-        let mut mine = swarm(1, &[2]);
-        let now = Instant::now();
-        let (source, other) = (device(9), device(2));
-        mine.heard(other, &parts(0, &[0b11]), 1000);
-        assert!(mine.may_ask(&other, false, 0, now));
-        assert!(!mine.may_ask(&other, false, 2, now));
-        assert!(!mine.may_ask(&source, true, 0, now));
-        let theirs: Vec<usize> = (2..40).filter(|n| !mine.is_ours(*n)).collect();
-        assert!(!mine.may_ask(&source, true, theirs[0], now));
-        // Nothing else is left to ask for: it is waited for, then not any more.
-        assert!(!mine.watch(&theirs, true));
-        mine.idle_since = now.checked_sub(Duration::from_secs(1));
-        assert!(mine.watch(&theirs, true));
-        assert!(mine.may_ask(&source, true, theirs[0], now));
-        assert!(mine.may_ask(&other, false, 0, now), "what it has it has");
-    }
-
-    #[test]
-    fn who_has_not_what_it_said_is_not_believed_for_long() {
-        let mut mine = swarm(1, &[2]);
-        for _ in 0..MAX_GONE {
-            assert!(mine.heard(device(2), &parts(0, &[1]), 10));
-            assert!(mine.serves(&device(2)));
-            mine.gone_at(&device(2));
-        }
-        mine.heard(device(2), &parts(0, &[1]), 10);
-        assert!(!mine.serves(&device(2)));
-        assert!((0..300).all(|n| mine.is_ours(n)));
-    }
-}
+mod tests;

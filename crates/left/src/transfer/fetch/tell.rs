@@ -1,135 +1,171 @@
 //! What receivers of one content tell each other, and the thread that tells it and looks after them.
 
-use std::fs::File;
-use std::io;
-use std::os::fd::AsRawFd;
-use std::sync::{Arc, PoisonError, Weak};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use left_core::chunker::cut_segment;
-use left_core::content::{ContentId, Segment, SegmentId, SegmentRef};
+use left_core::content::ContentId;
 use left_core::message::{MAX_PARTS_BITMAP, Parts};
 use left_core::version::DeviceId;
 use tracing::debug;
 
-use super::big::Big;
-use super::file::BigFile;
 use super::offers;
-use super::shared::{Shared, guarded, lock};
-use super::state::{Peers, State};
+use super::shared::{Shared, lock};
+use super::state::State;
+use super::stock;
 use super::swarm::Swarm;
-use crate::counters::HASHED;
-use crate::transfer::fileio::read_at_most;
 
 /// How often it is looked whether there is something to tell.
 const TICK: Duration = Duration::from_millis(20);
-/// News are told when there are so many bytes of them, or after so long.
+/// A look that came later was kept from it by something else than partners.
+const TICK_MAX: Duration = Duration::from_millis(50);
+/// To more partners than this news are told only when there are so many bytes of them, or after so
+/// long.
+const FEW: usize = 16;
 const TELL_BYTES: u64 = 4 << 20;
 const TELL_AFTER: Duration = Duration::from_millis(100);
 /// A gap in the positions told that is worth a message of its own.
 const GAP: usize = 4096;
-/// Whole contents that are still served from where they were put; the index has them soon.
-const MAX_RECENT: usize = 4;
-const RECENT: Duration = Duration::from_secs(20);
+/// Messages to one partner about one content at a time; the next ones follow at the next look.
+const AT_ONCE: usize = 8;
+/// How soon a partner is told of everything again, however often it asks.
+pub(super) const ALL_AGAIN: Duration = Duration::from_secs(1);
+/// How long nothing is told to a peer whose control lane is full.
+const FULL: Duration = Duration::from_secs(1);
+/// Messages of one look, about.
+pub(super) const OUTBOX: usize = 1024;
 
 /// Sends what is told, each to one peer. Must not wait.
-pub type Tell = Box<dyn Fn(Vec<(DeviceId, Parts)>) + Send + Sync>;
+pub type Tell = Box<dyn Fn(Told) + Send + Sync>;
 
-/// A content that is whole and perhaps not yet in the index.
-pub(super) struct Recent {
-    /// What it is asked for as.
-    ids: Vec<ContentId>,
-    size: u64,
-    refs: Vec<SegmentRef>,
-    /// Open for reading only: nobody could run a program that is open for writing.
-    file: Arc<File>,
-    until: Instant,
+type Outbox = Vec<(DeviceId, Parts)>;
+
+/// What is to be told. As long as it lives nothing more is handed over.
+pub struct Told {
+    /// To whom, and what.
+    pub all: Vec<(DeviceId, Parts)>,
+    _under_way: UnderWay,
 }
 
-/// Positions, in order, as messages.
-fn messages(content: ContentId, hello: bool, all: impl Iterator<Item = usize>) -> Vec<Parts> {
+struct UnderWay(Arc<AtomicBool>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// Positions, in order, as messages, at most so many; and the first position that is not in them.
+fn messages(
+    content: ContentId,
+    most: usize,
+    all: impl Iterator<Item = usize>,
+) -> (Vec<Parts>, Option<usize>) {
     let mut out: Vec<Parts> = Vec::new();
     for n in all {
         let fits = |p: &&mut Parts| {
             let at = n - p.from as usize;
             at / 8 < MAX_PARTS_BITMAP && at < p.bitmap.len() * 8 + GAP
         };
-        let parts = match out.last_mut().filter(fits) {
-            Some(parts) => parts,
-            None => {
-                out.push(Parts {
-                    content,
-                    from: (n - n % 8) as u64,
-                    bitmap: Vec::new(),
-                    hello: false,
-                });
-                let Some(parts) = out.last_mut() else { break };
-                parts
+        if out.last_mut().filter(fits).is_none() {
+            if out.len() >= most {
+                return (out, Some(n));
             }
-        };
+            out.push(Parts {
+                content,
+                from: (n - n % 8) as u64,
+                bitmap: Vec::new(),
+                hello: false,
+            });
+        }
+        let Some(parts) = out.last_mut() else { break };
         let at = n - parts.from as usize;
         if parts.bitmap.len() <= at / 8 {
             parts.bitmap.resize(at / 8 + 1, 0);
         }
         parts.bitmap[at / 8] |= 1 << (at % 8);
     }
-    if hello && out.is_empty() {
-        out.push(Parts {
-            content,
-            from: 0,
-            bitmap: Vec::new(),
-            hello,
-        });
-    }
-    if let Some(first) = out.first_mut() {
-        first.hello = hello;
-    }
-    out
+    (out, None)
 }
 
-type Outbox = Vec<(DeviceId, Parts)>;
+/// All of a content of so many segments, as messages.
+pub(super) fn all_of(content: ContentId, segments: usize) -> Vec<Parts> {
+    messages(content, usize::MAX, 0..segments).0
+}
 
 impl Swarm {
-    /// What is to be told now; `all`: whether it is due or not.
-    fn tell(&mut self, id: ContentId, others: &[DeviceId], all: bool, out: &mut Outbox) {
-        let greet = std::mem::take(&mut self.greet);
-        if greet {
-            let hello = messages(id, true, self.here.iter());
-            for other in others {
-                out.extend(hello.iter().map(|m| (*other, m.clone())));
-                if let Some(p) = self.partners.get_mut(other) {
-                    p.tell_all = false;
-                }
-            }
-        }
-        let now = Instant::now();
-        let waited = self.told_at.is_none_or(|t| now - t >= TELL_AFTER);
-        let due = all || self.news_bytes >= TELL_BYTES || waited;
-        let mut news = Vec::new();
-        if due && !self.news.is_empty() {
-            news = std::mem::take(&mut self.news);
-            news.sort_unstable();
-            self.news_bytes = 0;
-            self.told_at = Some(now);
-        }
+    /// What is to be told now.
+    fn tell(&mut self, id: ContentId, now: Instant, out: &mut Outbox) {
+        self.tell_greeted(id, now, out);
+        let news = self.take_news(now);
         for (device, p) in &mut self.partners {
-            let told = match std::mem::take(&mut p.tell_all) {
-                true => messages(p.id, false, self.here.iter()),
-                false => messages(p.id, false, news.iter().copied()),
+            let full = now < p.full_until;
+            if let Some(first) = news.first()
+                && (full || p.tell_from.is_some())
+            {
+                p.tell_from = Some(p.tell_from.map_or(*first, |from| from.min(*first)));
+            }
+            let told = match p.tell_from {
+                _ if full => continue,
+                // A beginning is not told again and again; what follows it is.
+                Some(from) if from > 0 || now >= p.all_after => {
+                    if from == 0 {
+                        p.all_after = now + ALL_AGAIN;
+                    }
+                    let (told, next) = messages(p.id, AT_ONCE, self.here.iter_from(from));
+                    p.tell_from = next;
+                    told
+                }
+                _ => messages(p.id, AT_ONCE, news.iter().copied()).0,
             };
             out.extend(told.into_iter().map(|m| (*device, m)));
         }
     }
-}
 
-/// Members that may be fetching it, too.
-pub(super) fn others(big: &Big, peers: &Peers) -> Vec<DeviceId> {
-    let may = |p: &&DeviceId| !big.peers.contains(p);
-    peers.parts.iter().filter(may).copied().collect()
+    /// Says to those who do not know it yet that this is fetched here.
+    fn tell_greeted(&mut self, id: ContentId, now: Instant, out: &mut Outbox) {
+        let greeted = self.take_greeted(now);
+        if greeted.is_empty() {
+            return;
+        }
+        let (mut told, rest) = messages(id, AT_ONCE, self.here.iter_from(0));
+        if told.is_empty() {
+            told.push(Parts {
+                content: id,
+                from: 0,
+                bitmap: Vec::new(),
+                hello: false,
+            });
+        }
+        told[0].hello = true;
+        for peer in greeted {
+            out.extend(told.iter().map(|m| (peer, m.clone())));
+            if let Some(p) = self.partners.get_mut(&peer) {
+                p.tell_from = rest;
+            }
+        }
+    }
+
+    /// What is in place and was not told, if it is time to tell it.
+    fn take_news(&mut self, now: Instant) -> Vec<usize> {
+        let waited = self.told_at.is_none_or(|t| now - t >= TELL_AFTER);
+        let due = self.partners.len() <= FEW || self.news_bytes >= TELL_BYTES || waited;
+        if !due || self.news.is_empty() {
+            return Vec::new();
+        }
+        self.news_bytes = 0;
+        self.told_at = Some(now);
+        let mut news = std::mem::take(&mut self.news);
+        news.sort_unstable();
+        news
+    }
 }
 
 /// The thread's life.
 pub(super) fn run(shared: &Shared, tell: &Tell) {
+    let under_way = Arc::new(AtomicBool::new(false));
+    let mut last = Instant::now();
     let mut st = lock(&shared.state);
     loop {
         while !st.closed && st.is_quiet() {
@@ -140,17 +176,28 @@ pub(super) fn run(shared: &Shared, tell: &Tell) {
         }
         // One that nobody goes on with would keep this thread awake.
         offers::forget_dead(shared, &mut st);
-        let (out, moved) = tick(&mut st, shared.config.stuck_after);
+        let now = Instant::now();
+        let passed = (now - last).min(TICK_MAX);
+        last = now;
+        let wake = look(&mut st, shared.config.stuck_after, passed, now);
+        let all = match under_way.load(Ordering::Acquire) {
+            true => Vec::new(),
+            false => take_told(&mut st, now),
+        };
         if !st.hopeless().is_empty() {
             shared.peers_changed(st);
         } else {
             drop(st);
         }
-        if moved {
+        if wake {
             shared.wake.notify_all();
         }
-        if !out.is_empty() {
-            tell(out);
+        if !all.is_empty() {
+            under_way.store(true, Ordering::Release);
+            tell(Told {
+                all,
+                _under_way: UnderWay(Arc::clone(&under_way)),
+            });
         }
         st = lock(&shared.state);
         let waited = shared.news.wait_timeout(st, TICK);
@@ -158,30 +205,49 @@ pub(super) fn run(shared: &Shared, tell: &Tell) {
     }
 }
 
-/// Looks after all contents; what is to be told, and whether lanes may have more to do.
-fn tick(st: &mut State, stuck_after: Duration) -> (Outbox, bool) {
-    let mut out = std::mem::take(&mut st.outbox);
-    let mut moved = false;
-    let now = Instant::now();
-    st.recent.retain(|r| now < r.until);
-    let peers = &st.peers;
-    let mut stuck = Vec::new();
+/// Looks after all contents and their receivers; `passed`: since the last look. Whether lanes may have
+/// more to do.
+fn look(st: &mut State, stuck_after: Duration, passed: Duration, now: Instant) -> bool {
+    stock::forget_old(&mut st.recent, now);
+    let peers = &mut st.peers;
+    let (mut wake, mut stuck, mut waits_for) = (false, Vec::new(), BTreeSet::new());
     for big in st.bigs.values_mut() {
-        let others = others(big, peers);
-        moved |= big.swarm.connect(peers);
-        moved |= big.watch_others(peers);
-        stuck.extend(big.swarm.take_stuck(stuck_after));
-        let id = big.file.id();
-        big.swarm.tell(id, &others, false, &mut out);
+        let seen = big.look(peers, stuck_after, now);
+        wake |= seen.wake;
+        waits_for.extend(seen.waits_for);
+        for (peer, worth) in seen.brought {
+            peers.patience.brought(&peer, worth);
+        }
+        stuck.extend(big.swarm.take_stuck(peers, stuck_after));
+    }
+    for peer in waits_for {
+        if peers.patience.waited(peer, passed, now) {
+            debug!(%peer, "a receiver of the same keeps us waiting; it is done without for a time");
+        }
     }
     for peer in stuck {
         debug!(%peer, "nothing comes of what a peer has told that it has");
+        peers.patience.distrust(peer, now);
         let lanes = peers.lanes.values();
         lanes
             .filter(|l| l.peer == peer && !l.express)
             .for_each(|l| l.closer.close());
     }
-    (out, moved)
+    peers.patience.tidy(now);
+    wake
+}
+
+/// What is to be told of all contents now.
+fn take_told(st: &mut State, now: Instant) -> Outbox {
+    let mut out = std::mem::take(&mut st.outbox);
+    for big in st.bigs.values_mut() {
+        // The rest at the next look.
+        if out.len() >= OUTBOX {
+            break;
+        }
+        big.swarm.tell(big.file.id(), now, &mut out);
+    }
+    out
 }
 
 /// Takes in what a peer tells that it has.
@@ -199,124 +265,30 @@ pub(super) fn heard(shared: &Shared, peer: DeviceId, parts: &Parts) {
         if parts.hello {
             shared.news.notify_all();
         }
-    } else if parts.hello
-        && let Some(recent) = st.recent.iter().find(|r| r.ids.contains(&id))
-        && st.outbox.len() < 1024
-    {
-        let all = messages(id, false, 0..recent.refs.len());
+    } else if parts.hello && st.outbox.len() < OUTBOX {
+        let all = stock::hello(&mut st.recent, &id, peer);
         st.outbox.extend(all.into_iter().map(|m| (peer, m)));
         shared.news.notify_all();
     }
 }
 
-/// A content is whole: others are told of all of it, and it is served on until the index has it.
-pub(super) fn delivered(st: &mut State, mut big: Big, file: Option<File>) {
-    let Some(file) = file else { return };
-    big.swarm.tell(big.file.id(), &[], true, &mut st.outbox);
-    let ids = [Some(big.file.id()), big.was];
-    st.recent.push_back(Recent {
-        ids: ids.into_iter().flatten().collect(),
-        size: big.file.size,
-        refs: std::mem::take(&mut big.refs),
-        file: Arc::new(file),
-        until: Instant::now() + RECENT,
-    });
-    if st.recent.len() > MAX_RECENT {
-        st.recent.pop_front();
+/// A peer could not be told this.
+pub(super) fn untold(st: &mut State, peer: DeviceId, parts: &Parts) {
+    let again = Instant::now() + FULL;
+    let mut bigs = st.bigs.values_mut();
+    let Some(big) = bigs.find(|b| b.is_known_as(&parts.content)) else {
+        return;
+    };
+    if let Some(p) = big.swarm.partners.get_mut(&peer) {
+        let from = usize::try_from(parts.from).unwrap_or(usize::MAX);
+        p.tell_from = Some(p.tell_from.map_or(from, |before| before.min(from)));
+        p.full_until = again;
     }
-}
-
-/// The same file once more, for reading only.
-pub(super) fn reopen(file: &File) -> io::Result<File> {
-    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
-}
-
-/// Serves what is being fetched. Nothing that was not verified.
-pub struct Stock(pub(super) Weak<Shared>);
-
-enum From {
-    Stage(Arc<BigFile>, Option<Vec<left_core::content::ChunkRef>>),
-    Recent(Arc<File>),
-}
-
-impl Stock {
-    /// Reads segment `n` of a content, or of what is known as an offer, if it is in place here: its
-    /// bytes into `buf`, from the front.
-    pub fn part(&self, content: &ContentId, n: u64, buf: &mut Vec<u8>) -> Option<Segment> {
-        let shared = self.0.upgrade()?;
-        let n = usize::try_from(n).ok()?;
-        let (from, sref, offset, size) = find(&lock(&shared.state), content, n)?;
-        if sref.is_zeros() {
-            return None;
-        }
-        buf.resize(usize::try_from(sref.len).ok()?, 0);
-        let whole = |file: &File, buf: &mut [u8]| {
-            let read = read_at_most(file, buf, offset);
-            read.map(|n| n == buf.len())
-        };
-        let (read, list) = match &from {
-            From::Stage(file, list) => {
-                let prepared = file.prepared.get()?;
-                // Nobody else begins to write there while it is read.
-                let read = guarded(file, || whole(&prepared.file, buf));
-                (matches!(read, Ok(Some(true))), list.clone())
-            }
-            From::Recent(file) => (matches!(whole(file, buf), Ok(true)), None),
-        };
-        if !read {
-            return None;
-        }
-        let chunks = list.or_else(|| {
-            HASHED.add(sref.len);
-            let last = offset + sref.len == size;
-            cut_segment(buf, last).filter(|list| SegmentId::of(list) == sref.id)
-        })?;
-        Some(Segment { sref, chunks })
+    // Who has gone meanwhile is greeted when it is back.
+    if parts.hello && st.peers.parts.contains(&peer) {
+        big.greet(peer, again);
     }
-}
-
-fn find(st: &State, content: &ContentId, n: usize) -> Option<(From, SegmentRef, u64, u64)> {
-    let start = |refs: &[SegmentRef]| refs.iter().take(n).map(|r| r.len).sum();
-    if let Some(big) = st.bigs.values().find(|b| b.is_known_as(content)) {
-        let sref = *big.refs.get(n).filter(|_| big.swarm.here.has(n))?;
-        let from = From::Stage(Arc::clone(&big.file), big.swarm.list(n));
-        return Some((from, sref, start(&big.refs), big.file.size));
-    }
-    let recent = st.recent.iter().find(|r| r.ids.contains(content))?;
-    let sref = *recent.refs.get(n)?;
-    let from = From::Recent(Arc::clone(&recent.file));
-    Some((from, sref, start(&recent.refs), recent.size))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn positions_are_told_in_few_messages() {
-        let id = ContentId([1; 32]);
-        let told = |all: &[usize]| messages(id, false, all.iter().copied());
-        let back = |all: &[Parts]| {
-            let mut out = Vec::new();
-            for p in all {
-                for at in 0..p.bitmap.len() * 8 {
-                    if p.bitmap[at / 8] >> (at % 8) & 1 == 1 {
-                        out.push(p.from as usize + at);
-                    }
-                }
-            }
-            out
-        };
-        assert!(told(&[]).is_empty());
-        let far: Vec<usize> = (0..200_000).step_by(3).collect();
-        for all in [&[5][..], &[0, 9, 700], &[1, 2, 90_000], &far] {
-            let messages = told(all);
-            assert_eq!(back(&messages), all);
-            assert!(messages.iter().all(|m| m.bitmap.len() <= MAX_PARTS_BITMAP));
-        }
-        assert_eq!(told(&far).len(), 4);
-        assert_eq!(told(&[1, 90_000]).len(), 2);
-        let hello = messages(id, true, [].into_iter());
-        assert!(hello.len() == 1 && hello[0].hello);
-    }
-}
+mod tests;

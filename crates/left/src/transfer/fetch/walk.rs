@@ -71,7 +71,7 @@ fn start(shared: &Shared, file: &Arc<BigFile>) {
     let st = &mut *guard;
     if let Some(big) = st.bigs.get_mut(&file.serial) {
         big.start_segments(&st.peers);
-        if big.swarm.greet {
+        if !big.swarm.is_quiet() {
             shared.news.notify_all();
         }
         while st.schedule_walk(file.serial, &shared.config) {}
@@ -350,7 +350,7 @@ fn take_chunks(
     local.fetch_add(sref.len - bytes, Ordering::Relaxed);
     Ok(Some(match bytes {
         0 => Found::Here(Segment { sref, chunks: list }),
-        _ => Found::Ask(Wanted::Chunks(Box::new(MissingChunks {
+        _ => Found::Ask(Wanted::Chunks(Arc::new(MissingChunks {
             place,
             list,
             bitmap,

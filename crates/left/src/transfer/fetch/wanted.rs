@@ -1,7 +1,7 @@
 //! What a peer is asked for of a big content.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::sync::Arc;
 
 use left_core::content::{ChunkRef, ContentId, SegmentRef};
 use left_core::version::DeviceId;
@@ -32,10 +32,11 @@ impl MissingChunks {
 }
 
 /// Something to ask a peer for.
+#[derive(Clone)]
 pub(super) enum Wanted {
     Segment(Place),
     List(Place),
-    Chunks(Box<MissingChunks>),
+    Chunks(Arc<MissingChunks>),
 }
 
 impl Wanted {
@@ -61,7 +62,7 @@ impl Wanted {
     }
 }
 
-/// Who was asked for something of a big content, how and when.
+/// Who was asked for something of a big content, and how.
 #[derive(Clone, Copy)]
 pub(super) struct Asked {
     pub(super) peer: DeviceId,
@@ -69,7 +70,8 @@ pub(super) struct Asked {
     pub(super) id: ContentId,
     /// It has not got all, and is asked for what it said it has.
     pub(super) partial: bool,
-    pub(super) at: Instant,
+    /// By an offer's id: whoever made the offer may have told it another list.
+    pub(super) hint: bool,
 }
 
 /// What a lane is given to do for a big content.

@@ -72,6 +72,7 @@ pub fn serve(
         out: Out::new(stream, config.zstd, stats),
         opened: None,
         part: Vec::new(),
+        part_of: None,
     };
     let mut reader = LaneReader::new();
     let mut buf = Buffer::default();
@@ -131,8 +132,9 @@ struct Serving<'a> {
     source: Arc<dyn ContentSource>,
     out: Out<'a>,
     opened: Option<Opened>,
-    /// Bytes of a segment that is still in the stage.
+    /// Bytes of a segment that is still in the stage, and of which content it is.
     part: Vec<u8>,
+    part_of: Option<(ContentId, u64, Segment)>,
 }
 
 impl Serving<'_> {
@@ -241,15 +243,18 @@ impl Serving<'_> {
         content: &ContentId,
         n: u64,
     ) -> Result<bool, ServeError> {
-        let found = self.find_segment(content, n)?.map(|(_, segment)| segment);
-        let Some(segment) = found.or_else(|| self.part(content, n)) else {
+        let chunks = match self.find_segment(content, n)? {
+            Some((_, segment)) => Some(segment.chunks),
+            None => self.source.part_list(content, n),
+        };
+        let Some(chunks) = chunks else {
             self.out.gone(want, item, true);
             return Ok(false);
         };
-        let len = segment.chunks.len() * CHUNK_REF_LEN;
+        let len = chunks.len() * CHUNK_REF_LEN;
         let mut draft = self.out.begin(want, FrameKind::List, item, len);
-        put_list(self.out.payload(&draft), &segment.chunks);
-        draft.header.count = segment.chunks.len() as u16;
+        put_list(self.out.payload(&draft), &chunks);
+        draft.header.count = chunks.len() as u16;
         draft.header.last = last;
         self.out.finish(draft);
         Ok(true)
@@ -353,9 +358,18 @@ impl Serving<'_> {
         Ok(found)
     }
 
-    /// A segment of a content that is still being fetched here; its bytes are in `self.part`.
+    /// A segment of a content that is still being fetched here; its bytes are in `self.part`. They
+    /// stay there: chunk after chunk of it may be asked for.
     fn part(&mut self, content: &ContentId, n: u64) -> Option<Segment> {
-        self.source.part(content, n, &mut self.part)
+        if let Some((of, at, segment)) = &self.part_of
+            && (of, *at) == (content, n)
+        {
+            return Some(segment.clone());
+        }
+        self.part_of = None;
+        let segment = self.source.part(content, n, &mut self.part)?;
+        self.part_of = Some((*content, n, segment.clone()));
+        Some(segment)
     }
 
     /// Whether the content is open, now or already.

@@ -5,8 +5,10 @@
 mod big;
 mod delta;
 mod hostile;
-mod node;
+pub(crate) mod node;
 mod offers;
+mod partners;
+mod parts;
 mod peers;
 mod reuse;
 mod slow;

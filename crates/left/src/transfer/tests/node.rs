@@ -290,6 +290,10 @@ impl ContentSource for Node {
         self.stock.get()?.part(content, n, buf)
     }
 
+    fn part_list(&self, content: &ContentId, n: u64) -> Option<Vec<ChunkRef>> {
+        self.stock.get()?.list(content, n)
+    }
+
     fn manifest(&self) -> &dyn ManifestRead {
         &*self.manifests
     }

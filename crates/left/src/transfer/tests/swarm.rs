@@ -7,14 +7,12 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, unbounded};
-use left_core::content::{ContentId, Segment};
-use left_core::message::{Parts, Want, What};
+use left_core::content::ContentId;
+use left_core::message::Parts;
 use left_core::plan::FetchError;
 use left_core::version::DeviceId;
 
-use super::hostile::header;
-use super::node::{Asker, Node, frame, noise, script};
-use crate::transfer::frame::{CHUNK_REF_LEN, FrameKind, Header};
+use super::node::{Asker, Node, noise};
 use crate::transfer::{FetchConfig, ServeConfig};
 
 const MIB: usize = 1 << 20;
@@ -23,11 +21,14 @@ type Told = (DeviceId, DeviceId, Parts);
 
 /// An uplink that all lanes of a node share.
 #[derive(Clone)]
-struct Uplink {
+pub struct Uplink {
     free: Arc<Mutex<Instant>>,
     rate: u64,
-    cut: Arc<AtomicBool>,
+    pub cut: Arc<AtomicBool>,
 }
+
+/// Bytes a second that are no limit.
+pub const FAST: u64 = u64::MAX;
 
 impl Uplink {
     fn new(rate: u64) -> Self {
@@ -69,10 +70,12 @@ impl Write for Slow {
 }
 
 /// Receivers that are connected to each other and to a source.
-struct Fleet {
-    source: Arc<Node>,
-    askers: Vec<Arc<Asker>>,
-    uplink: Uplink,
+pub struct Fleet {
+    pub source: Arc<Node>,
+    pub askers: Vec<Arc<Asker>>,
+    pub uplink: Uplink,
+    /// Of the askers.
+    uplinks: Vec<Uplink>,
     told: Sender<Told>,
 }
 
@@ -87,11 +90,17 @@ fn carry(told: &crossbeam_channel::Receiver<Told>, to: &[Weak<Asker>]) {
 }
 
 impl Fleet {
-    fn new(receivers: u8, rate: u64, config: &FetchConfig) -> Self {
+    pub fn new(receivers: u8, rate: u64, config: &FetchConfig) -> Self {
+        Self::with(&vec![FAST; usize::from(receivers)], rate, config)
+    }
+
+    /// `rates`: of the receivers' uplinks.
+    pub fn with(rates: &[u64], rate: u64, config: &FetchConfig) -> Self {
         let source = Node::new(100);
         let (told, rx) = unbounded::<Told>();
         let uplink = Uplink::new(rate);
-        let askers: Vec<Arc<Asker>> = (1..=receivers)
+        let uplinks = rates.iter().map(|rate| Uplink::new(*rate)).collect();
+        let askers: Vec<Arc<Asker>> = (1..=rates.len() as u8)
             .map(|n| Arc::new(Asker::with(&Node::new(n), config.clone())))
             .collect();
         let weak: Vec<Weak<Asker>> = askers.iter().map(Arc::downgrade).collect();
@@ -100,6 +109,7 @@ impl Fleet {
             source,
             askers,
             uplink,
+            uplinks,
             told,
         };
         for asker in &fleet.askers {
@@ -115,7 +125,7 @@ impl Fleet {
         asker.fetcher.share_work(
             me,
             Box::new(move |all| {
-                for (whom, parts) in all {
+                for (whom, parts) in all.all {
                     let _ = told.send((me, whom, parts));
                 }
             }),
@@ -125,19 +135,29 @@ impl Fleet {
         let lane = self.source.lane_with(wrap, ServeConfig::default());
         asker.fetcher.add_peer(self.source.id, true);
         asker.add_lane(self.source.id, lane, false);
-        for other in self.askers.iter().filter(|o| o.node.id != me) {
-            asker.fetcher.add_peer(other.node.id, true);
-            asker.connect(&other.node);
+        for (n, other) in self.askers.iter().enumerate() {
+            if other.node.id != me {
+                self.meet(asker, n);
+            }
         }
     }
 
-    fn submit(&self, content: ContentId, size: usize) {
+    /// Connects an asker to the `n`th one.
+    pub fn meet(&self, asker: &Asker, n: usize) {
+        let (other, uplink) = (&self.askers[n].node, self.uplinks[n].clone());
+        asker.fetcher.add_peer(other.id, true);
+        let wrap = |s| Box::new(Slow(s, uplink)) as _;
+        let lane = other.lane_with(wrap, ServeConfig::default());
+        asker.add_lane(other.id, lane, false);
+    }
+
+    pub fn submit(&self, content: ContentId, size: usize) {
         for asker in &self.askers {
             asker.submit(asker.item(content, size, &[&self.source]));
         }
     }
 
-    fn all_have(&self, bytes: &[u8]) {
+    pub fn all_have(&self, bytes: &[u8]) {
         for asker in &self.askers {
             let name = asker.one().unwrap();
             assert!(asker.read(&name) == bytes, "{:?}", asker.node.id);
@@ -145,14 +165,14 @@ impl Fleet {
     }
 
     /// How often the source sent the file.
-    fn times(&self, bytes: &[u8]) -> f64 {
+    pub fn times(&self, bytes: &[u8]) -> f64 {
         self.source.wire() as f64 / bytes.len() as f64
     }
 }
 
 #[test]
 fn each_chunk_leaves_the_source_about_once() {
-    for receivers in [1, 2, 4] {
+    for receivers in [2, 4] {
         let fleet = Fleet::new(receivers, 40 << 20, &FetchConfig::default());
         let bytes = noise(1, 32 * MIB + 5);
         let content = fleet.source.add("f", &bytes);
@@ -167,6 +187,19 @@ fn each_chunk_leaves_the_source_about_once() {
             assert_eq!(stored, fleet.source.manifests.get(&content));
         }
     }
+}
+
+#[test]
+fn a_source_without_a_limit_is_not_drawn_from_by_all_of_them() {
+    let fleet = Fleet::new(8, FAST, &FetchConfig::default());
+    let bytes = noise(6, 128 * MIB + 5);
+    let content = fleet.source.add("f", &bytes);
+    let start = Instant::now();
+    fleet.submit(content, bytes.len());
+    fleet.all_have(&bytes);
+    let times = fleet.times(&bytes);
+    println!("{times:.3} times in {:?}", start.elapsed());
+    assert!(times < 1.5, "{times}");
 }
 
 #[test]
@@ -185,6 +218,28 @@ fn who_comes_late_gets_it_from_the_others() {
     fleet.all_have(&bytes);
     let times = fleet.times(&bytes);
     assert!(times < 1.35, "{times}");
+}
+
+#[test]
+fn who_lost_each_other_share_it_again() {
+    let fleet = Fleet::new(2, 12 << 20, &FetchConfig::default());
+    let bytes = noise(7, 32 * MIB);
+    let content = fleet.source.add("f", &bytes);
+    fleet.submit(content, bytes.len());
+    for asker in &fleet.askers {
+        while asker.fetcher.progress().big[0].done < 4 << 20 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    let (a, b) = (&fleet.askers[0], &fleet.askers[1]);
+    a.fetcher.drop_peer(b.node.id);
+    b.fetcher.drop_peer(a.node.id);
+    fleet.meet(a, 1);
+    fleet.meet(b, 0);
+    fleet.all_have(&bytes);
+    let times = fleet.times(&bytes);
+    println!("{times:.3} times");
+    assert!(times < 1.5, "{times}");
 }
 
 #[test]
@@ -220,73 +275,4 @@ fn what_nobody_has_any_more_fails() {
     for asker in &fleet.askers {
         assert_eq!(asker.one(), Err(FetchError::Gone));
     }
-}
-
-/// A receiver and somebody who says that it has everything.
-fn liar(answer: impl Fn(&Want, &[Segment]) -> Vec<u8> + Send + 'static) {
-    let config = FetchConfig {
-        stuck_after: Duration::from_millis(300),
-        ..FetchConfig::default()
-    };
-    let fleet = Fleet::new(1, 100 << 20, &config);
-    let bytes = noise(5, 24 * MIB);
-    let content = fleet.source.add("f", &bytes);
-    let (_, segments) = fleet.source.manifests.get(&content).unwrap();
-    let (asker, liar) = (&fleet.askers[0], DeviceId([66; 32]));
-    asker.fetcher.add_peer(liar, true);
-    let answer = script(move |want| answer(&want, &segments));
-    asker.add_lane(liar, answer, false);
-    asker.submit(asker.item(content, bytes.len(), &[&fleet.source]));
-    let all = Parts {
-        content,
-        from: 0,
-        bitmap: vec![0xff; 8192],
-        hello: true,
-    };
-    // Again and again, and of contents that nobody knows.
-    for n in 0..2000u64 {
-        asker.fetcher.parts(liar, &all);
-        let unknown = Parts {
-            content: ContentId(*blake3::hash(&n.to_le_bytes()).as_bytes()),
-            from: n << 20,
-            ..all.clone()
-        };
-        asker.fetcher.parts(liar, &unknown);
-    }
-    let name = asker.one().unwrap();
-    assert!(asker.read(&name) == bytes);
-}
-
-#[test]
-fn who_has_nothing_of_what_it_says_does_no_harm() {
-    liar(|want, _| frame(header(want, FrameKind::Gone, 0), &[]));
-}
-
-#[test]
-fn who_sends_other_bytes_does_no_harm() {
-    liar(|want, all| {
-        let What::Segments { segments, .. } = &want.what else {
-            panic!("{want:?}");
-        };
-        let mut out = Vec::new();
-        for (at, n) in segments.iter().enumerate() {
-            let bytes = vec![1; CHUNK_REF_LEN + all[*n as usize].sref.len as usize];
-            let form = Header {
-                item: at as u32,
-                last: at + 1 == segments.len(),
-                count: 1,
-                ..header(want, FrameKind::Segment, bytes.len())
-            };
-            out.extend(frame(form, &bytes));
-        }
-        out
-    });
-}
-
-#[test]
-fn who_never_answers_is_not_waited_for() {
-    liar(|_, _| {
-        std::thread::sleep(Duration::from_secs(3600));
-        Vec::new()
-    });
 }
