@@ -259,10 +259,12 @@ pub(super) fn heard(shared: &Shared, peer: DeviceId, parts: &Parts) {
     }
     let id = parts.content;
     if let Some(big) = st.bigs.values_mut().find(|b| b.is_known_as(&id)) {
+        // With the first partner there is something to look after.
+        let first = big.swarm.is_quiet();
         if big.hear(peer, parts, &st.peers) {
             shared.wake.notify_all();
         }
-        if parts.hello {
+        if parts.hello || first {
             shared.news.notify_all();
         }
     } else if parts.hello && st.outbox.len() < OUTBOX {

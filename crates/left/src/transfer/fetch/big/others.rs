@@ -86,7 +86,11 @@ impl Big {
         }
         let mut news = self.refresh(peers, now);
         if !self.swarm.is_active() || !matches!(self.phase, Phase::Segments) {
-            return Look::default();
+            // Who might have fetched it too does not: all of it falls to us, and nobody looks again.
+            return Look {
+                wake: news,
+                ..Look::default()
+            };
         }
         news |= self.recall();
         if self.peers.iter().any(|p| self.eligible(p, peers)) {
