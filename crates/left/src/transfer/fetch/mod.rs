@@ -199,6 +199,8 @@ impl Fetcher {
     /// A peer could not be told this: it is told of it, and all that follows, later.
     pub fn untold(&self, peer: DeviceId, parts: &Parts) {
         tell::untold(&mut lock(&self.shared.state), peer, parts);
+        // It may have been the last that there was to tell.
+        self.shared.news.notify_all();
     }
 
     /// What is being fetched, to be served to others.
