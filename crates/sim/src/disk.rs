@@ -413,7 +413,15 @@ impl FakeDisk {
         self.unsynced.clear();
         self.stage.clear();
         self.tear(rng);
-        let since = self.cut.take().map_or(self.synced, |c| c.since);
+        let mut since = self.cut.take().map_or(self.synced, |c| c.since);
+        let at = |m: Mtime| (m.secs, m.nanos);
+        if at(self.stamped) < at(since) {
+            // The clock was set back since: times say nothing of what came later.
+            since = Mtime {
+                secs: i64::MIN,
+                nanos: 0,
+            };
+        }
         self.cut = Some(Cut {
             since,
             found: self.stamped,

@@ -29,8 +29,10 @@ impl World {
             send_only: d.send_only,
         };
         if !mutant("the pack is ignored") {
-            let placed = d.disk.repair(&d.index, wall_ms);
+            let (placed, kept) = d.disk.repair(&d.index, wall_ms);
             record(&mut d.index, placed);
+            // One that was edited under a clock set back looks older than what was placed.
+            self.written.superseded.extend(kept);
         }
         let vanished = vanished(&d.disk, &d.index);
         if let Some(cut) = &mut d.disk.cut {

@@ -152,14 +152,19 @@ impl FakeDisk {
         self.torn.extend(torn);
     }
 
-    /// Brings back what the pack knows of; says what stands where again, to be recorded.
-    pub fn repair(&mut self, index: &FakeIndex, wall_ms: u64) -> Vec<(RelPath, FileStat)> {
+    /// Brings back what the pack knows of; says what stands where again, to be recorded, and which bytes
+    /// stood there and are in the history now.
+    pub fn repair(
+        &mut self,
+        index: &FakeIndex,
+        wall_ms: u64,
+    ) -> (Vec<(RelPath, FileStat)>, Vec<Bytes>) {
         let Some(since) = self.cut.as_ref().map(|c| c.since) else {
-            return Vec::new();
+            return Default::default();
         };
         let pack = std::mem::take(&mut self.pack);
         self.torn.clear();
-        let mut placed = Vec::new();
+        let (mut placed, mut kept) = (Vec::new(), Vec::new());
         let known = |(path, record): (&RelPath, &Record)| {
             let known = pack.told.contains(path) || pack.of_content(record).is_some();
             known.then(|| path.clone())
@@ -218,6 +223,7 @@ impl FakeDisk {
             if let Some(old) = self.take(&path, wall_ms)
                 && old.bytes() != Some(Bytes::TORN)
             {
+                kept.extend(old.bytes());
                 self.history.push((path.clone(), old));
             }
             self.make_node(&path, &node, bytes, wall_ms);
@@ -227,7 +233,7 @@ impl FakeDisk {
         }
         // All of it, before any of it is recorded.
         self.sync_names();
-        placed
+        (placed, kept)
     }
 
     /// Makes the folders above a path that the index has; whether they are all there.

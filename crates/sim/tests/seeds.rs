@@ -32,10 +32,11 @@ fn small_seeds() {
 }
 
 /// Seeds that found something once: versions given out twice (663, 22294, 63572), a file that vanished with the
-/// place it had just been moved to (42001).
+/// place it had just been moved to (42001), a power cut after the clock was set back (the last two).
 #[test]
 fn seeds_that_failed_once() {
-    for seed in [663, 22_294, 42_001, 63_572] {
+    const LAST: [u64; 2] = [1_795_685_115_028, 1_795_685_108_090];
+    for seed in [663, 22_294, 42_001, 63_572].into_iter().chain(LAST) {
         passes(&Params::new(seed, 40));
     }
 }

@@ -85,7 +85,7 @@ impl Durable {
         durable.write(state)?;
         durable.file.sync_all()?;
         let found = sys::now();
-        let since = state.since;
+        let since = unsure_since(state.since, found);
         Ok((durable, state.cut.then_some(Cut { since, found })))
     }
 
@@ -203,6 +203,18 @@ fn before_now() -> Mtime {
     earlier(sys::now(), MARGIN_SECS)
 }
 
+/// From when on a file's time says that it may not have reached the disk; `found`: the time at which the cut
+/// was noticed. Under a clock that was set back since the mark, times say nothing of what came after it.
+fn unsure_since(mark: Mtime, found: Mtime) -> Mtime {
+    match (found.secs, found.nanos) < (mark.secs, mark.nanos) {
+        true => Mtime {
+            secs: i64::MIN,
+            nanos: 0,
+        },
+        false => mark,
+    }
+}
+
 fn earlier(t: Mtime, secs: i64) -> Mtime {
     Mtime {
         secs: t.secs.saturating_sub(secs),
@@ -286,6 +298,14 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(1));
             assert_ne!(first, name_of(none, Some(7)));
         }
+    }
+
+    #[test]
+    fn after_a_clock_was_set_back_everything_is_unsure() {
+        let at = |secs| Mtime { secs, nanos: 7 };
+        assert_eq!(unsure_since(at(5), at(5)), at(5));
+        assert_eq!(unsure_since(at(5), at(6)), at(5));
+        assert!(unsure_since(at(5), at(4)).secs < -1_000_000_000);
     }
 
     /// The system tells of it once only.
