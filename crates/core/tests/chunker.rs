@@ -1,6 +1,8 @@
 //! Cuts, segments and content ids: the same bytes give the same ones, for ever.
 #![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
 
+mod support;
+
 use std::collections::HashSet;
 
 use left_core::chunker::{
@@ -12,21 +14,7 @@ use left_core::content::{
     Segment, SegmentId, SegmentRef,
 };
 use proptest::prelude::*;
-
-/// SplitMix64: the same bytes on every machine and in every version of any library.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed;
-    let mut out = Vec::with_capacity(len + 8);
-    while out.len() < len {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        out.extend_from_slice(&(z ^ (z >> 31)).to_le_bytes());
-    }
-    out.truncate(len);
-    out
-}
+use support::noise;
 
 /// Stretches of noise, of zeros and of a short repeating text.
 fn mixed(parts: &[(u8, usize, u64)]) -> Vec<u8> {
