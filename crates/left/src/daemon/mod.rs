@@ -23,6 +23,7 @@ mod sightings;
 mod snapshot;
 pub mod times;
 mod verify;
+mod workers;
 
 pub(crate) use device::address::{advertised, listen_addrs};
 pub use device::start;

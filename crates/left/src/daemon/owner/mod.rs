@@ -36,6 +36,7 @@ use super::links::Links;
 use super::members::Members;
 use super::offers::Offers;
 use super::snapshot::{Board, Progressing};
+use super::workers;
 use crate::disk::{DiskEye, Durable, EyeEvent, History, Hold, Pack, Root, Stage};
 use crate::home::{clean, selection_of};
 use crate::net::Net;
@@ -214,7 +215,7 @@ impl Owner {
         )
         .map_err(|e| text(&e))?;
         let (apply, applier) =
-            adapt::spawn_applier(&root, &stage, &history, &pack, &tx).map_err(|e| text(&e))?;
+            workers::spawn_applier(&root, &stage, &history, &pack, &tx).map_err(|e| text(&e))?;
         let thinner = Thinner::start(
             root.clone(),
             stage.clone(),
@@ -222,7 +223,7 @@ impl Owner {
             setup.limits.clone(),
             tx.clone(),
         );
-        adapt::spawn_index_search(reader(())?, tx.clone());
+        workers::spawn_index_search(reader(())?, tx.clone());
         let config = Config {
             device: setup.device,
             role: setup.members.works_as(),
