@@ -105,6 +105,16 @@ impl RelPath {
         self.0.len() > dir.0.len() && self.0.starts_with(&dir.0) && self.0[dir.0.len()] == b'/'
     }
 
+    /// Whether this path lies directly in the folder `dir` (`None`: in the root).
+    pub fn is_in(&self, dir: Option<&RelPath>) -> bool {
+        let start = match dir {
+            Some(dir) if self.is_below(dir) => dir.0.len() + 1,
+            Some(_) => return false,
+            None => 0,
+        };
+        !self.0[start..].contains(&b'/')
+    }
+
     /// A key whose plain byte order is this type's order: `/` becomes NUL, which no path has.
     pub fn key(&self) -> Vec<u8> {
         self.0
@@ -166,8 +176,13 @@ fn check_name(name: &[u8]) -> Result<(), PathError> {
 
 impl Ord for RelPath {
     fn cmp(&self, other: &Self) -> Ordering {
+        // Paths that are compared have most of their bytes in common: those are passed over eight at a time.
+        const STEP: usize = 8;
+        let steps = self.0.chunks_exact(STEP).zip(other.0.chunks_exact(STEP));
+        let same = STEP * steps.take_while(|(a, b)| a == b).count();
         let rank = |b: &u8| if *b == b'/' { 0 } else { *b };
-        self.0.iter().map(rank).cmp(other.0.iter().map(rank))
+        let (a, b) = (&self.0[same..], &other.0[same..]);
+        a.iter().map(rank).cmp(b.iter().map(rank))
     }
 }
 

@@ -45,6 +45,24 @@ proptest! {
         prop_assert_eq!(a == b, a.cmp(&b).is_eq());
     }
 
+    /// With much in common, as the paths of one folder have.
+    #[test]
+    fn order_is_the_order_of_keys_below_a_folder(dir in vec(name(), 1..8), a in path(), b in path()) {
+        let below = |p: &RelPath| {
+            let dir = dir.join(&b'/');
+            RelPath::new([&dir[..], p.as_bytes()].join(&b'/')).unwrap()
+        };
+        let (a, b) = (below(&a), below(&b));
+        prop_assert_eq!(a.cmp(&b), a.key().cmp(&b.key()));
+    }
+
+    #[test]
+    fn a_path_is_in_its_parent_only(a in path(), b in path()) {
+        prop_assert_eq!(a.is_in(Some(&b)), a.parent().as_ref() == Some(&b));
+        prop_assert_eq!(a.is_in(None), a.parent().is_none());
+        prop_assert!(a.parent().is_none_or(|dir| a.is_in(Some(&dir))));
+    }
+
     #[test]
     fn a_key_is_a_path_again(a in path()) {
         prop_assert_eq!(RelPath::from_key(&a.key()).unwrap(), a);

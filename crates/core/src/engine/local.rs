@@ -1,6 +1,6 @@
 //! The disk was looked at: local edits become entries; suspicious deletions are held.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use super::{Effect, Engine, Now, Report};
 use crate::diff::{Change, Observation, Seen, observe};
@@ -11,6 +11,7 @@ use crate::path::RelPath;
 use crate::probe::{cover, mutant};
 use crate::reconcile::Decision;
 use crate::safety::{QUIET_MS, Verdict, is_emptied};
+use crate::version::DeviceId;
 
 /// Paths below a folder that went away which are looked at once more.
 const MAX_BELOW: usize = 1000;
@@ -215,12 +216,23 @@ impl Engine {
     pub(super) fn settle(
         &mut self,
         path: &RelPath,
-        mut entry: Entry,
+        entry: Entry,
         index: &dyn Index,
         txn: &mut Txn,
     ) -> Result<Entry, IndexError> {
-        for (peer, theirs) in index.theirs(path)? {
-            match self.decide(Some(&entry), &theirs) {
+        Ok(self.settle_with(path, entry, &index.theirs(path)?, txn))
+    }
+
+    /// [`settle`](Self::settle) with all that peers announced of the path.
+    pub(super) fn settle_with(
+        &mut self,
+        path: &RelPath,
+        mut entry: Entry,
+        announced: &[(DeviceId, Entry)],
+        txn: &mut Txn,
+    ) -> Entry {
+        for (peer, theirs) in announced {
+            match self.decide(Some(&entry), theirs) {
                 Decision::Take { .. } => {
                     cover("settle: another announcement is to be taken");
                     self.fresh.push(path.clone());
@@ -235,9 +247,9 @@ impl Engine {
                 }
                 Decision::InSync | Decision::Older | Decision::Await => {}
             }
-            txn.theirs_del.push((peer, path.clone()));
+            txn.theirs_del.push((*peer, path.clone()));
         }
-        Ok(entry)
+        entry
     }
 
     /// Nothing is left of the share. Said before anything is put there, which would hide it.
@@ -331,7 +343,7 @@ impl Engine {
 
 /// The last look at each path, in the order in which the paths first came.
 fn latest(seen: Vec<Observation>) -> Vec<Observation> {
-    let mut at: BTreeMap<RelPath, usize> = BTreeMap::new();
+    let mut at: HashMap<RelPath, usize> = HashMap::with_capacity(seen.len());
     let mut out: Vec<Observation> = Vec::with_capacity(seen.len());
     for o in seen {
         match at.get(&o.path) {

@@ -179,7 +179,7 @@ impl Engine {
             puts.put(old, Record { entry, stat: None }, vec![]);
         }
         let announced = index.theirs(&job.path)?;
-        let entry = self.settle(&job.path, job.target, index, &mut puts.txn)?;
+        let entry = self.settle_with(&job.path, job.target, &announced, &mut puts.txn);
         let echo = announced
             .into_iter()
             .filter(|(_, e)| *e == entry)
