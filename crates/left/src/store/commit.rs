@@ -39,6 +39,7 @@ pub(super) fn commit(
         tops: HashMap::new(),
         were_away: HashSet::new(),
         notes: noting.then(Vec::new),
+        any_dropped: rows.any_dropped()?,
     };
     work.forget(&txn.forget)?;
     for (peer, path) in &txn.theirs_del {
@@ -107,6 +108,8 @@ struct Work<'a> {
     were_away: HashSet<Vec<u8>>,
     /// What is changed, for the log; `None` when nobody keeps one.
     notes: Option<Vec<Note>>,
+    /// Whether any path is noted as dropped.
+    any_dropped: bool,
 }
 
 impl Work<'_> {
@@ -281,6 +284,7 @@ impl Work<'_> {
         }
         self.state.head += 1;
         let seq = self.state.head;
+        self.any_dropped = true;
         self.rows
             .prepare("INSERT OR REPLACE INTO dropped(seq, key, sum) VALUES (?, ?, ?)")?
             .execute(params![seq.cast_signed(), key, dropped_sum(seq, &key)])?;
@@ -308,9 +312,11 @@ impl Work<'_> {
         match old {
             Some(old) => self.replace(&old, Some(seq), found_by, &rec),
             None => {
-                self.rows
-                    .prepare("DELETE FROM dropped WHERE key = ?")?
-                    .execute([&key])?;
+                if self.any_dropped {
+                    self.rows
+                        .prepare("DELETE FROM dropped WHERE key = ?")?
+                        .execute([&key])?;
+                }
                 self.rows
                     .prepare("INSERT INTO entry(seq, key, c4, ino, rec) VALUES (?, ?, ?, ?, ?)")?
                     .execute(params![

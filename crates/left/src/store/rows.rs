@@ -366,8 +366,11 @@ impl Rows {
     }
 
     pub(super) fn theirs(&self, key: &[u8]) -> Result<Vec<(DeviceId, Entry)>, StoreError> {
-        let mut q = self
-            .prepare("SELECT key, peer, rec, away FROM theirs WHERE away IN (0, 1) AND key = ?")?;
+        // Asked with `away IN (0, 1)` it would make a table of the two numbers, each time.
+        let mut q = self.prepare(
+            "SELECT key, peer, rec, 0 FROM theirs WHERE away = 0 AND key = ?1 \
+             UNION ALL SELECT key, peer, rec, 1 FROM theirs WHERE away = 1 AND key = ?1",
+        )?;
         let mut rows = q.query([key])?;
         let mut out = Vec::new();
         while let Some(row) = rows.next()? {
@@ -446,6 +449,12 @@ impl Rows {
     pub(super) fn is_away(&self, key: &[u8]) -> Result<bool, StoreError> {
         let mut q = self.prepare("SELECT 1 FROM theirs WHERE away = 1 AND key = ? LIMIT 1")?;
         Ok(q.query_row([key], |_| Ok(())).optional()?.is_some())
+    }
+
+    /// Whether any path is noted as dropped.
+    pub(super) fn any_dropped(&self) -> Result<bool, StoreError> {
+        let mut q = self.prepare("SELECT 1 FROM dropped LIMIT 1")?;
+        Ok(q.query_row([], |_| Ok(())).optional()?.is_some())
     }
 
     pub(super) fn dropped_since(
