@@ -10,7 +10,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::atomic::Ordering;
 
 use disk_support::{MapIndex, Share, Sink, Watched, brief, file, p};
-use left::disk::{Cut, EyeEvent, RootGone, ScanIndex};
+use left::disk::{Cut, EyeEvent, Near, RootGone, ScanIndex};
 use left_core::chunker::content_id;
 use left_core::diff::Seen;
 use left_core::entry::Mtime;
@@ -37,7 +37,7 @@ fn the_first_scan_tells_all_in_order_and_the_next_nothing() {
     );
     assert_eq!(w.index.content("a/b/f"), Some(content_id(b"1")));
     for o in &seen {
-        assert!(s.root.still_holds(o), "{o:?}");
+        assert!(Near::new(&s.root).still_holds(o), "{o:?}");
     }
     w.eye.scan_all();
     assert!(w.scan_done().is_empty());

@@ -19,12 +19,12 @@ use super::ask::{LaneKind, Msg};
 use super::limits::{Limited, Limits};
 use super::offers::{Offering, Offers};
 use super::owner::FetchResults;
-use crate::disk::{ManifestOut, ManifestSink, Placed, Root, ScanIndex, Stage, hash_file};
+use crate::disk::{ManifestOut, ManifestSink, Near, Placed, Root, ScanIndex, Stage, hash_file};
 use crate::net::{DataLane, ShutdownHandle};
 use crate::store::{IndexReader, Manifests};
 use crate::transfer::{
     ContentSource, FetchConfig, FetchDisk, Fetcher, LaneCloser, ManifestRead, ManifestStore,
-    ManifestWriter, ServeConfig, ServeStats, Stock, serve,
+    ManifestWriter, Opener, ServeConfig, ServeStats, Stock, serve,
 };
 
 /// Places of one content that are tried.
@@ -248,6 +248,16 @@ impl Source {
     }
 }
 
+impl Opener for Near<'_> {
+    fn open(&mut self, path: &RelPath, stat: &FileStat) -> io::Result<File> {
+        let (file, now) = self.open_file(path)?;
+        if now != *stat {
+            return Err(other("the file has changed"));
+        }
+        Ok(file)
+    }
+}
+
 impl ContentSource for Source {
     fn locate(&self, content: &ContentId) -> Vec<(RelPath, FileStat)> {
         if let Some(offered) = self.manifests.offers.find(content) {
@@ -268,11 +278,11 @@ impl ContentSource for Source {
     }
 
     fn open(&self, path: &RelPath, stat: &FileStat) -> io::Result<File> {
-        let (file, now) = self.root.open_file(path)?;
-        if now != *stat {
-            return Err(other("the file has changed"));
-        }
-        Ok(file)
+        Near::new(&self.root).open(path, stat)
+    }
+
+    fn opener(&self) -> Option<Box<dyn Opener + '_>> {
+        Some(Box::new(Near::new(&self.root)))
     }
 
     fn part(&self, content: &ContentId, n: u64, buf: &mut Vec<u8>) -> Option<Segment> {

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use left_core::path::RelPath;
 use rustix::fs::{Advice, SeekFrom};
 use rustix::io::Errno;
 
-use super::root::Root;
+use super::root::{Root, open_regular_in};
 use super::sys::{self, Stat};
 use crate::counters::HASHED;
 
@@ -81,7 +82,30 @@ pub fn hash_again(
     former: impl Iterator<Item = Segment>,
     sink: &mut dyn FnMut(&Segment) -> ControlFlow<()>,
 ) -> Result<ContentId, HashError> {
-    let (file, stat) = root.open_regular(path).map_err(open_error)?;
+    let opened = root.open_regular(path);
+    hash_opened(root, opened, expected, former, sink)
+}
+
+/// As [`hash_file`] for a file of at most [`WHOLE_MAX`], in an open folder.
+pub(crate) fn hash_in(
+    root: &Root,
+    dir: BorrowedFd<'_>,
+    path: &RelPath,
+    expected: &FileStat,
+) -> Result<ContentId, HashError> {
+    let opened = open_regular_in(dir, path.name());
+    let mut none = |_: &Segment| ControlFlow::Continue(());
+    hash_opened(root, opened, expected, std::iter::empty(), &mut none)
+}
+
+fn hash_opened(
+    root: &Root,
+    opened: io::Result<(File, Stat)>,
+    expected: &FileStat,
+    former: impl Iterator<Item = Segment>,
+    sink: &mut dyn FnMut(&Segment) -> ControlFlow<()>,
+) -> Result<ContentId, HashError> {
+    let (file, stat) = opened.map_err(open_error)?;
     if stat.file != *expected {
         return Err(HashError::Changed);
     }
@@ -135,8 +159,12 @@ fn hash_small(file: &File, stat: &Stat, buf: &mut Vec<u8>) -> Result<ContentId, 
     if buf.len() <= size {
         buf.resize(WHOLE_MAX as usize + 1, 0);
     }
-    // One byte more than expected, so that growth shows without another call.
-    let got = read_full(file, &mut buf[..=size], 0)?;
+    // One byte more than expected, so that growth shows. All that was expected at once: whether it has
+    // grown since, its stat will tell, which is looked at next.
+    let got = match file.read_at(&mut buf[..=size], 0) {
+        Ok(got) if got == size => got,
+        _ => read_full(file, &mut buf[..=size], 0)?,
+    };
     if got != size {
         return Err(HashError::Changed);
     }

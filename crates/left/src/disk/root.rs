@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use left_core::diff::{Observation, Seen};
 use left_core::entry::{FileStat, MAX_TARGET};
 use left_core::path::RelPath;
 use rustix::fs::{self, FileType, Mode, OFlags};
@@ -108,7 +107,8 @@ impl AsFd for ParentDir<'_> {
 /// following any link, so that nothing outside can be read or written whatever happens meanwhile.
 ///
 /// Parents are opened anew for each path: one `openat2` is about as cheap as any check of a cached
-/// handle would be, and a cached handle could lead out of the share after a rename.
+/// handle would be, and a cached handle could lead out of the share after a rename. Only looks in a
+/// batch share them, for a moment ([`Near`](super::Near)).
 #[derive(Debug)]
 pub struct Root {
     dir: OwnedFd,
@@ -345,23 +345,6 @@ impl Root {
             .is_ok_and(|names| names.iter().all(|n| **n == *INNER))
     }
 
-    /// Whether an observation is still true, judged without reading. Where it can not be judged, it is
-    /// not.
-    pub fn still_holds(&self, seen: &Observation) -> bool {
-        let found = self.look(&seen.path);
-        match (&seen.seen, found) {
-            (Seen::Unreadable { .. }, _) => true,
-            (Seen::Absent | Seen::Torn(None), Ok(None)) => true,
-            (Seen::Torn(Some(stat)), Ok(Some(Found::File(b, _)))) => *stat == b,
-            (Seen::Dir(a), Ok(Some(Found::Dir(b)))) => a.mode == b.mode,
-            (Seen::File { stat, .. }, Ok(Some(Found::File(b, _)))) => *stat == b,
-            (Seen::Symlink { stat, target }, Ok(Some(Found::Symlink(b, t)))) => {
-                *stat == b && *target == t
-            }
-            _ => false,
-        }
-    }
-
     /// Opens a regular file for reading. Never follows a link, never waits for a pipe, and does not
     /// change the access time where that is permitted.
     pub fn open_file(&self, path: &RelPath) -> io::Result<(File, FileStat)> {
@@ -370,21 +353,7 @@ impl Root {
     }
 
     pub(crate) fn open_regular(&self, path: &RelPath) -> io::Result<(File, Stat)> {
-        let dir = self.parent_of(path)?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        // Only the owner may leave the access time alone; others read like everybody.
-        let fd = match fs::openat(&dir, path.name(), flags | OFlags::NOATIME, Mode::empty()) {
-            Err(Errno::PERM) => fs::openat(&dir, path.name(), flags, Mode::empty())?,
-            other => other?,
-        };
-        let stat = sys::stat_fd(&fd)?;
-        if stat.kind != FileType::RegularFile {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "not a regular file",
-            ));
-        }
-        Ok((File::from(fd), stat))
+        open_regular_in(self.parent_of(path)?.as_fd(), path.name())
     }
 
     /// Whether a handle is of the file system in which the root lies.
@@ -489,6 +458,24 @@ impl Root {
     pub(crate) fn force_by_hand(&self) {
         self.resolver.force_by_hand();
     }
+}
+
+/// [`Root::open_file`] in an open folder, with all details.
+pub(crate) fn open_regular_in(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<(File, Stat)> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    // Only the owner may leave the access time alone; others read like everybody.
+    let fd = match fs::openat(dir, name, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => fs::openat(dir, name, flags, Mode::empty())?,
+        other => other?,
+    };
+    let stat = sys::stat_fd(&fd)?;
+    if stat.kind != FileType::RegularFile {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
+    }
+    Ok((File::from(fd), stat))
 }
 
 /// [`Root::look`] in an open folder.

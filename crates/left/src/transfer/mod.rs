@@ -21,5 +21,5 @@ pub use fetch::{
     FetchConfig, FetchStats, Fetcher, ItemProgress, Offered, Progress, Stock, Tell, Told,
 };
 pub use lane::{LaneCloser, LaneStream};
-pub use ports::{ContentSource, FetchDisk, ManifestRead, ManifestStore, ManifestWriter};
+pub use ports::{ContentSource, FetchDisk, ManifestRead, ManifestStore, ManifestWriter, Opener};
 pub use serve::{ServeConfig, ServeError, ServeStats, serve};

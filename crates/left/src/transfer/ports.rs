@@ -38,6 +38,12 @@ pub trait ManifestStore: ManifestRead {
     fn has_places(&self) -> bool;
 }
 
+/// Opens one file after the other.
+pub trait Opener {
+    /// [`ContentSource::open`].
+    fn open(&mut self, path: &RelPath, stat: &FileStat) -> io::Result<File>;
+}
+
 /// What a share offers to its peers.
 pub trait ContentSource: Send + Sync {
     /// Where this share holds the content, and what `lstat` said there.
@@ -48,6 +54,10 @@ pub trait ContentSource: Send + Sync {
     }
     /// Opens the file if its stat is still the given one.
     fn open(&self, path: &RelPath, stat: &FileStat) -> io::Result<File>;
+    /// Opens many files, one after the other, at less cost than [`open`](Self::open) where it can.
+    fn opener(&self) -> Option<Box<dyn Opener + '_>> {
+        None
+    }
     /// Segment `n` of a content that is still being fetched, if it is verified and in place: its
     /// bytes fill `buf`.
     fn part(&self, _content: &ContentId, _n: u64, _buf: &mut Vec<u8>) -> Option<Segment> {

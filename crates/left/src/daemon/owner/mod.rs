@@ -37,7 +37,7 @@ use super::members::Members;
 use super::offers::Offers;
 use super::snapshot::{Board, Progressing};
 use super::workers;
-use crate::disk::{DiskEye, Durable, EyeEvent, History, Hold, Pack, Root, Stage};
+use crate::disk::{DiskEye, Durable, EyeEvent, History, Hold, Near, Pack, Root, Stage};
 use crate::home::{clean, selection_of};
 use crate::net::Net;
 use crate::store::{IndexDb, Journal, Manifests};
@@ -432,9 +432,10 @@ impl Owner {
         match event {
             EyeEvent::Observed(seen) => {
                 crash_point!("seen");
+                let mut near = Near::new(&self.root);
                 let (good, stale): (Vec<Observation>, Vec<Observation>) = seen
                     .into_iter()
-                    .partition(|o| self.engine.is_path_busy(&o.path) || self.root.still_holds(o));
+                    .partition(|o| self.engine.is_path_busy(&o.path) || near.still_holds(o));
                 if !stale.is_empty() {
                     self.eye.rescan(stale.into_iter().map(|o| o.path).collect());
                 }

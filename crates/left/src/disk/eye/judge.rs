@@ -1,7 +1,8 @@
 //! One path: what stands there, what the index says, and whether that is worth an observation.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use left_core::content::{ContentId, WHOLE_MAX};
 use left_core::diff::{Look, Seen, look_at_file};
@@ -14,6 +15,7 @@ use super::pool::{Done, Task};
 use super::run::{Eye, Recent};
 use super::sweep::Sweep;
 use crate::disk::hash::{self, HashError};
+use crate::disk::near::Near;
 use crate::disk::root::{Found, look_at};
 use crate::disk::sys::{self, Stat};
 use crate::disk::watch::When;
@@ -26,6 +28,8 @@ impl Eye {
     /// walked by a sweep of their own, which then also has the deletions.
     pub(super) fn look_at_hints(&mut self, hints: BTreeMap<RelPath, Hint>) {
         let mut sweep = Sweep::below(Vec::new());
+        let root = Arc::clone(&self.root);
+        let mut near = Near::new(&root);
         for (path, hint) in hints {
             if self.is_stopped() || self.is_gone() {
                 return;
@@ -37,14 +41,14 @@ impl Eye {
                     self.hints.add(path, When::Quiet, false);
                 }
             } else {
-                self.look_at_hint(&path, hint, &mut sweep);
+                self.look_at_hint(&path, hint, &mut near, &mut sweep);
             }
         }
         self.start_sweep(sweep);
         self.flush();
     }
 
-    fn look_at_hint(&mut self, path: &RelPath, hint: Hint, sweep: &mut Sweep) {
+    fn look_at_hint(&mut self, path: &RelPath, hint: Hint, near: &mut Near<'_>, sweep: &mut Sweep) {
         self.looked += 1;
         self.learn_rules_above(path);
         self.reload_rules_at(path);
@@ -54,7 +58,7 @@ impl Eye {
         };
         // What it says may have been overtaken: then all that stands there is worth telling.
         let settled = record.as_ref().filter(|_| !open);
-        let parent = match self.root.parent_of(path) {
+        let parent = match near.parent_of(path) {
             Ok(parent) => Some(parent),
             Err(e) if sys::is_absent(e) => None,
             Err(_) => return,
@@ -75,8 +79,7 @@ impl Eye {
         let was_dir = matches!(&record, Some(r) if matches!(r.entry.node, Node::Dir { .. }));
         if is_dir {
             let deep = hint.deep || !was_dir || self.misses_watch(path);
-            let fd = crate::disk::rescue::open_sub(&parent, path.name());
-            drop(parent);
+            let fd = crate::disk::rescue::open_sub(parent, path.name());
             self.judge_dir(path, settled, &stat);
             if deep && fd.is_ok() {
                 sweep.add_root(path.clone());
@@ -92,12 +95,11 @@ impl Eye {
             }
             return;
         }
-        let found = (stat.kind == FileType::Symlink).then(|| look_at(&parent, path.name()));
-        drop(parent);
+        let found = (stat.kind == FileType::Symlink).then(|| look_at(parent, path.name()));
         if hint.written && self.was_read_too_soon(path, &stat) {
-            return self.read_file(path, record.as_ref(), &stat);
+            return self.read_file(parent, path, record.as_ref(), &stat);
         }
-        self.judge(path, settled, &stat, found);
+        self.judge(parent, path, settled, &stat, found);
     }
 
     /// The live record of a path. `None` when the index fails, which is reported.
@@ -112,16 +114,17 @@ impl Eye {
         }
     }
 
-    /// Judges anything but a folder. `link`: what a symlink holds.
+    /// Judges anything but a folder, in the open folder `dir`. `link`: what a symlink holds.
     pub(super) fn judge(
         &mut self,
+        dir: BorrowedFd<'_>,
         path: &RelPath,
         record: Option<&Record>,
         stat: &Stat,
         link: Option<std::io::Result<Option<Found>>>,
     ) {
         match (stat.kind, link) {
-            (FileType::RegularFile, _) => self.judge_file(path, record, stat),
+            (FileType::RegularFile, _) => self.judge_file(dir, path, record, stat),
             (FileType::Symlink, Some(Ok(Some(Found::Symlink(stat, target))))) => {
                 self.judge_link(path, record, stat, target);
             }
@@ -172,11 +175,17 @@ impl Eye {
         }
     }
 
-    fn judge_file(&mut self, path: &RelPath, record: Option<&Record>, stat: &Stat) {
+    fn judge_file(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        path: &RelPath,
+        record: Option<&Record>,
+        stat: &Stat,
+    ) {
         self.is_there(path);
         if look_at_file(record, &stat.file) == Look::Same {
             if self.is_unsure(&stat.file) {
-                return self.read_file(path, record, stat);
+                return self.read_file(dir, path, record, stat);
             }
             let content = record.and_then(|r| r.entry.node.content());
             if self.trouble.remove(path)
@@ -197,7 +206,7 @@ impl Eye {
         if let Some(content) = renamed.flatten() {
             self.emit_file(path.clone(), stat.file, content);
         } else {
-            self.read_file(path, record, stat);
+            self.read_file(dir, path, record, stat);
         }
     }
 
@@ -209,16 +218,19 @@ impl Eye {
         stat.kind == FileType::RegularFile && recent.is_some_and(|r| r.fresh && r.stat == stat.file)
     }
 
-    fn read_file(&mut self, path: &RelPath, record: Option<&Record>, stat: &Stat) {
+    fn read_file(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        path: &RelPath,
+        record: Option<&Record>,
+        stat: &Stat,
+    ) {
         if stat.file.size > WHOLE_MAX {
             let former = record.and_then(|r| r.entry.node.content());
             let stat = stat.file;
             self.pool.push(path.clone(), Task { stat, former });
         } else {
-            let root = std::sync::Arc::clone(&self.root);
-            let result = hash::hash_file(&root, path, &stat.file, &mut |_| {
-                std::ops::ControlFlow::Continue(())
-            });
+            let result = hash::hash_in(&self.root, dir, path, &stat.file);
             self.hashed(path.clone(), stat.file, result);
         }
     }

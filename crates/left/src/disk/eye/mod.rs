@@ -2,7 +2,7 @@
 //! what differs from the index.
 //!
 //! It only reports; every observation was true when it was looked at, and the one who takes it must
-//! ask [`Root::still_holds`] in the same breath in which it is recorded.
+//! ask [`Near::still_holds`](super::Near::still_holds) in the same breath in which it is recorded.
 
 mod hints;
 mod judge;

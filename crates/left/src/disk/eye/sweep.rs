@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::iter::Peekable;
+use std::os::fd::AsFd;
 
 use left_core::diff::Seen;
 use left_core::entry::{Node, Record};
@@ -142,7 +143,7 @@ impl Sweep {
             }
             if !eye.hints.is_quiet_waiting(&path) {
                 let link = (stat.kind == FileType::Symlink).then(|| look_at(&fd, &name));
-                eye.judge(&path, record.as_ref(), &stat, link);
+                eye.judge(fd.as_fd(), &path, record.as_ref(), &stat, link);
             }
         }
         self.stack.push(frame);

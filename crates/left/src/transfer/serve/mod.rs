@@ -21,7 +21,7 @@ use super::frame::{
     put_list, put_refs,
 };
 use super::lane::{Buffer, LaneReader, LaneStream};
-use super::ports::ContentSource;
+use super::ports::{ContentSource, Opener};
 use out::{Draft, Out};
 
 /// How far ahead a big file is asked to be read into memory.
@@ -147,6 +147,8 @@ impl Serving<'_> {
         if items == 0 || items > MAX_WANT_ITEMS {
             return Err(ServeError::BadWant(format!("request for {items} things")));
         }
+        let source = Arc::clone(&self.source);
+        let mut opener = source.opener();
         let mut located = match &want.what {
             What::Whole(contents) => self.source.locate_all(contents),
             _ => Vec::new(),
@@ -157,7 +159,7 @@ impl Serving<'_> {
             let more = match &want.what {
                 What::Whole(_) => {
                     let places = located.next().unwrap_or_default();
-                    self.whole(want.id, item, last, places)?
+                    self.whole(want.id, item, last, places, opener.as_deref_mut())?
                 }
                 What::Refs { content, from } => self.refs(want.id, content, *from)?,
                 What::Lists { content, segments } => {
@@ -189,12 +191,17 @@ impl Serving<'_> {
         item: usize,
         last: bool,
         places: Vec<(RelPath, FileStat)>,
+        mut opener: Option<&mut (dyn Opener + '_)>,
     ) -> Result<bool, ServeError> {
         for (path, stat) in places {
             if stat.size > WHOLE_MAX {
                 return Err(ServeError::BadWant("big content asked for whole".into()));
             }
-            let Ok(file) = self.source.open(&path, &stat) else {
+            let opened = match &mut opener {
+                Some(opener) => opener.open(&path, &stat),
+                None => self.source.open(&path, &stat),
+            };
+            let Ok(file) = opened else {
                 continue;
             };
             let size = stat.size as usize;
