@@ -21,6 +21,9 @@ const SCRATCH: &str = "tmp-";
 
 /// Bytes of small contents that are held in memory until they are put in place.
 const MAX_HELD: usize = 4 << 20;
+/// Whoever waits for room goes on when no more than this is left: two threads that wake each other for
+/// every content would cost more than the contents.
+const LOW_HELD: usize = MAX_HELD / 2;
 /// So long a content waits for room in memory before it becomes a file.
 const WAIT: Duration = Duration::from_millis(100);
 
@@ -91,7 +94,8 @@ impl Stage {
         let mut held = self.held();
         let is_full = |held: &mut Held| held.bytes + bytes.len() > MAX_HELD;
         if is_full(&mut held) && !held.stuck {
-            let waited = self.taken.wait_timeout_while(held, WAIT, is_full);
+            let is_high = |held: &mut Held| held.bytes > LOW_HELD;
+            let waited = self.taken.wait_timeout_while(held, WAIT, is_high);
             let (after, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             held = after;
             held.stuck = timeout.timed_out();
@@ -111,7 +115,9 @@ impl Stage {
         let bytes = held.contents.remove(&name.0)?;
         held.bytes -= bytes.len();
         held.stuck = false;
-        self.taken.notify_all();
+        if held.bytes <= LOW_HELD && held.bytes + bytes.len() > LOW_HELD {
+            self.taken.notify_all();
+        }
         Some(bytes)
     }
 
@@ -244,4 +250,45 @@ pub(crate) fn checked(name: &StageName) -> io::Result<&[u8]> {
         ));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
+
+    use super::*;
+    use crate::disk::init_share;
+
+    fn name(n: usize) -> StageName {
+        StageName(format!("s{n}"))
+    }
+
+    /// Whoever finds the stage full goes on when half of it is free, and no content becomes a file for that.
+    #[test]
+    fn who_waits_for_room_goes_on_when_half_is_free() {
+        const LEN: usize = MAX_HELD / 64;
+        let dir = tempfile::tempdir().unwrap();
+        init_share(dir.path(), b"id = 1\n").unwrap();
+        let stage = Stage::open(&Root::open(dir.path()).unwrap()).unwrap();
+        let bytes = vec![7; LEN];
+        for n in 0..64 {
+            stage.put(&name(n), &bytes).unwrap();
+        }
+        std::thread::scope(|scope| {
+            let late = scope.spawn(|| stage.put(&name(64), &bytes));
+            for n in 0..32 {
+                assert_eq!(stage.take_held(&name(n)).unwrap(), bytes);
+            }
+            late.join().unwrap().unwrap();
+        });
+        assert_eq!(stage.held().bytes, 33 * LEN);
+        assert!(!stage.held().stuck);
+        assert_eq!(stage.names().unwrap(), Vec::<String>::new());
+        // Nobody takes anything: what has no room becomes a file, and only the first waits for that.
+        for n in 65..98 {
+            stage.put(&name(n), &bytes).unwrap();
+        }
+        assert!(stage.held().stuck);
+        assert_eq!(stage.names().unwrap().len(), 2);
+    }
 }

@@ -188,7 +188,10 @@ impl Shared {
         for id in waiters {
             let name = self.own_name(id);
             let result = match self.disk.stage_put(&name, bytes) {
-                Ok(()) => Ok(left_core::plan::StageName(name)),
+                Ok(()) => {
+                    self.report_bytes(bytes.len());
+                    Ok(left_core::plan::StageName(name))
+                }
                 Err(e) => {
                     self.discard(&name);
                     Err(stage_error(&e))

@@ -36,7 +36,13 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Results {
     list: Vec<Outcome>,
     since: Option<Instant>,
+    /// Of small contents staged: they may be in memory until they are put in place.
+    bytes: usize,
 }
+
+/// Bytes of small contents that are reported together at most: the stage's room is for those that are
+/// being put in place.
+const RESULTS_BYTES: usize = 1 << 20;
 
 pub(super) struct Shared {
     pub(super) config: FetchConfig,
@@ -89,7 +95,12 @@ impl Shared {
         if results.since.is_none() && !results.list.is_empty() {
             results.since = Some(Instant::now());
         }
-        results.list.len() >= self.config.results_batch
+        results.list.len() >= self.config.results_batch || results.bytes >= RESULTS_BYTES
+    }
+
+    /// Notes bytes of an outcome that is reported next.
+    pub(super) fn report_bytes(&self, bytes: usize) {
+        lock(&self.results).bytes += bytes;
     }
 
     /// Reports outcomes, together with others when there are soon more. May wait for the
@@ -104,7 +115,7 @@ impl Shared {
     pub(super) fn flush(&self) {
         let list = {
             let mut results = lock(&self.results);
-            results.since = None;
+            (results.since, results.bytes) = (None, 0);
             std::mem::take(&mut results.list)
         };
         if !list.is_empty() {
