@@ -49,6 +49,18 @@ impl Output {
         }
     }
 
+    /// A JSON line for each, all written at once.
+    pub(super) fn objects(self, values: &[impl Serialize]) {
+        let mut text = String::new();
+        for value in values {
+            match serde_json::to_string(value) {
+                Ok(line) => text.extend([&line, "\n"]),
+                Err(e) => tracing::error!("cannot write an answer as JSON: {e}"),
+            }
+        }
+        self.text(&text);
+    }
+
     /// A remark on stderr.
     pub(super) fn note(self, line: &str) {
         let _ = writeln!(std::io::stderr().lock(), "left: {line}");

@@ -22,6 +22,8 @@ use crate::home::{Config, Home, clean};
 
 /// How often progress is drawn.
 const TICK: Duration = Duration::from_millis(200);
+/// Events that are told at once at most.
+const TOGETHER: usize = 256;
 /// How long another left may take from its lock to its socket.
 const STARTING: Duration = Duration::from_secs(5);
 /// How long last events may take after the stop.
@@ -252,9 +254,20 @@ fn follow(
     inbox: &Receiver<Wake>,
 ) -> Result<(), UserError> {
     let mut drawn = Instant::now();
+    let mut next = None;
     loop {
-        match inbox.recv_timeout(TICK) {
-            Ok(Wake::Event(event)) => ui.event(&event),
+        match next.take().map_or_else(|| inbox.recv_timeout(TICK), Ok) {
+            Ok(Wake::Event(event)) => {
+                let mut events = vec![event];
+                while events.len() < TOGETHER && next.is_none() {
+                    match inbox.try_recv() {
+                        Ok(Wake::Event(event)) => events.push(event),
+                        Ok(other) => next = Some(other),
+                        Err(_) => break,
+                    }
+                }
+                ui.events(&events);
+            }
             Ok(Wake::Job(Ok(reply))) => {
                 tell_supervisor(&NotifyState::Ready);
                 ui.reply(&reply);

@@ -80,12 +80,23 @@ impl Ui {
         }
     }
 
-    pub(super) fn event(&mut self, event: &DaemonEvent) {
+    /// Several that came one after the other.
+    pub(super) fn events(&mut self, events: &[DaemonEvent]) {
+        if self.out.json() {
+            let told: Vec<_> = events.iter().filter(|event| self.note(event)).collect();
+            self.out.objects(&told);
+        } else {
+            events.iter().for_each(|event| self.event(event));
+        }
+    }
+
+    /// Takes note of an event; whether it is to be told.
+    fn note(&mut self, event: &DaemonEvent) -> bool {
         match event {
             DaemonEvent::ShareStarted(share) => {
                 self.shares.entry(share.path.clone()).or_default();
                 if self.ahead.remove(&share.path) {
-                    return;
+                    return false;
                 }
             }
             DaemonEvent::FileReceived { share, bytes, .. } => {
@@ -94,6 +105,13 @@ impl Ui {
                 received.1 += bytes;
             }
             _ => {}
+        }
+        true
+    }
+
+    pub(super) fn event(&mut self, event: &DaemonEvent) {
+        if !self.note(event) {
+            return;
         }
         if self.out.json() {
             return self.out.object(event);
