@@ -16,12 +16,14 @@ use super::ui::Ui;
 use super::{Start, format, log, signals};
 use crate::api::{self, Client, Hooks};
 use crate::daemon::handle::{
-    Daemon, DaemonEvent, Exit, Reloaded, ShareInfo, SyncInfo, TicketInfo, UserError,
+    Daemon, DaemonEvent, Exit, Reloaded, ShareInfo, State, SyncInfo, TicketInfo, UserError,
 };
 use crate::home::{Config, Home, clean};
 
 /// How often progress is drawn.
 const TICK: Duration = Duration::from_millis(200);
+/// The same while nothing is under way.
+const REST: Duration = Duration::from_secs(1);
 /// Events that are told at once at most.
 const TOGETHER: usize = 256;
 /// How long another left may take from its lock to its socket.
@@ -254,9 +256,16 @@ fn follow(
     inbox: &Receiver<Wake>,
 ) -> Result<(), UserError> {
     let mut drawn = Instant::now();
+    let mut tick = TICK;
     let mut next = None;
     loop {
-        match next.take().map_or_else(|| inbox.recv_timeout(TICK), Ok) {
+        // With nothing to draw nobody is woken.
+        let wake = match (next.take(), ui.is_live()) {
+            (Some(wake), _) => Ok(wake),
+            (None, true) => inbox.recv_timeout(tick),
+            (None, false) => inbox.recv().map_err(RecvTimeoutError::from),
+        };
+        match wake {
             Ok(Wake::Event(event)) => {
                 let mut events = vec![event];
                 while events.len() < TOGETHER && next.is_none() {
@@ -284,8 +293,13 @@ fn follow(
             Err(RecvTimeoutError::Timeout) => {}
         }
         if ui.is_live() && drawn.elapsed() >= TICK {
-            ui.draw(&daemon.status());
+            let status = daemon.status();
+            ui.draw(&status);
             drawn = Instant::now();
+            tick = match status.shares.iter().any(|s| s.state == State::Syncing) {
+                true => TICK,
+                false => REST,
+            };
         }
     }
 }
