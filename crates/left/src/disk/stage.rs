@@ -98,7 +98,7 @@ impl Stage {
             let waited = self.taken.wait_timeout_while(held, WAIT, is_high);
             let (after, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             held = after;
-            held.stuck = timeout.timed_out();
+            held.stuck = timeout.timed_out() && is_full(&mut held);
         }
         if !is_full(&mut held) {
             held.bytes += bytes.len();
