@@ -36,7 +36,7 @@ pub fn run() -> Result<ExitCode> {
     }
     run_in(
         &root,
-        // The profile keeps line numbers, for profilers; five sixths of the program.
+        // Without the names of functions, as packages are.
         Command::new(&cargo).args(["deb", "--no-build", "--strip", "-p", "left"]),
     )
     .context("is cargo-deb there? `cargo install cargo-deb`")?;

@@ -7,7 +7,9 @@
 //! somebody who drops: in a circle of devices that rely on each other, each would have begun to ask
 //! after the one it relies on.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod orders;
+
+use std::collections::BTreeSet;
 
 use super::work::{Job, expect};
 use super::{Effect, Engine, Now};
@@ -19,6 +21,8 @@ use crate::plan::{Op, OpError};
 use crate::probe::{cover, mutant};
 use crate::reconcile::Decision;
 use crate::version::DeviceId;
+pub(super) use orders::Sheds;
+use orders::{Asked, Item, Shed};
 
 /// Records read at a time.
 const PAGE: usize = 256;
@@ -31,8 +35,6 @@ const MAX_ASKED_BYTES: usize = 256 << 10;
 const ANSWER_MS: u64 = 20_000;
 /// Orders to drop that may wait.
 pub const MAX_SHEDS: usize = 16;
-/// Paths named in a report.
-const MAX_NAMED: usize = 100;
 
 /// Why something was not dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,116 +66,6 @@ pub struct Dropped {
     pub kept: u64,
     /// The first of those.
     pub named: Vec<(RelPath, Kept)>,
-}
-
-/// Orders to drop, and questions of others.
-#[derive(Debug, Default)]
-pub(super) struct Sheds {
-    queue: VecDeque<Shed>,
-    /// What others asked, one question each: answered when our disk was looked at and synced.
-    questions: BTreeMap<DeviceId, Ask>,
-    /// More to look at in the next step.
-    unfinished: bool,
-}
-
-/// One order. Goes over the records again until nothing more goes: a folder after what is in it.
-#[derive(Debug)]
-struct Shed {
-    id: u64,
-    at: Option<RelPath>,
-    after: Option<RelPath>,
-    /// Something went in this round.
-    some: bool,
-    report: Dropped,
-    asked: Option<Asked>,
-    /// Operations under way.
-    running: usize,
-}
-
-/// A question of ours.
-#[derive(Debug)]
-struct Asked {
-    token: u64,
-    /// Who has not answered yet.
-    peers: BTreeSet<DeviceId>,
-    /// Our own disk is synced: a power cut brings no older state back to where nothing is to be.
-    synced: bool,
-    until_ms: u64,
-    items: Vec<Item>,
-}
-
-#[derive(Debug)]
-struct Item {
-    path: RelPath,
-    record: Record,
-    holders: Vec<DeviceId>,
-}
-
-impl Sheds {
-    pub fn due(&self) -> Option<u64> {
-        let asked = self.queue.front().and_then(|s| s.asked.as_ref());
-        asked.map(|a| a.until_ms)
-    }
-
-    pub fn is_unfinished(&self) -> bool {
-        self.unfinished
-    }
-
-    /// Whether we are about to drop it.
-    fn is_asking(&self, path: &RelPath) -> bool {
-        let asked = self.queue.front().and_then(|s| s.asked.as_ref());
-        asked.is_some_and(|a| a.items.iter().any(|i| i.path == *path))
-    }
-
-    pub fn peer_down(&mut self, peer: DeviceId) {
-        self.questions.remove(&peer);
-        if let Some(asked) = self.queue.front_mut().and_then(|s| s.asked.as_mut()) {
-            asked.peers.remove(&peer);
-        }
-    }
-
-    /// A peer answered; `held` as in [`Have`].
-    pub fn answered(&mut self, peer: DeviceId, token: u64, held: &[u8]) {
-        let asked = self.queue.front_mut().and_then(|s| s.asked.as_mut());
-        let Some(asked) = asked.filter(|a| a.token == token) else {
-            return;
-        };
-        if !asked.peers.remove(&peer) {
-            return;
-        }
-        for (at, item) in asked.items.iter_mut().enumerate() {
-            if held.get(at / 8).is_some_and(|b| b & (1 << (at % 8)) != 0) {
-                item.holders.push(peer);
-            }
-        }
-    }
-
-    /// Our disk is synced, as asked for by a question of ours.
-    pub fn synced(&mut self, token: u64) {
-        if let Some(asked) = self.queue.front_mut().and_then(|s| s.asked.as_mut())
-            && asked.token == token
-        {
-            asked.synced = true;
-        }
-    }
-
-    /// Keeps a peer's question; false when it has one already.
-    pub fn question(&mut self, peer: DeviceId, ask: Ask) -> bool {
-        if self.questions.contains_key(&peer) {
-            return false;
-        }
-        self.questions.insert(peer, ask);
-        true
-    }
-}
-
-impl Shed {
-    fn keep(&mut self, path: &RelPath, why: Kept) {
-        self.report.kept += 1;
-        if self.report.named.len() < MAX_NAMED {
-            self.report.named.push((path.clone(), why));
-        }
-    }
 }
 
 impl Engine {

@@ -367,7 +367,12 @@ fn still_missing(result: &WaitResult, timeout: Duration) -> UserError {
         why.push("there is no share that runs".to_string());
     }
     let what = format!("not in sync after {}", format::time(timeout));
-    UserError::new(what, why.join(", "), "see `left status`").exit(Exit::NotInSync)
+    let paused = result.missing.iter().find(|m| m.state == State::Paused);
+    let help = match paused {
+        Some(m) => format!("`left resume {}` lets it go on", clean(&m.share)),
+        None => "see `left status`".to_string(),
+    };
+    UserError::new(what, why.join(", "), help).exit(Exit::NotInSync)
 }
 
 fn verify(

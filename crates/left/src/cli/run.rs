@@ -16,12 +16,14 @@ use super::ui::Ui;
 use super::{Start, format, log, signals};
 use crate::api::{self, Client, Hooks};
 use crate::daemon::handle::{
-    Daemon, DaemonEvent, Exit, Reloaded, ShareInfo, SyncInfo, TicketInfo, UserError,
+    Daemon, DaemonEvent, Exit, Reloaded, ShareInfo, State, SyncInfo, TicketInfo, UserError,
 };
 use crate::home::{Config, Home, clean};
 
 /// How often progress is drawn.
 const TICK: Duration = Duration::from_millis(200);
+/// The same while nothing is under way.
+const REST: Duration = Duration::from_secs(1);
 /// How long another left may take from its lock to its socket.
 const STARTING: Duration = Duration::from_secs(5);
 /// How long last events may take after the stop.
@@ -252,8 +254,14 @@ fn follow(
     inbox: &Receiver<Wake>,
 ) -> Result<(), UserError> {
     let mut drawn = Instant::now();
+    let mut tick = TICK;
     loop {
-        match inbox.recv_timeout(TICK) {
+        // With nothing to draw nobody is woken.
+        let wake = match ui.is_live() {
+            true => inbox.recv_timeout(tick),
+            false => inbox.recv().map_err(RecvTimeoutError::from),
+        };
+        match wake {
             Ok(Wake::Event(event)) => ui.event(&event),
             Ok(Wake::Job(Ok(reply))) => {
                 tell_supervisor(&NotifyState::Ready);
@@ -271,8 +279,13 @@ fn follow(
             Err(RecvTimeoutError::Timeout) => {}
         }
         if ui.is_live() && drawn.elapsed() >= TICK {
-            ui.draw(&daemon.status());
+            let status = daemon.status();
+            ui.draw(&status);
             drawn = Instant::now();
+            tick = match status.shares.iter().any(|s| s.state == State::Syncing) {
+                true => TICK,
+                false => REST,
+            };
         }
     }
 }

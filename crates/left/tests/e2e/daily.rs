@@ -75,6 +75,9 @@ fn pausing_holds_still_over_a_restart() {
     write(&a.share.join("f"), "f");
     let out = a.run(&["wait", "--timeout", "1s"]);
     assert_eq!(out.status.code(), Some(3), "a paused peer is not in sync");
+    let out = b.run(&["wait", "--timeout", "100ms"]);
+    let err = String::from_utf8(out.stderr).unwrap();
+    assert!(err.contains("left resume"), "{err}");
     b.stop();
     b.restart();
     until("it is paused still", || b.state() == "paused");

@@ -484,7 +484,7 @@ fn announced_edits_come_back() {
 /// A cut at a random moment while so many small files are being put in place, with nobody in reach
 /// afterwards: what the pack has is there again.
 fn among_many(rounds: usize, count: usize) {
-    let Some(mut bed) = Bed::new(rounds as u32 * 5) else {
+    let Some(mut bed) = Bed::new(rounds as u32 * 4) else {
         return;
     };
     for round in 0..rounds {

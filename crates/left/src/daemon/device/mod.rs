@@ -11,6 +11,7 @@ mod pair;
 mod past;
 mod reload;
 mod roam;
+mod start;
 mod wait;
 
 use std::collections::HashMap;
@@ -22,7 +23,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded, unbounded};
-use left_core::message::{Nonce, Role, ShareId};
+use left_core::message::{Role, ShareId};
 use left_core::path::RelPath;
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast;
@@ -39,19 +40,15 @@ use super::handle::{
 use super::history::{Past, SharedLimits};
 use super::limits::Limiter;
 use super::members::Members;
-use super::pairing::Pairings;
-use super::sightings::Sightings;
 use super::snapshot::{Board, split_todo};
 use crate::home::{Home, Lock, Mode, Rate, ShareRecord, clean, lock_share, read_share};
-use crate::net::{DeviceKey, Introduction, Net, NetConfig, NetEvent};
-use address::{advertised, listen_addrs};
+use crate::net::{DeviceKey, Net};
 use enter::{Adopt, remove_marker};
 use keeper::{Keeper, starting, waiting};
+pub use start::start;
 
 /// How long `status` waits for shares to say how they are.
 const REFRESH: Duration = Duration::from_millis(300);
-/// Events kept for a slow reader.
-const EVENTS: usize = 4096;
 
 type Routes = Arc<Mutex<HashMap<ShareId, Sender<Msg>>>>;
 
@@ -98,107 +95,6 @@ fn failed(what: &str, why: impl std::fmt::Display) -> UserError {
         why,
         "try again; if it stays so, start left anew and see its log",
     )
-}
-
-/// Starts the left of this device; no share runs yet.
-pub fn start(home: Home, options: Options) -> Result<Arc<dyn Daemon>, UserError> {
-    let home_lock = home.lock()?;
-    let what = "cannot start";
-    let key = Arc::new(super::load_key(&home)?);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("left-net")
-        .enable_all()
-        .build()
-        .map_err(|e| failed(what, e))?;
-    let (events, _) = broadcast::channel(EVENTS);
-    let mut instance: Nonce = [0; 16];
-    aws_lc_rs::rand::fill(&mut instance).map_err(|_| failed(what, "no random numbers"))?;
-    let pairings = Arc::new(Pairings::default());
-    let door = Arc::new(Door {
-        device: key.id(),
-        me: Mutex::new(Introduction {
-            instance,
-            name: options.name.clone(),
-            addresses: Vec::new(),
-        }),
-        shares: Mutex::default(),
-        sessions: Mutex::default(),
-        pairings,
-        advertise: Mutex::new(options.advertise.clone()),
-        sightings: Sightings::default(),
-        limiter: Arc::default(),
-        events: events.clone(),
-        closing: AtomicBool::new(false),
-        starting: AtomicBool::new(true),
-    });
-    let routes = Routes::default();
-    let net = match options.offline {
-        true => None,
-        false => Some(start_net(&options, key.clone(), &runtime, &door, &routes)?),
-    };
-    if let Some(net) = &net {
-        lock(&door.me).addresses = advertised(&options, net.local_addrs());
-    }
-    let keep = Arc::new(Mutex::new(past::history_limits(&home.config()?)));
-    let device = Arc::new_cyclic(|me| Device {
-        home,
-        key,
-        _lock: home_lock,
-        options,
-        net,
-        door,
-        shares: Mutex::default(),
-        routes,
-        events,
-        choosing: Mutex::default(),
-        stopped: AtomicBool::new(false),
-        keep,
-        roamer: Mutex::default(),
-        me: Weak::clone(me),
-        runtime: Mutex::new(Some(runtime)),
-    });
-    limit::keep(&device)?;
-    *lock(&device.roamer) = roam::roam(&device);
-    let weak = Arc::downgrade(&device);
-    device
-        .door
-        .pairings
-        .on_done(Box::new(move |pending, terms, peer, from| {
-            let device = weak
-                .upgrade()
-                .ok_or_else(|| failed("cannot pair", "left is stopping"))?;
-            device.paired(pending, terms, peer, from)
-        }));
-    Ok(device)
-}
-
-fn start_net(
-    options: &Options,
-    key: Arc<DeviceKey>,
-    runtime: &Runtime,
-    door: &Arc<Door>,
-    routes: &Routes,
-) -> Result<Arc<Net>, UserError> {
-    let listen = listen_addrs(&options.listen)?;
-    let config = NetConfig::new(key, listen, runtime.handle().clone());
-    let routes = routes.clone();
-    let net = Net::start(config, door.clone(), move |event| {
-        let (share, msg) = match event {
-            NetEvent::Control(lane) => (lane.info.share, Msg::Control(lane)),
-            NetEvent::Data(lane) => (lane.share, Msg::Data(lane)),
-        };
-        if let Some(tx) = lock(&routes).get(&share) {
-            // The share stops just now: the lane closes with the message.
-            let _ = tx.send(msg);
-        }
-    });
-    let net = net.map_err(|e| {
-        let text = e.to_string();
-        let (why, todo) = split_todo(&text);
-        UserError::new("cannot listen for peers", why, todo)
-    })?;
-    Ok(Arc::new(net))
 }
 
 /// A path as it stands below a share's folder.

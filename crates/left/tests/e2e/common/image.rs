@@ -22,7 +22,9 @@ impl Image {
         for sub in ["memory", "outer", "disk"] {
             fs::create_dir_all(dir.join(sub)).unwrap();
         }
-        let room = format!("size={}m", mib * 2 + 256);
+        // The outer one also holds its own tables of inodes, a tenth of it and more.
+        let outer = mib + mib / 5 + 128;
+        let room = format!("size={}m", outer + mib + 64);
         let memory = dir.join("memory");
         run(
             "mount",
@@ -30,7 +32,7 @@ impl Image {
             &[&memory],
         )
         .then_some(())?;
-        make(&memory.join("outer.img"), mib + 128)?;
+        make(&memory.join("outer.img"), outer)?;
         let outer = [memory.join("outer.img"), dir.join("outer")];
         run("mount", &["-o", "loop"], &[&outer[0], &outer[1]]).then_some(())?;
         make(&image.file(), mib)?;
