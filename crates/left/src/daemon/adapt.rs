@@ -15,7 +15,7 @@ use left_core::path::RelPath;
 use left_core::plan::StageName;
 use left_core::version::DeviceId;
 
-use super::ask::{LaneKind, Msg};
+use super::ask::Msg;
 use super::limits::{Limited, Limits};
 use super::offers::{Offering, Offers};
 use super::owner::FetchResults;
@@ -397,36 +397,34 @@ impl LaneCloser for Closer {
 }
 
 /// Hands a lane on which the peer serves to the fetcher.
-pub(super) fn add_lane(fetcher: &Fetcher, lane: DataLane, limits: Limits, tx: Sender<Msg>) {
-    let closer = Arc::new(Closer(lane.stream.shutdown_handle()));
-    let (peer, express) = (lane.peer, lane.express);
+pub(super) fn add_lane(fetcher: &Fetcher, lane: (u64, DataLane), limits: Limits, tx: Sender<Msg>) {
+    let closer = Arc::new(Closer(lane.1.stream.shutdown_handle()));
+    let (peer, express) = (lane.1.peer, lane.1.express);
     fetcher.add_lane(peer, watched(lane, limits, tx), closer, express);
 }
 
 /// A lane's stream that keeps to the limits, and tells its owner when it is given up, so that it can be
 /// dialed again.
-fn watched(lane: DataLane, limits: Limits, tx: Sender<Msg>) -> Box<Limited> {
+fn watched((id, lane): (u64, DataLane), limits: Limits, tx: Sender<Msg>) -> Box<Limited> {
     let session = lane.session;
-    let kind = LaneKind {
-        we_serve: lane.we_serve,
-        express: lane.express,
-    };
     Box::new(Limited::new(lane.stream, limits, move || {
         // The owner may be gone already.
-        let _ = tx.send(Msg::DataEnded {
-            session,
-            lane: kind,
-        });
+        let _ = tx.send(Msg::DataEnded { session, id });
     }))
 }
 
 /// Serves a lane on a thread of its own until it ends.
-pub(super) fn spawn_server(lane: DataLane, source: Arc<Source>, limits: Limits, tx: Sender<Msg>) {
-    let peer = lane.peer.short();
+pub(super) fn spawn_server(
+    lane: (u64, DataLane),
+    source: Arc<Source>,
+    limits: Limits,
+    tx: Sender<Msg>,
+) {
+    let peer = lane.1.peer.short();
     let thread = std::thread::Builder::new().name("left-serve".into());
     let spawned = thread.spawn(move || {
         let stats = ServeStats::default();
-        let config = ServeConfig { zstd: lane.zstd };
+        let config = ServeConfig { zstd: lane.1.zstd };
         let stream = watched(lane, limits, tx);
         let end = serve(stream, source, config, &stats);
         if let Err(error) = end {

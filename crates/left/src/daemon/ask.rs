@@ -20,6 +20,8 @@ pub(super) struct LaneKind {
     pub(super) we_serve: bool,
     /// Only small contents travel on it.
     pub(super) express: bool,
+    /// One more than the usual ones, over a long link.
+    pub(super) extra: bool,
 }
 
 /// Everything that reaches the owner besides the disk's events and finished fetches.
@@ -46,9 +48,11 @@ pub(super) enum Msg {
         result: Result<DataLane, DialError>,
     },
     /// A data lane is no more.
-    DataEnded { session: Nonce, lane: LaneKind },
+    DataEnded { session: Nonce, id: u64 },
     /// A data lane that ended may be dialed again.
     RedialData { session: Nonce, lane: LaneKind },
+    /// Are more data lanes needed, or fewer?
+    LookAtLanes { session: Nonce },
     /// More of a file that is still being read can be offered.
     Offer(Offer),
     /// Each peer can be told what is here of what it fetches too.

@@ -1,10 +1,11 @@
 //! One share's connections: which control lanes are up, whom to dial and when, the data lanes.
 
+mod lanes;
 mod roam;
+mod spread;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -13,15 +14,12 @@ use left_core::ticket::Ticket;
 use left_core::version::DeviceId;
 use tokio::task::AbortHandle;
 
-use super::ask::{LaneKind, Msg};
+use super::ask::Msg;
 use super::gate::Door;
 use super::members::Members;
 use crate::net::proof::TicketSecret;
 use crate::net::settle::{Keep, keep};
-use crate::net::{
-    ControlLane, ControlSender, Counters, DataLane, DialControl, DialData, LaneInfo, Net,
-    SendError, ShutdownHandle,
-};
+use crate::net::{ControlLane, ControlSender, DataLane, DialControl, LaneInfo, Net, SendError};
 
 /// First waiting after a failed dial; doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -37,10 +35,6 @@ const FAR_MANY: usize = 250;
 const FAR_AFTER: u32 = 40;
 /// A lane that ends so soon was no success: the next dial waits as after a failed one.
 const SHORT_LANE: Duration = Duration::from_secs(2);
-/// A data lane that ended is dialed again after this.
-const DATA_WAIT: Duration = Duration::from_millis(500);
-/// Data lanes that came before their control lane was taken in.
-const MAX_EARLY: usize = 16;
 
 /// A control lane that is up, with its data lanes.
 pub(super) struct Link {
@@ -53,8 +47,7 @@ pub(super) struct Link {
     pub(super) roll_told: Option<usize>,
     /// What the lane had no room for.
     unsent: VecDeque<Control>,
-    closers: Vec<ShutdownHandle>,
-    counters: Vec<Arc<Counters>>,
+    lanes: lanes::Lanes,
     /// For rates: bytes at the last look and when that was.
     last: (u64, u64, Instant),
     pub(super) rates: (u64, u64),
@@ -63,12 +56,7 @@ pub(super) struct Link {
 impl Link {
     /// Bytes received and sent on data lanes.
     fn bytes(&self) -> (u64, u64) {
-        self.counters.iter().fold((0, 0), |(i, o), c| {
-            (
-                i + c.received.load(Ordering::Relaxed),
-                o + c.sent.load(Ordering::Relaxed),
-            )
-        })
+        self.lanes.bytes()
     }
 
     /// Takes the rates since the last look, when that is not too near.
@@ -105,6 +93,7 @@ pub(super) struct Links {
     up: HashMap<DeviceId, Link>,
     dials: HashMap<DeviceId, Dial>,
     early: Vec<DataLane>,
+    lane_serial: u64,
     /// Bytes received and sent over lanes that are no more.
     past: HashMap<DeviceId, (u64, u64)>,
 }
@@ -132,6 +121,7 @@ impl Links {
             up: HashMap::new(),
             dials: HashMap::new(),
             early: Vec::new(),
+            lane_serial: 0,
             past: HashMap::new(),
         }
     }
@@ -273,6 +263,7 @@ impl Links {
         };
         self.dials.insert(peer, Dial::default());
         let info = lane.info.clone();
+        let round_trip = info.round_trip;
         let (tx, session) = (self.tx.clone(), info.session);
         let sender = lane.start(move |event| {
             let _ = tx.send(Msg::Lane {
@@ -294,83 +285,12 @@ impl Links {
                 doubted: None,
                 roll_told: None,
                 unsent: VecDeque::new(),
-                closers: Vec::new(),
-                counters: Vec::new(),
+                lanes: lanes::Lanes::new(round_trip, Instant::now()),
                 last: (0, 0, Instant::now()),
                 rates: (0, 0),
             },
         );
         Settled::Up { peer, replaced }
-    }
-
-    /// The end that dialed the control lane dials the data lanes too, for both directions.
-    fn dial_all_data(&self, info: &LaneInfo) {
-        for we_serve in [false, true] {
-            for express in [false, true] {
-                self.dial_data(info, LaneKind { we_serve, express });
-            }
-        }
-    }
-
-    fn dial_data(&self, info: &LaneInfo, lane: LaneKind) {
-        let Some(net) = self.net.clone() else { return };
-        let call = DialData {
-            session: info.session,
-            share: self.share,
-            peer: info.peer,
-            remote: info.remote,
-            dialer_serves: lane.we_serve,
-            express: lane.express,
-        };
-        let (tx, session) = (self.tx.clone(), info.session);
-        net.runtime().clone().spawn(async move {
-            let result = net.dial_data(call).await;
-            let _ = tx.send(Msg::DialedData {
-                session,
-                lane,
-                result,
-            });
-        });
-    }
-
-    /// A data lane ended, or could not be dialed, while its control lane goes on: it is dialed again
-    /// after a moment.
-    pub(super) fn data_ended(&self, session: Nonce, lane: LaneKind) {
-        let ours = |l: &&Link| l.info.session == session && l.info.dialed_by_us;
-        let (Some(net), Some(_)) = (&self.net, self.up.values().find(ours)) else {
-            return;
-        };
-        let tx = self.tx.clone();
-        net.runtime().spawn(async move {
-            tokio::time::sleep(DATA_WAIT).await;
-            let _ = tx.send(Msg::RedialData { session, lane });
-        });
-    }
-
-    /// The moment is over.
-    pub(super) fn redial_data(&self, session: Nonce, lane: LaneKind) {
-        if let Some(link) = self.up.values().find(|l| l.info.session == session) {
-            self.dial_data(&link.info, lane);
-        }
-    }
-
-    /// A data lane came. Gives it back when its control lane is up, else keeps it for a moment or
-    /// drops it.
-    pub(super) fn add_data(&mut self, lane: DataLane) -> Option<DataLane> {
-        let Some(link) = self.up.get_mut(&lane.peer) else {
-            self.early.truncate(MAX_EARLY - 1);
-            self.early.insert(0, lane);
-            return None;
-        };
-        if link.info.session != lane.session {
-            if self.early.len() < MAX_EARLY {
-                self.early.push(lane);
-            }
-            return None;
-        }
-        link.closers.push(lane.stream.shutdown_handle());
-        link.counters.push(lane.stream.counters());
-        Some(lane)
     }
 
     /// A control lane that is not to be: its device is no member (any more).
@@ -399,15 +319,6 @@ impl Links {
         }
     }
 
-    /// Data lanes that came before their control lane; call after [`add`](Self::add).
-    pub(super) fn take_early(&mut self, session: Nonce) -> Vec<DataLane> {
-        let (now, rest) = std::mem::take(&mut self.early)
-            .into_iter()
-            .partition(|lane| lane.session == session);
-        self.early = rest;
-        now
-    }
-
     /// A control lane ended by itself. Whether it was the one that is up.
     pub(super) fn ended(&mut self, peer: DeviceId, session: Nonce) -> bool {
         self.door.forget_session(session);
@@ -431,9 +342,7 @@ impl Links {
         let past = self.past.entry(peer).or_default();
         *past = (past.0 + input, past.1 + output);
         link.sender.close(why);
-        for closer in &link.closers {
-            closer.shutdown();
-        }
+        link.lanes.close();
         self.early.retain(|lane| lane.session != link.info.session);
         self.door.forget_session(link.info.session);
         true

@@ -41,6 +41,8 @@ pub struct DataLane {
     pub express: bool,
     /// Whether the other end takes compressed payloads.
     pub zstd: bool,
+    /// How long a round trip took while it was opened.
+    pub round_trip: Duration,
     /// The bytes.
     pub stream: BlockingTls,
 }

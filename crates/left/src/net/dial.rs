@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use left_core::message::{LaneHello, Nonce, PROTOCOL, Refused, RefusedCode, ShareId, TicketProof};
 use left_core::version::DeviceId;
@@ -146,6 +146,7 @@ pub(super) struct Connected {
     pub(super) proven: Proven,
     remote: SocketAddr,
     address: String,
+    round_trip: Duration,
 }
 
 /// Why one address did not do.
@@ -224,6 +225,7 @@ impl Net {
             we_serve: dial.dialer_serves,
             express: dial.express,
             zstd: opened.zstd,
+            round_trip: connected.round_trip,
             stream: stream.map_err(|e| DialError::NotLeft {
                 address: connected.address,
                 reason: e.to_string(),
@@ -244,6 +246,7 @@ impl Net {
             session: welcome.session,
             dialed_by_us: true,
             parts,
+            round_trip: connected.round_trip,
         };
         ControlLane {
             info,
@@ -353,6 +356,7 @@ async fn connect_ip(
     remote: SocketAddr,
     timeouts: Timeouts,
 ) -> Result<Connected, Failure> {
+    let started = Instant::now();
     let stream = match timeout(timeouts.connect, TcpStream::connect(remote)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(Failure::Unreachable(address, reason(&error))),
@@ -362,6 +366,7 @@ async fn connect_ip(
             return Err(Failure::Unreachable(address, why));
         }
     };
+    let round_trip = started.elapsed();
     let handshake = async {
         tune(&stream, &timeouts)?;
         let stream = RecordStream::new(stream);
@@ -378,6 +383,7 @@ async fn connect_ip(
             proven,
             remote,
             address,
+            round_trip,
         }),
         Ok(Err(error)) => Err(match wrong_key(&error) {
             Some(key) => Failure::WrongKey(address, key),

@@ -71,6 +71,8 @@ pub struct LaneInfo {
     pub dialed_by_us: bool,
     /// Whether the peer understands what it is told of contents that are being fetched.
     pub parts: bool,
+    /// How long a round trip took while it was opened.
+    pub round_trip: Duration,
 }
 
 impl LaneInfo {

@@ -163,11 +163,13 @@ async fn open(stream: TcpStream, remote: SocketAddr, slot: Slot, shared: &Shared
         Err(_) => return shared.stranger(remote, "no TLS handshake in time"),
     };
     let left = limit.saturating_sub(started.elapsed());
-    let hello = accept(&mut stream, &proven, remote, shared.gate.clone(), limit);
+    // Its first words were there already; the handshake is over when it has answered ours.
+    let proven = (proven, started.elapsed());
+    let hello = accept(&mut stream, &proven.0, remote, shared.gate.clone(), limit);
     match timeout(left, hello).await {
         Ok(Ok(accepted)) => shared.opened(accepted, &proven, remote, stream, slot),
         Ok(Err(AcceptError::Refused(refused))) => {
-            let peer = proven.peer;
+            let peer = proven.0.peer;
             if shared.log.take(Instant::now()) {
                 let code = refused.code;
                 // The gate has said why, where it matters.
@@ -193,7 +195,7 @@ impl Shared {
     fn opened(
         &self,
         accepted: Accepted,
-        proven: &Proven,
+        (proven, round_trip): &(Proven, Duration),
         remote: SocketAddr,
         stream: TlsStream<RecordStream>,
         slot: Slot,
@@ -215,6 +217,7 @@ impl Shared {
                     session: welcome.session,
                     dialed_by_us: false,
                     parts,
+                    round_trip: *round_trip,
                 };
                 (self.on_event)(NetEvent::Control(ControlLane {
                     info,
@@ -238,6 +241,7 @@ impl Shared {
                     we_serve: !dialer_serves,
                     express,
                     zstd,
+                    round_trip: *round_trip,
                     stream,
                 })),
                 Err(error) => self.stranger(remote, &error.to_string()),

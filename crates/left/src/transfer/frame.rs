@@ -219,14 +219,31 @@ impl FrameReader {
         stream: &mut S,
         header: &Header,
     ) -> Result<&[u8], FrameError> {
+        self.payload_by(stream, header, usize::MAX, |_, _| Ok(()))
+    }
+
+    /// The same, read in steps of at most so many bytes; after each `then` is called with how many of
+    /// the payload's bytes, as they travel, have come.
+    pub(crate) fn payload_by<S: Read + ?Sized>(
+        &mut self,
+        stream: &mut S,
+        header: &Header,
+        step: usize,
+        mut then: impl FnMut(&mut S, usize) -> io::Result<()>,
+    ) -> Result<&[u8], FrameError> {
         let raw = header.raw as usize;
         let short = || FrameError::Io(io::ErrorKind::UnexpectedEof.into());
         let target = match header.zstd {
             true => self.packed.take(header.wire as usize),
             false => self.payload.take(raw),
         };
-        if !target.is_empty() && !self.lane.read(stream, target)? {
-            return Err(short());
+        let mut come = 0;
+        for part in target.chunks_mut(step) {
+            if !self.lane.read(stream, part)? {
+                return Err(short());
+            }
+            come += part.len();
+            then(stream, come)?;
         }
         if header.zstd {
             let unzip = match &mut self.unzip {

@@ -29,8 +29,12 @@ impl Owner {
                 self.dialed_data(session, lane, result);
                 Ok(())
             }
-            Msg::DataEnded { session, lane } => {
-                self.links.data_ended(session, lane);
+            Msg::DataEnded { session, id } => {
+                self.links.data_ended(session, id);
+                Ok(())
+            }
+            Msg::LookAtLanes { session } => {
+                self.links.look_at_lanes(session);
                 Ok(())
             }
             Msg::RedialData { session, lane } => {
@@ -147,10 +151,13 @@ impl Owner {
 
     fn dialed_data(&mut self, session: Nonce, lane: LaneKind, result: Result<DataLane, DialError>) {
         match result {
-            Ok(lane) => self.add_data(lane),
+            Ok(data) => {
+                let added = self.links.dialed_data(data, lane);
+                self.use_data(added);
+            }
             Err(error) => {
                 tracing::info!("no data lane: {error}");
-                self.links.data_ended(session, lane);
+                self.links.data_failed(session, lane);
             }
         }
     }

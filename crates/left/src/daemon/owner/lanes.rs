@@ -102,6 +102,7 @@ impl Owner {
             address: info.remote.to_string(),
         });
         self.fetcher.add_peer(peer, info.parts);
+        self.fetcher.round_trip(peer, info.round_trip);
         self.handle(Event::PeerUp { peer, role })?;
         for lane in self.links.take_early(info.session) {
             self.add_data(lane);
@@ -111,16 +112,20 @@ impl Owner {
     }
 
     pub(super) fn add_data(&mut self, lane: DataLane) {
-        let Some(lane) = self.links.add_data(lane) else {
-            return;
-        };
+        let added = self.links.add_data(lane);
+        self.use_data(added);
+    }
+
+    pub(super) fn use_data(&mut self, added: Option<(u64, DataLane)>) {
+        let Some((id, lane)) = added else { return };
         let tx = self.tx.clone();
         let both = [self.setup.limiter.clone(), self.setup.door.limiter.clone()];
         let limits = Limits::new(both);
         if lane.we_serve {
-            adapt::spawn_server(lane, self.source.clone(), limits, tx);
+            adapt::spawn_server((id, lane), self.source.clone(), limits, tx);
         } else {
-            adapt::add_lane(&self.fetcher, lane, limits, tx);
+            self.fetcher.round_trip(lane.peer, lane.round_trip);
+            adapt::add_lane(&self.fetcher, (id, lane), limits, tx);
         }
     }
 

@@ -206,6 +206,7 @@ impl<'w, 'a> Work<'w, 'a> {
                 Err(error) => return Some(Ended::Lost(error.to_string())),
             };
             let closer = Arc::new(Closer(lane.stream.shutdown_handle()));
+            self.fetcher.round_trip(link.info.peer, lane.round_trip);
             let ended = self.lane_ends.clone();
             let stream = Limited::new(lane.stream, self.attempt.limits.clone(), move || {
                 // Nobody listens when the connection is over.

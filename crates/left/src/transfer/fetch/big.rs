@@ -16,14 +16,14 @@ use super::FetchConfig;
 use super::asks::Asks;
 use super::file::BigFile;
 use super::refs::{RefList, Refs, plausible};
-use super::state::Peers;
+use super::state::{Peers, Room};
 use super::swarm::{MIN_SIZE, Swarm};
 use super::wanted::{Asked, BigTask, Place, Wanted};
 
 /// Most chunk lists of one request.
 const LISTS_AT_ONCE: usize = 64;
 /// Segments are asked for together up to this many bytes.
-const SEGMENTS_AT_ONCE: u64 = 1 << 20;
+pub(super) const SEGMENTS_AT_ONCE: u64 = 1 << 20;
 /// Wrong answers after which a peer is not asked for this content any more.
 const BAD_MAX: u8 = 2;
 
@@ -179,12 +179,11 @@ impl Big {
         }
     }
 
-    /// The next thing to ask `peer` for; `room` bytes are free in the lane's window.
+    /// The next thing to ask `peer` for, where `room` is left in the lane's windows.
     pub(super) fn take(
         &mut self,
         peer: &DeviceId,
-        room: u64,
-        lane_idle: bool,
+        room: Room,
         config: &FetchConfig,
         peers: &Peers,
     ) -> Option<(BigTask, Asked)> {
@@ -216,7 +215,7 @@ impl Big {
         }
         // What an offer left to ask for is not asked before it is known to be of the content.
         match self.phase {
-            Phase::Segments => self.take_parts(asked, room, lane_idle, config),
+            Phase::Segments => self.take_parts(asked, room, config),
             _ => None,
         }
     }
@@ -225,14 +224,14 @@ impl Big {
     fn take_parts(
         &mut self,
         mut asked: Asked,
-        room: u64,
-        lane_idle: bool,
+        room: Room,
         config: &FetchConfig,
     ) -> Option<(BigTask, Asked)> {
         let (peer, full) = (asked.peer, !asked.partial);
         let (file_room, nothing) = match full {
             true => {
-                let window = self.swarm.window(config.file_window);
+                let window = room.long.map_or(config.file_window, |long| long.file);
+                let window = self.swarm.window(window);
                 (window.saturating_sub(self.inflight), self.inflight == 0)
             }
             false => {
@@ -251,7 +250,8 @@ impl Big {
             }
             let cost = next.cost();
             let fits = match parts.front() {
-                None => (cost <= room || lane_idle) && (cost <= file_room || nothing),
+                None if room.long.is_some() => file_room > 0 || nothing,
+                None => (cost <= room.bytes || room.idle) && (cost <= file_room || nothing),
                 Some(Wanted::Chunks(_)) => false,
                 Some(first) => {
                     let most = match first {
@@ -260,7 +260,7 @@ impl Big {
                     };
                     first.same_kind(next)
                         && parts.len() < most
-                        && total + cost <= SEGMENTS_AT_ONCE.min(room).min(file_room)
+                        && total + cost <= SEGMENTS_AT_ONCE.min(room.bytes).min(file_room)
                 }
             };
             if !fits {

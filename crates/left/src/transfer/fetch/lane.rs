@@ -26,7 +26,7 @@ pub(super) struct InFlight {
     pub(super) task: Task,
     /// Position of the next item to be answered.
     pub(super) next: usize,
-    /// Bytes it counts for in the lane's window.
+    /// Bytes it counts for in the lane's window: what has not come of it.
     cost: u64,
     /// Bytes of the request.
     len: usize,
@@ -84,11 +84,18 @@ impl Write for Felt {
 }
 
 struct Lane<'a> {
+    stream: Felt,
+    reader: FrameReader,
+    asking: Asking<'a>,
+}
+
+/// What was asked for, and what may be.
+struct Asking<'a> {
     shared: &'a Shared,
     id: u64,
     peer: DeviceId,
-    stream: Felt,
-    reader: FrameReader,
+    /// The peer is far away: see [`super::pace`].
+    long: bool,
     inflight: VecDeque<InFlight>,
     next_want: u32,
     meter: Meter,
@@ -104,17 +111,20 @@ pub(super) fn run(
     pulse: Arc<Pulse>,
 ) {
     let mut lane = Lane {
-        shared,
-        id,
-        peer,
         stream: Felt { stream, pulse },
         reader: FrameReader::new(),
-        inflight: VecDeque::new(),
-        next_want: 0,
-        meter: Meter::new(shared.config.rate_after),
+        asking: Asking {
+            shared,
+            id,
+            peer,
+            long: false,
+            inflight: VecDeque::new(),
+            next_want: 0,
+            meter: Meter::new(shared.config.rate_after),
+        },
     };
     let result = lane.run();
-    let Lane { inflight, .. } = lane;
+    let inflight = lane.asking.inflight;
     let mut st = lock(&shared.state);
     let closed_by_us = st.peers.lanes.remove(&id).is_none();
     match result {
@@ -136,20 +146,82 @@ pub(super) fn run(
     shared.flush();
 }
 
+/// Over a long link a frame is read in such steps, and between them the next is asked for: else the link
+/// would be idle at the end of a long one.
+const STEP: usize = 128 << 10;
+
 impl Lane<'_> {
     fn run(&mut self) -> Result<(), FrameError> {
         loop {
-            self.ask()?;
-            if self.inflight.is_empty() {
+            self.asking.ask(&mut self.stream)?;
+            if self.asking.inflight.is_empty() {
                 return Ok(());
             }
             while !self.answer()? {}
         }
     }
 
+    /// Takes in one frame; returns whether it was the last of its answer.
+    fn answer(&mut self) -> Result<bool, FrameError> {
+        let Self {
+            stream,
+            reader,
+            asking,
+        } = self;
+        let shared = asking.shared;
+        if !reader.has_header() {
+            shared.flush_old();
+        }
+        let waiting = Instant::now();
+        let header = reader.header(stream)?;
+        let Some(front) = asking.inflight.front_mut() else {
+            return Err(FrameError::Malformed("an answer that nobody asked for"));
+        };
+        if header.kind == FrameKind::Error {
+            return Err(refused(reader, stream, &header));
+        }
+        if header.want != front.id || header.item as usize != front.next {
+            return Err(FrameError::Malformed("an answer out of turn"));
+        }
+        answers::check(front, &header)?;
+        let payload = match asking.long {
+            false => reader.payload(stream, &header)?,
+            true => {
+                let mut before = 0;
+                reader.payload_by(stream, &header, STEP, |stream, come| {
+                    let bytes = (come - before) as u64;
+                    before = come;
+                    asking.came(bytes, come as u64);
+                    match come < header.wire as usize {
+                        true => asking.ask(stream),
+                        false => Ok(()),
+                    }
+                })?
+            }
+        };
+        let received = HEADER_LEN as u64 + u64::from(header.wire);
+        let stats = &shared.stats;
+        stats.received.fetch_add(received, Ordering::Relaxed);
+        asking.meter.waited(received, waiting);
+        let Some(front) = asking.inflight.front_mut() else {
+            return Err(FrameError::Malformed("an answer that nobody asked for"));
+        };
+        front.cost = front
+            .cost
+            .saturating_sub(HEADER_LEN as u64 + u64::from(header.raw));
+        answers::accept(shared, asking.peer, front, &header, payload);
+        if header.last {
+            asking.inflight.pop_front();
+            shared.flush_old();
+        }
+        Ok(header.last)
+    }
+}
+
+impl Asking<'_> {
     /// Sends requests as long as there is something to ask for and room for the answers. Waits
     /// only when nothing is in flight; returns with nothing in flight when the lane is closed.
-    fn ask(&mut self) -> Result<(), FrameError> {
+    fn ask(&mut self, stream: &mut Felt) -> io::Result<()> {
         let mut sent = false;
         loop {
             let room = self.room();
@@ -164,34 +236,54 @@ impl Lane<'_> {
                 }
             };
             let Some(task) = task else { break };
-            self.send(task)?;
+            self.send(stream, task)?;
             sent = true;
         }
         if sent {
-            self.stream.flush()?;
+            stream.flush()?;
         }
         Ok(())
     }
 
     fn room(&self) -> Room {
-        let bytes: u64 = self.inflight.iter().map(|f| f.cost).sum();
         let wants: usize = self.inflight.iter().map(|f| f.len).sum();
         Room {
-            bytes: self.shared.config.lane_window.saturating_sub(bytes),
+            bytes: self.shared.config.lane_window.saturating_sub(self.owed()),
             wants: MAX_WANTS_UNANSWERED.saturating_sub(wants),
             idle: self.inflight.is_empty(),
+            long: None,
+        }
+    }
+
+    /// Bytes asked for and not yet here.
+    fn owed(&self) -> u64 {
+        self.inflight.iter().map(|f| f.cost).sum()
+    }
+
+    /// Over a long link: bytes came, in all so many of the current frame.
+    fn came(&self, bytes: u64, of_frame: u64) {
+        let owed = self.owed().saturating_sub(of_frame);
+        let mut st = lock(&self.shared.state);
+        let wake = st.came(self.id, bytes, owed, Instant::now());
+        drop(st);
+        if wake {
+            self.shared.wake.notify_all();
         }
     }
 
     /// The next task, or `None` when the lane was closed.
-    fn wait_task(&self, room: Room) -> Option<Task> {
+    fn wait_task(&mut self, room: Room) -> Option<Task> {
         let shared = self.shared;
         shared.flush();
         let mut st = lock(&shared.state);
+        if let Some(info) = st.peers.lanes.get_mut(&self.id) {
+            info.owed = 0;
+        }
         loop {
             if st.closed || !st.peers.lanes.contains_key(&self.id) {
                 return None;
             }
+            self.long = st.peers.is_far(&self.peer);
             if let Some(task) = st.take(self.id, room, &shared.config) {
                 return Some(task);
             }
@@ -202,7 +294,7 @@ impl Lane<'_> {
         }
     }
 
-    fn send(&mut self, task: Task) -> io::Result<()> {
+    fn send(&mut self, stream: &mut Felt, task: Task) -> io::Result<()> {
         let id = self.next_want;
         self.next_want = self.next_want.wrapping_add(1);
         let what = what(&task);
@@ -214,7 +306,7 @@ impl Lane<'_> {
         // Put down first: when the write fails, it goes back with the others.
         self.inflight.push_back(InFlight {
             id,
-            cost: cost(&task),
+            cost: task.cost(),
             task,
             next: 0,
             len: bytes.len(),
@@ -222,37 +314,7 @@ impl Lane<'_> {
         let stats = &self.shared.stats;
         stats.wants.fetch_add(1, Ordering::Relaxed);
         stats.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        self.stream.write_all(&bytes)
-    }
-
-    /// Takes in one frame; returns whether it was the last of its answer.
-    fn answer(&mut self) -> Result<bool, FrameError> {
-        if !self.reader.has_header() {
-            self.shared.flush_old();
-        }
-        let waiting = Instant::now();
-        let header = self.reader.header(&mut self.stream)?;
-        let Some(front) = self.inflight.front_mut() else {
-            return Err(FrameError::Malformed("an answer that nobody asked for"));
-        };
-        if header.kind == FrameKind::Error {
-            return Err(refused(&mut self.reader, &mut self.stream, &header));
-        }
-        if header.want != front.id || header.item as usize != front.next {
-            return Err(FrameError::Malformed("an answer out of turn"));
-        }
-        answers::check(front, &header)?;
-        let payload = self.reader.payload(&mut self.stream, &header)?;
-        let received = HEADER_LEN as u64 + u64::from(header.wire);
-        let stats = &self.shared.stats;
-        stats.received.fetch_add(received, Ordering::Relaxed);
-        self.meter.waited(received, waiting);
-        answers::accept(self.shared, self.peer, front, &header, payload);
-        if header.last {
-            self.inflight.pop_front();
-            self.shared.flush_old();
-        }
-        Ok(header.last)
+        stream.write_all(&bytes)
     }
 }
 
@@ -317,14 +379,6 @@ fn refused(reader: &mut FrameReader, stream: &mut dyn LaneStream, header: &Heade
             FrameError::Io(io::Error::other(reason))
         }
         Err(e) => e,
-    }
-}
-
-fn cost(task: &Task) -> u64 {
-    match task {
-        Task::Small(keys) => keys.iter().map(|(_, size)| size + HEADER_LEN as u64).sum(),
-        Task::Big(_, BigTask::Refs(_), _) => 64 * 1024,
-        Task::Big(_, BigTask::Parts(parts), _) => parts.iter().map(Wanted::cost).sum(),
     }
 }
 

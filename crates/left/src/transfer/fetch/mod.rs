@@ -15,6 +15,7 @@ mod file;
 mod lane;
 mod local;
 mod offers;
+mod pace;
 mod patience;
 mod refs;
 mod shared;
@@ -191,6 +192,13 @@ impl Fetcher {
         }
     }
 
+    /// A round trip to a peer took so long. The quickest that is told of counts: where it is long, what is
+    /// asked for at a time goes by what the link holds.
+    pub fn round_trip(&self, peer: DeviceId, took: Duration) {
+        let mut st = lock(&self.shared.state);
+        st.peers.paces.entry(peer).or_default().round_trip(took);
+    }
+
     /// Takes in which segments of a content a peer has that fetches it too.
     pub fn parts(&self, peer: DeviceId, parts: &Parts) {
         tell::heard(&self.shared, peer, parts);
@@ -229,6 +237,7 @@ impl Fetcher {
             express,
             closer,
             pulse: Arc::clone(&pulse),
+            owed: 0,
             small_turn: true,
         };
         st.peers.lanes.insert(id, info);
@@ -245,6 +254,7 @@ impl Fetcher {
         let mut st = lock(&self.shared.state);
         st.peers.expected.remove(&peer);
         st.peers.parts.remove(&peer);
+        st.peers.paces.remove(&peer);
         for big in st.bigs.values_mut() {
             big.swarm.left(&peer);
         }

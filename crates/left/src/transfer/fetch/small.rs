@@ -34,6 +34,11 @@ pub(super) struct SmallQueue {
 }
 
 impl SmallQueue {
+    /// Whether nothing is to be fetched.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
     /// Contents not yet here, and their bytes.
     pub(super) fn left(&self) -> (u64, u64) {
         let bytes = self.tasks.keys().map(|(_, size)| size).sum();

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use left_core::content::{ChunkRef, ContentId};
 use left_core::message::Parts;
@@ -11,15 +11,19 @@ use left_core::plan::{FetchError, FetchItem, OpId, StageName};
 use left_core::version::DeviceId;
 
 use super::FetchConfig;
-use super::big::Big;
+use super::big::{Big, SEGMENTS_AT_ONCE};
 use super::file::BigFile;
 use super::lane::Pulse;
+use super::pace::Pace;
 use super::patience::Patience;
 use super::small::{Failed, Key, SmallQueue};
 use super::stock::Recent;
-use super::wanted::{Asked, BigTask, Place};
-use crate::transfer::frame::MAX_WANTS_UNANSWERED;
+use super::wanted::{Asked, BigTask, Place, Wanted};
+use crate::transfer::frame::{HEADER_LEN, MAX_WANTS_UNANSWERED};
 use crate::transfer::lane::LaneCloser;
+
+/// A lane's part of the window of a long link is at least this.
+const LEAST_SHARE: u64 = 128 << 10;
 
 /// One item's end.
 pub(super) type Outcome = (OpId, Result<StageName, FetchError>);
@@ -31,6 +35,8 @@ pub(super) struct LaneInfo {
     pub(super) closer: Arc<dyn LaneCloser>,
     /// When bytes came last.
     pub(super) pulse: Arc<Pulse>,
+    /// Bytes asked for on it and not yet here.
+    pub(super) owed: u64,
     /// Whose turn it is on a lane that takes both: small contents or big ones.
     pub(super) small_turn: bool,
 }
@@ -47,6 +53,8 @@ pub(super) struct Peers {
     pub(super) me: Option<DeviceId>,
     /// Which of them keep others waiting.
     pub(super) patience: Patience,
+    /// How long and wide the ways to them are.
+    pub(super) paces: BTreeMap<DeviceId, Pace>,
 }
 
 impl Peers {
@@ -64,6 +72,36 @@ impl Peers {
     pub(super) fn is_silent(&self, peer: &DeviceId, time: Duration) -> bool {
         let mut lanes = self.lanes.values().filter(|l| l.peer == *peer);
         lanes.all(|l| l.express || l.pulse.silent_for() > time)
+    }
+
+    /// What a lane over a long link may be asked for now, and its other windows there. Of the lanes for all
+    /// the first is asked, and the others too where bytes come by fits and starts.
+    fn paced(&self, id: u64, config: &FetchConfig, no_small: bool) -> Option<(u64, Long)> {
+        let lane = self.lanes.get(&id)?;
+        let pace = self.paces.get(&lane.peer)?;
+        let window = pace.window()?;
+        let of_peer =
+            |(id, l): (&u64, &LaneInfo)| (!l.express && l.peer == lane.peer).then_some(*id);
+        let mut bulk: Vec<u64> = self.lanes.iter().filter_map(of_peer).collect();
+        if !pace.is_lossy() {
+            bulk.truncate(1);
+        }
+        let express = !no_small && self.has_express(&lane.peer);
+        let lanes = (bulk.len() + usize::from(express)).max(1) as u64;
+        let share = match lane.express || bulk.contains(&id) {
+            true => (window / lanes).max(LEAST_SHARE),
+            false => 0,
+        };
+        let long = Long {
+            batch: (share / 2).clamp(LEAST_SHARE / 2, config.batch_bytes),
+            file: (window + lanes * SEGMENTS_AT_ONCE).max(config.file_window),
+        };
+        Some((share.saturating_sub(lane.owed), long))
+    }
+
+    /// Whether the way to the peer is long.
+    pub(super) fn is_far(&self, peer: &DeviceId) -> bool {
+        self.paces.get(peer).is_some_and(|p| p.long().is_some())
     }
 
     fn has_express(&self, peer: &DeviceId) -> bool {
@@ -101,6 +139,17 @@ pub(super) enum Task {
     Big(Arc<BigFile>, BigTask, Asked),
 }
 
+impl Task {
+    /// The bytes of its answer, about.
+    pub(super) fn cost(&self) -> u64 {
+        match self {
+            Task::Small(keys) => keys.iter().map(|(_, size)| size + HEADER_LEN as u64).sum(),
+            Task::Big(_, BigTask::Refs(_), _) => 64 * 1024,
+            Task::Big(_, BigTask::Parts(parts), _) => parts.iter().map(Wanted::cost).sum(),
+        }
+    }
+}
+
 /// A lane's windows.
 #[derive(Clone, Copy)]
 pub(super) struct Room {
@@ -110,6 +159,18 @@ pub(super) struct Room {
     pub(super) wants: usize,
     /// Nothing is asked for on the lane.
     pub(super) idle: bool,
+    /// Where the link is long: what goes by that.
+    pub(super) long: Option<Long>,
+}
+
+/// Windows over a long link. A part is asked for as long as there is any room at all: it may be much
+/// longer than what is to be under way.
+#[derive(Clone, Copy)]
+pub(super) struct Long {
+    /// Bytes of one request for small contents.
+    pub(super) batch: u64,
+    /// Bytes asked for and not yet here, a file.
+    pub(super) file: u64,
 }
 
 pub(super) struct State {
@@ -208,11 +269,14 @@ impl State {
     }
 
     /// The next task for a lane; `None` when there is nothing it may do now.
-    pub(super) fn take(&mut self, lane: u64, room: Room, config: &FetchConfig) -> Option<Task> {
-        if room.bytes == 0 && !room.idle {
+    pub(super) fn take(&mut self, lane: u64, mut room: Room, config: &FetchConfig) -> Option<Task> {
+        let info = self.peers.lanes.get(&lane)?;
+        if let Some((bytes, long)) = self.peers.paced(lane, config, self.small.is_empty()) {
+            (room.bytes, room.long) = (bytes, Some(long));
+        }
+        if room.bytes == 0 && (!room.idle || room.long.is_some()) {
             return None;
         }
-        let info = self.peers.lanes.get(&lane)?;
         let (peer, express, small_turn) = (info.peer, info.express, info.small_turn);
         let small_first = express || (small_turn && !self.peers.has_express(&peer));
         let task = if small_first {
@@ -227,6 +291,7 @@ impl State {
         };
         if let Some(info) = self.peers.lanes.get_mut(&lane) {
             info.small_turn = !matches!(task, Some(Task::Small(_)));
+            info.owed += task.as_ref().map_or(0, Task::cost);
         }
         task
     }
@@ -235,10 +300,11 @@ impl State {
         // 34 bytes an id in the request, and some for the rest of it.
         let fit = (room.wants.min(MAX_WANTS_UNANSWERED).saturating_sub(64)) / 34;
         let items = config.batch_items.min(fit);
-        if items == 0 || (!room.idle && room.bytes < config.batch_bytes / 4) {
+        let most = room.long.map_or(config.batch_bytes, |long| long.batch);
+        if items == 0 || (!room.idle && room.bytes < most / 4) {
             return None;
         }
-        let bytes = config.batch_bytes.min(room.bytes);
+        let bytes = most.min(room.bytes);
         let batch = self.small.take(peer, items, bytes);
         (!batch.is_empty()).then_some(Task::Small(batch))
     }
@@ -250,7 +316,7 @@ impl State {
         let peers = &self.peers;
         for serial in &self.active {
             if let Some(big) = self.bigs.get_mut(serial)
-                && let Some((task, asked)) = big.take(peer, room.bytes, room.idle, config, peers)
+                && let Some((task, asked)) = big.take(peer, room, config, peers)
             {
                 return Some(Task::Big(Arc::clone(&big.file), task, asked));
             }
@@ -263,8 +329,23 @@ impl State {
         let serial = self.waiting.remove(at)?;
         self.active.insert(serial);
         let big = self.bigs.get_mut(&serial)?;
-        let (task, asked) = big.take(peer, room.bytes, room.idle, config, peers)?;
+        let (task, asked) = big.take(peer, room, config, peers)?;
         Some(Task::Big(Arc::clone(&big.file), task, asked))
+    }
+
+    /// Bytes came on a lane of a peer over a long link, on which `owed` are still to come. Whether other
+    /// lanes may be given something from now on.
+    pub(super) fn came(&mut self, lane: u64, bytes: u64, owed: u64, now: Instant) -> bool {
+        let Some(info) = self.peers.lanes.get_mut(&lane) else {
+            return false;
+        };
+        info.owed = owed;
+        let Some(pace) = self.peers.paces.get_mut(&info.peer) else {
+            return false;
+        };
+        let before = pace.is_lossy();
+        pace.came(bytes, now);
+        pace.is_lossy() && !before
     }
 
     /// Gives local workers something to do on a big where that is worth it.

@@ -5,6 +5,7 @@
 mod big;
 mod delta;
 mod hostile;
+mod long;
 pub(crate) mod node;
 mod offers;
 mod partners;

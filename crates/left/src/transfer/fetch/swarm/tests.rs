@@ -217,6 +217,7 @@ fn a_lane_that_brings_something_is_not_given_up() {
             express,
             closer: Arc::new(Never),
             pulse: Arc::new(Pulse::new(since)),
+            owed: 0,
             small_turn: true,
         };
         peers.lanes.insert(n, info);

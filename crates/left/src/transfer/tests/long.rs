@@ -1,0 +1,134 @@
+//! Over a long link: several lanes to one peer, and windows that go by what the link holds.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::node::{Asker, Cut, Node, noise};
+use crate::transfer::{LaneStream, ServeConfig};
+
+const MIB: usize = 1 << 20;
+const FAR: Duration = Duration::from_millis(20);
+/// Half a round trip and more of silence after each.
+const LUMPS: (u64, Duration) = (256 << 10, Duration::from_millis(20));
+
+/// A stream whose written bytes are counted.
+struct Counted {
+    stream: Box<dyn LaneStream>,
+    count: Arc<AtomicU64>,
+    /// After so many bytes nothing goes for so long, as where packets are lost.
+    lumps: Option<(u64, Duration)>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buf)
+    }
+}
+
+impl Write for Counted {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let buf = &buf[..buf.len().min(64 << 10)];
+        if let Some((lump, wait)) = self.lumps {
+            let sent = self.count.load(Ordering::SeqCst);
+            if sent / lump != (sent + buf.len() as u64) / lump {
+                std::thread::sleep(wait);
+            }
+        }
+        let n = self.stream.write(buf)?;
+        self.count.fetch_add(n as u64, Ordering::SeqCst);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// A lane to `server` that breaks after so many bytes, and the count of what went over it.
+fn lane(
+    asker: &Asker,
+    server: &Arc<Node>,
+    left: u64,
+    lumps: Option<(u64, Duration)>,
+) -> Arc<AtomicU64> {
+    let count = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&count);
+    let wrap = |stream: UnixStream| -> Box<dyn LaneStream> {
+        Box::new(Counted {
+            stream: Box::new(Cut { stream, left }),
+            count: counted,
+            lumps,
+        })
+    };
+    let stream = server.lane_with(wrap, ServeConfig::default());
+    asker.add_lane(server.id, stream, false);
+    count
+}
+
+#[test]
+fn over_a_lossy_link_a_content_comes_by_two_lanes_and_one_that_dies_gives_its_part_back() {
+    let (server, client) = (Node::new(1), Node::new(2));
+    let bytes = noise(1, 24 * MIB);
+    let content = server.add("f", &bytes);
+    let asker = Asker::new(&client);
+    asker.fetcher.add_peer(server.id, false);
+    asker.fetcher.round_trip(server.id, FAR);
+    let dies = MIB as u64 + 5;
+    let counts = [u64::MAX, dies].map(|left| lane(&asker, &server, left, Some(LUMPS)));
+    let item = asker.item(content, bytes.len(), &[&server]);
+    assert!(asker.fetch(item) == bytes);
+    assert_eq!(asker.fetcher.suspects(), []);
+    let came = counts.map(|count| count.load(Ordering::SeqCst));
+    assert_eq!(came[1], dies, "the second brought its part, then died");
+    // What the dead one was asked for came by the other.
+    assert!(came[0] > (22 * MIB) as u64, "{came:?}");
+}
+
+#[test]
+fn over_a_good_link_the_second_lane_is_a_reserve() {
+    let (server, client) = (Node::new(1), Node::new(2));
+    let bytes = noise(1, 16 * MIB);
+    let content = server.add("f", &bytes);
+    let asker = Asker::new(&client);
+    asker.fetcher.add_peer(server.id, false);
+    asker.fetcher.round_trip(server.id, FAR);
+    let counts = [5 * MIB as u64, u64::MAX].map(|left| lane(&asker, &server, left, None));
+    let item = asker.item(content, bytes.len(), &[&server]);
+    assert!(asker.fetch(item) == bytes);
+    let came = counts.map(|count| count.load(Ordering::SeqCst));
+    assert_eq!(came[0], 5 * MIB as u64, "the first was asked until it died");
+    assert!(came[1] > (10 * MIB) as u64, "{came:?}");
+}
+
+#[test]
+fn small_contents_and_big_ones_come_over_a_long_link() {
+    let (server, client) = (Node::new(1), Node::new(2));
+    let asker = Asker::new(&client);
+    asker.fetcher.add_peer(server.id, false);
+    asker.fetcher.round_trip(server.id, FAR);
+    let files: Vec<_> = (0..3)
+        .map(|i| noise(i, 3 * MIB))
+        .chain((100..1500).map(|i| noise(i, 4096)))
+        .collect();
+    let mut items = Vec::new();
+    for (i, bytes) in files.iter().enumerate() {
+        let content = server.add(&format!("f{i}"), bytes);
+        items.push(asker.item(content, bytes.len(), &[&server]));
+    }
+    asker.fetcher.submit(items.clone());
+    for _ in 0..2 {
+        asker.connect(&server);
+    }
+    asker.add_lane(server.id, server.lane(), true);
+    let results = asker.collect(items.len());
+    for (item, bytes) in items.iter().zip(&files) {
+        let name = results[&item.id].clone().unwrap();
+        assert!(asker.read(&name) == *bytes);
+    }
+    // No more is asked for at a time than a share of the window.
+    let wants = asker.fetcher.stats().wants.load(Ordering::SeqCst);
+    assert!(wants > 10, "{wants}");
+}
