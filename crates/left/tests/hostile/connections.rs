@@ -53,6 +53,31 @@ fn a_thousand_connections_leave_room_for_others() {
     assert!(liar.control().0.settled());
 }
 
+/// Whoever dials data lanes decides how many it needs; but not without end.
+#[test]
+fn a_member_holds_only_so_many_data_lanes() {
+    const MOST: usize = 32;
+    let mut scene = Scene::new();
+    let (liar, _) = Liar::joined(&scene.ticket(&[]));
+    let (mut raw, session) = liar.control();
+    assert!(raw.settled());
+    let mut lanes: Vec<_> = (0..MOST + 8)
+        .map(|n| liar.data(session, true, n % 2 == 0).unwrap())
+        .collect();
+    let mut open = || {
+        lanes
+            .iter_mut()
+            .map(|lane| usize::from(lane.is_open()))
+            .sum::<usize>()
+    };
+    until("the rest is closed", || open() <= MOST);
+    scene.logged("too many data lanes");
+    assert_eq!(scene.a.log().matches("too many data lanes").count(), 1);
+    assert!(raw.settled());
+    scene.undisturbed();
+    assert_eq!(open(), MOST);
+}
+
 fn is_closed_now(mut stream: &TcpStream) -> bool {
     stream.set_nonblocking(true).unwrap();
     let mut sink = [0; 64];

@@ -287,6 +287,15 @@ impl Raw<'_> {
         while self.read_framed().is_some() {}
     }
 
+    /// Whether the far end has not closed by now. What it says meanwhile is lost.
+    pub fn is_open(&mut self) -> bool {
+        let mut sink = [0; 64];
+        let read = self.stream.read(&mut sink);
+        let now = Duration::from_millis(1);
+        let read = self.runtime.block_on(async { timeout(now, read).await });
+        matches!(read, Err(_) | Ok(Ok(1..)))
+    }
+
     /// Says it is alive and has taken in everything, and waits until the far end has done all that
     /// it was told before.
     pub fn settled(&mut self) -> bool {

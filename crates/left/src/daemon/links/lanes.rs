@@ -28,6 +28,8 @@ pub(super) struct Lanes {
     dialing: [usize; 2],
     /// Somebody looks again.
     looked_at: bool,
+    /// The peer opened more than it may, which the log says once.
+    crowded: bool,
 }
 
 struct Lane {
@@ -45,6 +47,7 @@ impl Lanes {
             spread: Spread::new(round_trip, now),
             dialing: [0; 2],
             looked_at: false,
+            crowded: false,
         }
     }
 
@@ -214,7 +217,9 @@ impl Links {
         }
         let lanes = &mut link.lanes;
         if lanes.all.len() >= MAX_LANES {
-            tracing::debug!(peer = %lane.peer.short(), "too many data lanes: closed one");
+            if !std::mem::replace(&mut lanes.crowded, true) {
+                tracing::warn!(peer = %lane.peer.short(), "too many data lanes: the rest is closed");
+            }
             return None;
         }
         lanes.spread.round_trip(lane.round_trip);
