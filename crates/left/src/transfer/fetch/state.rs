@@ -89,11 +89,13 @@ impl Peers {
         let express = !no_small && self.has_express(&lane.peer);
         let lanes = (bulk.len() + usize::from(express)).max(1) as u64;
         let share = match lane.express || bulk.contains(&id) {
-            true => (window / lanes).max(LEAST_SHARE),
+            true if no_small => (window / lanes).max(LEAST_SHARE),
+            // Small contents come to an end soon: what a larger window loses in the queue costs less
+            // than the round trips of a smaller one.
+            true => config.lane_window,
             false => 0,
         };
         let long = Long {
-            batch: (share / 2).clamp(LEAST_SHARE / 2, config.batch_bytes),
             file: (window + lanes * SEGMENTS_AT_ONCE).max(config.file_window),
         };
         Some((share.saturating_sub(lane.owed), long))
@@ -167,8 +169,6 @@ pub(super) struct Room {
 /// longer than what is to be under way.
 #[derive(Clone, Copy)]
 pub(super) struct Long {
-    /// Bytes of one request for small contents.
-    pub(super) batch: u64,
     /// Bytes asked for and not yet here, a file.
     pub(super) file: u64,
 }
@@ -300,11 +300,10 @@ impl State {
         // 34 bytes an id in the request, and some for the rest of it.
         let fit = (room.wants.min(MAX_WANTS_UNANSWERED).saturating_sub(64)) / 34;
         let items = config.batch_items.min(fit);
-        let most = room.long.map_or(config.batch_bytes, |long| long.batch);
-        if items == 0 || (!room.idle && room.bytes < most / 4) {
+        if items == 0 || (!room.idle && room.bytes < config.batch_bytes / 4) {
             return None;
         }
-        let bytes = most.min(room.bytes);
+        let bytes = config.batch_bytes.min(room.bytes);
         let batch = self.small.take(peer, items, bytes);
         (!batch.is_empty()).then_some(Task::Small(batch))
     }
