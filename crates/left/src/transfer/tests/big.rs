@@ -37,17 +37,8 @@ fn several_lanes_and_files_at_once() {
         .map(|i| noise(i, 200_000 + 300_000 * i as usize))
         .chain((100..200).map(|i| noise(i, 3000)))
         .collect();
-    let mut items = Vec::new();
-    for (i, bytes) in files.iter().enumerate() {
-        let content = server.add(&format!("f{i}"), bytes);
-        items.push(asker.item(content, bytes.len(), &[&server]));
-    }
-    asker.fetcher.submit(items.clone());
-    let results = asker.collect(items.len());
-    for (item, bytes) in items.iter().zip(&files) {
-        let name = results[&item.id].clone().unwrap();
-        assert!(asker.read(&name) == *bytes);
-    }
+    let items = asker.submit_all(&server, &files);
+    asker.all_come(&items, &files);
     assert_eq!(asker.fetcher.progress().big, []);
 }
 

@@ -113,22 +113,10 @@ fn small_contents_and_big_ones_come_over_a_long_link() {
         .map(|i| noise(i, 3 * MIB))
         .chain((100..1500).map(|i| noise(i, 4096)))
         .collect();
-    let mut items = Vec::new();
-    for (i, bytes) in files.iter().enumerate() {
-        let content = server.add(&format!("f{i}"), bytes);
-        items.push(asker.item(content, bytes.len(), &[&server]));
-    }
-    asker.fetcher.submit(items.clone());
+    let items = asker.submit_all(&server, &files);
     for _ in 0..2 {
         asker.connect(&server);
     }
     asker.add_lane(server.id, server.lane(), true);
-    let results = asker.collect(items.len());
-    for (item, bytes) in items.iter().zip(&files) {
-        let name = results[&item.id].clone().unwrap();
-        assert!(asker.read(&name) == *bytes);
-    }
-    // No more is asked for at a time than a share of the window.
-    let wants = asker.fetcher.stats().wants.load(Ordering::SeqCst);
-    assert!(wants > 10, "{wants}");
+    asker.all_come(&items, &files);
 }

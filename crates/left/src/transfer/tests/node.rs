@@ -400,6 +400,26 @@ impl Asker {
         }
     }
 
+    /// Asks for all of these, which the server has from now on.
+    pub fn submit_all(&self, server: &Arc<Node>, files: &[Vec<u8>]) -> Vec<FetchItem> {
+        let item = |(i, bytes): (usize, &Vec<u8>)| {
+            let content = server.add(&format!("f{i}"), bytes);
+            self.item(content, bytes.len(), &[server])
+        };
+        let items: Vec<FetchItem> = files.iter().enumerate().map(item).collect();
+        self.fetcher.submit(items.clone());
+        items
+    }
+
+    /// They come, and are what was asked for.
+    pub fn all_come(&self, items: &[FetchItem], files: &[Vec<u8>]) {
+        let results = self.collect(items.len());
+        for (item, bytes) in items.iter().zip(files) {
+            let name = results[&item.id].clone().unwrap();
+            assert!(self.read(&name) == *bytes);
+        }
+    }
+
     pub fn submit(&self, item: FetchItem) -> OpId {
         let id = item.id;
         self.fetcher.submit(vec![item]);
