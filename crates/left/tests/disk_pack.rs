@@ -555,6 +555,37 @@ fn a_checkpoint_retires_what_was_sealed_before_it() {
 }
 
 /// Modes that no new file can have, and contents that are held in memory.
+/// Nobody would find there after a cut what is written to a pack without a name.
+#[test]
+fn a_pack_that_was_removed_is_noticed() {
+    let mut bed = Bed::new();
+    for whole in [true, false] {
+        let op = bed.place("before", b"before");
+        bed.apply(vec![op], true);
+        assert_eq!(bed.packs().len(), 1);
+        assert!(!bed.pack.wants_checkpoint());
+        match whole {
+            true => fs::remove_dir_all(bed.s.at(".left/pack")).unwrap(),
+            false => fs::remove_file(&bed.packs()[0]).unwrap(),
+        }
+        // Synced by itself; what the pack told of waits for nothing else any more.
+        let op = bed.place("meanwhile", b"meanwhile");
+        bed.apply(vec![op], true);
+        assert!(bed.pack.wants_checkpoint());
+        assert!(bed.packs().is_empty());
+        bed.pack.seal();
+        bed.pack.retire(true);
+        assert!(!bed.pack.wants_checkpoint());
+        let name = format!("after {whole}");
+        let op = bed.place(&name, b"after");
+        bed.apply(vec![op], true);
+        assert_eq!(bed.packs().len(), 1);
+        tear(&bed.s.at(&name));
+        assert_eq!(bed.repair().count, 1);
+        assert_eq!(bed.s.read(&name), b"after");
+    }
+}
+
 #[test]
 fn held_contents_become_files() {
     let mut bed = Bed::new();

@@ -14,8 +14,9 @@ pub const KEEP_PARTS: Duration = Duration::from_secs(30 * 24 * 3600);
 /// this very moment is begun anew.
 pub fn clean_leftovers(stage: &Stage, age: Duration) -> io::Result<usize> {
     let (now, age) = (now(), age.as_nanos());
+    let dir = stage.dir();
     stage.clean(|name| {
-        let stat = stat_at(stage.dir(), name.as_bytes()).ok().flatten();
+        let stat = stat_at(&dir, name.as_bytes()).ok().flatten();
         // The time of the last change of the inode: a part may carry its file's own times already. One
         // from the future says nothing.
         let rested = stat.map_or(0, |s| nanos_between(s.file.ctime, now));

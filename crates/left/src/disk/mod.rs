@@ -1,7 +1,7 @@
 //! A share's folder on disk: looking at it, hashing, watching, and changing it without ever losing a
 //! user's bytes.
 //!
-//! Floors, lowest first: `sys` (system calls) · [`root`] · [`durable`] · [`hash`] · [`stage`] ·
+//! Floors, lowest first: `sys` (system calls) · [`root`] · `inner` · [`durable`] · [`hash`] · [`stage`] ·
 //! [`history`] · [`pack`] · [`apply`] · [`repair`] · [`restore`] · `watch` · [`eye`].
 
 pub mod apply;
@@ -9,6 +9,7 @@ pub mod durable;
 pub mod eye;
 pub mod hash;
 pub mod history;
+mod inner;
 mod leftover;
 mod near;
 pub mod pack;

@@ -134,22 +134,7 @@ pub(crate) fn read_small(dir: impl AsFd, name: &[u8], size: u64) -> io::Result<V
 /// Makes the name of `path` durable.
 pub(crate) fn sync_parent(root: &Root, path: &RelPath) -> io::Result<()> {
     let dir = root.parent_of(path)?;
-    Ok(sync_dir(&dir)?)
-}
-
-/// `fsync` of the folder behind a handle.
-pub(crate) fn sync_dir(dir: impl AsFd) -> Result<(), Errno> {
-    let readable: OwnedFd = match fs::openat(&dir, c".", sys::DIR_READ, Mode::empty()) {
-        Ok(fd) => fd,
-        // A folder we may write but not read: its file system as a whole can not be reached either.
-        Err(Errno::ACCESS) => return Ok(()),
-        Err(e) => return Err(e),
-    };
-    match fs::fsync(&readable) {
-        // Some network file systems can not sync folders.
-        Err(Errno::INVAL) => Ok(()),
-        other => other,
-    }
+    Ok(sys::sync_dir(&dir)?)
 }
 
 /// Removes a scratch folder or file of ours, ignoring that it may be gone.

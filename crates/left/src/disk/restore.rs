@@ -13,7 +13,6 @@ use left_core::plan::{Expect, Op, OpError, OpId};
 
 use super::apply::{apply, op_error, with_access};
 use super::history::{History, Kept};
-use super::rescue;
 use super::root::{Found, Root};
 use super::stage::Stage;
 use super::sys;
@@ -129,8 +128,8 @@ impl<'a> Restorer<'a> {
         self.root
             .renamer
             .move_new(&old, from.name(), &new, to.name())?;
-        rescue::sync_dir(&old)?;
-        Ok(rescue::sync_dir(&new)?)
+        sys::sync_dir(&old)?;
+        Ok(sys::sync_dir(&new)?)
     }
 
     /// What is done by now, durably; in no order.
@@ -386,7 +385,7 @@ impl<'a> Restorer<'a> {
             let synced = self
                 .root
                 .open_dir(dir.as_ref())
-                .and_then(|fd| rescue::sync_dir(&fd));
+                .and_then(|fd| sys::sync_dir(&fd));
             if let Err(error) = synced {
                 // The names are there; only a power cut could take them back, into history.
                 tracing::warn!(%error, "a folder could not be synced to disk");

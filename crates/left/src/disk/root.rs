@@ -404,16 +404,6 @@ impl Root {
             .open(self.dir.as_fd(), path, flags, Mode::empty())
     }
 
-    /// The handle of `.left/<name>`, made (0700) when missing.
-    pub(crate) fn inner_dir(&self, name: &[u8]) -> io::Result<OwnedFd> {
-        let inner = self.inner()?;
-        match fs::mkdirat(&inner, name, Mode::from_raw_mode(0o700)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(e) => return Err(e.into()),
-        }
-        Ok(fs::openat(&inner, name, DIR_HANDLE, Mode::empty())?)
-    }
-
     /// The folder of LEFT's own files.
     pub(crate) fn inner(&self) -> io::Result<OwnedFd> {
         let handle = match &self.aside {
@@ -421,6 +411,14 @@ impl Root {
             None => fs::openat(&self.dir, INNER, DIR_HANDLE, Mode::empty()),
         };
         Ok(handle?)
+    }
+
+    /// What people are to call something in it.
+    pub(crate) fn shown_inner(&self, name: &str) -> String {
+        match &self.aside {
+            Some(_) => format!("{name} in the working folder"),
+            None => format!(".left/{name}"),
+        }
     }
 
     /// [`parent_of`](Self::parent_of) beneath any handle, as strictly as beneath the root.

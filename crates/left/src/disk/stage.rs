@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use left_core::content::ContentId;
@@ -13,6 +13,7 @@ use left_core::plan::StageName;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::inner::Inner;
 use super::root::Root;
 use super::sys;
 
@@ -30,7 +31,7 @@ const WAIT: Duration = Duration::from_millis(100);
 /// The stage of one share. Its files lie in a folder of 0700.
 #[derive(Debug)]
 pub struct Stage {
-    dir: OwnedFd,
+    dir: Inner,
     next: AtomicU64,
     held: Mutex<Held>,
     /// Something was taken out of it.
@@ -49,7 +50,7 @@ struct Held {
 impl Stage {
     /// Opens the stage, making its folder when missing.
     pub fn open(root: &Root) -> io::Result<Stage> {
-        let dir = root.inner_dir(b"stage")?;
+        let dir = Inner::open(root, "stage")?;
         // Names of an earlier run must not come again while its files may still lie here.
         let seed = sys::now();
         let first = (seed.secs as u64)
@@ -128,10 +129,11 @@ impl Stage {
     /// Opens a file for reading and writing; `None` when there is none. Anything else of that name is
     /// moved out of the way.
     pub fn open_existing(&self, name: &StageName) -> io::Result<Option<File>> {
-        let stat = sys::stat_at(&self.dir, checked(name)?)?;
+        let stat = sys::stat_at(self.dir(), checked(name)?)?;
         if stat.is_some_and(|s| s.kind != FileType::RegularFile) {
             let aside = self.unique_name();
-            fs::renameat(&self.dir, checked(name)?, &self.dir, checked(&aside)?)?;
+            let dir = self.dir();
+            fs::renameat(&dir, checked(name)?, &dir, checked(&aside)?)?;
             return Ok(None);
         }
         let opened = match self.open_with(name, OFlags::RDWR) {
@@ -150,7 +152,7 @@ impl Stage {
 
     fn make_ours(&self, name: &StageName) -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = fs::openat(&self.dir, checked(name)?, flags, Mode::empty())?;
+        let fd = fs::openat(self.dir(), checked(name)?, flags, Mode::empty())?;
         if sys::stat_fd(&fd)?.kind == FileType::RegularFile {
             sys::chmod(&fd, 0o600)?;
         }
@@ -164,18 +166,19 @@ impl Stage {
     fn open_as(&self, name: &StageName, flags: OFlags, mode: u32) -> io::Result<File> {
         let name = checked(name)?;
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let fd = fs::openat(&self.dir, name, flags, Mode::from_raw_mode(mode & 0o777))?;
-        Ok(File::from(fd))
+        let mode = Mode::from_raw_mode(mode & 0o777);
+        self.with(|dir| Ok(File::from(fs::openat(dir, name, flags, mode)?)))
     }
 
     /// Whether something of this name is staged.
     pub fn exists(&self, name: &StageName) -> io::Result<bool> {
-        Ok(sys::stat_at(&self.dir, checked(name)?)?.is_some())
+        Ok(sys::stat_at(self.dir(), checked(name)?)?.is_some())
     }
 
     /// Gives a file another name, in place of what has that name. Returns whether there was one.
     pub fn rename(&self, from: &StageName, to: &StageName) -> io::Result<bool> {
-        match fs::renameat(&self.dir, checked(from)?, &self.dir, checked(to)?) {
+        let dir = self.dir();
+        match fs::renameat(&dir, checked(from)?, &dir, checked(to)?) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(e) => Err(e.into()),
@@ -185,7 +188,7 @@ impl Stage {
     /// Removes a file; nothing to do when there is none.
     pub fn remove(&self, name: &StageName) -> io::Result<()> {
         self.take_held(name);
-        match fs::unlinkat(&self.dir, checked(name)?, AtFlags::empty()) {
+        match fs::unlinkat(self.dir(), checked(name)?, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(e) => Err(e.into()),
         }
@@ -193,7 +196,7 @@ impl Stage {
 
     /// The names of all that is staged.
     pub fn names(&self) -> io::Result<Vec<String>> {
-        let names = sys::list(&self.dir)?;
+        let names = self.with(|dir| sys::list(dir))?;
         Ok(names
             .into_iter()
             .filter_map(|n| String::from_utf8(n.into()).ok())
@@ -204,16 +207,17 @@ impl Stage {
     /// staged under names that `keep` does not know.
     pub fn clean(&self, keep: impl Fn(&str) -> bool) -> io::Result<usize> {
         let mut gone = 0;
-        for name in sys::list(&self.dir)? {
+        let names = self.with(|dir| sys::list(dir))?;
+        let dir = self.dir();
+        for name in names {
             if std::str::from_utf8(&name).is_ok_and(&keep) {
                 continue;
             }
-            match fs::unlinkat(&self.dir, &*name, AtFlags::empty()) {
+            match fs::unlinkat(&dir, &*name, AtFlags::empty()) {
                 Ok(()) => gone += 1,
                 Err(Errno::ISDIR | Errno::PERM) => {
                     // Only empty folders are ever made here.
-                    gone +=
-                        usize::from(fs::unlinkat(&self.dir, &*name, AtFlags::REMOVEDIR).is_ok());
+                    gone += usize::from(fs::unlinkat(&dir, &*name, AtFlags::REMOVEDIR).is_ok());
                 }
                 Err(Errno::NOENT) => {}
                 Err(e) => return Err(e.into()),
@@ -224,13 +228,21 @@ impl Stage {
 
     /// Bytes that may still be written on this file system.
     pub fn free_space(&self) -> io::Result<u64> {
-        let handle = fs::openat(&self.dir, c".", sys::DIR_READ, Mode::empty())?;
-        let s = fs::fstatvfs(&handle)?;
+        let s = self.with(|dir| {
+            let handle = fs::openat(dir, c".", sys::DIR_READ, Mode::empty())?;
+            Ok(fs::fstatvfs(&handle)?)
+        })?;
         Ok(s.f_bavail.saturating_mul(s.f_frsize))
     }
 
-    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
-        self.dir.as_fd()
+    /// The handle of its folder, to take things out of it, or to find that they are not there.
+    pub(crate) fn dir(&self) -> Arc<OwnedFd> {
+        self.dir.handle()
+    }
+
+    /// Makes something in its folder: see [`Inner::with`].
+    pub(crate) fn with<T>(&self, work: impl FnMut(&OwnedFd) -> io::Result<T>) -> io::Result<T> {
+        self.dir.with(work)
     }
 }
 

@@ -82,6 +82,11 @@ pub(crate) fn stat_fd(fd: impl AsFd) -> io::Result<Stat> {
     Ok(statx(fd.as_fd(), b"", AtFlags::EMPTY_PATH)?)
 }
 
+/// Whether the folder behind a handle was removed: nothing can be made in it any more.
+pub(crate) fn is_removed(dir: impl AsFd) -> bool {
+    stat_fd(dir).is_ok_and(|stat| stat.nlink == 0)
+}
+
 /// What tells the mount that a handle lies in from all earlier ones of this run of the system: its number
 /// (from Linux 6.8 on none is given out twice), else (from 5.8 on) the kernel's object of the disk below
 /// it, which is another one when the disk was pulled out meanwhile.
@@ -280,6 +285,21 @@ fn for_names(dir: impl AsFd, mut each: impl FnMut(&CStr)) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// `fsync` of the folder behind a handle.
+pub(crate) fn sync_dir(dir: impl AsFd) -> Result<(), Errno> {
+    let readable: OwnedFd = match fs::openat(&dir, c".", DIR_READ, Mode::empty()) {
+        Ok(fd) => fd,
+        // A folder we may write but not read: its file system as a whole can not be reached either.
+        Err(Errno::ACCESS) => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    match fs::fsync(&readable) {
+        // Some network file systems can not sync folders.
+        Err(Errno::INVAL) => Ok(()),
+        other => other,
+    }
 }
 
 /// A path by which the kernel leads to exactly the file behind a handle: for the calls that take no

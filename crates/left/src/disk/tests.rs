@@ -378,6 +378,74 @@ fn without_swapping_renames_the_weaker_order_does_the_same() {
     assert_eq!(kept, [b"one".to_vec(), b"three".to_vec(), b"two".to_vec()]);
 }
 
+/// Somebody removes the stage while it is used.
+#[test]
+fn a_stage_that_is_removed_is_made_anew() {
+    let s = share();
+    let gone = || std::fs::remove_dir_all(s.at(".left/stage")).unwrap();
+    let op = s.place("f", b"one", Expect::Absent);
+    gone();
+    // Fetched anew: what was staged is gone with it.
+    assert_eq!(s.apply(op), Err(OpError::NotStaged));
+    s.apply(s.place("f", b"one", Expect::Absent)).unwrap();
+    gone();
+    let old = s.expect("f");
+    s.apply(s.place("f", b"two", old)).unwrap();
+    assert_eq!(std::fs::read(s.at("f")).unwrap(), b"two");
+    for node in [
+        Node::Dir { mode: 0o750 },
+        Node::Symlink {
+            mtime: Mtime::default(),
+            target: b"f".to_vec(),
+        },
+    ] {
+        gone();
+        let path = format!("{:?}", node.kind());
+        let op = Op::Place {
+            path: p(&path),
+            node,
+            staged: None,
+            expect: Expect::Absent,
+            loser: None,
+        };
+        s.apply(op).unwrap();
+        assert!(s.at(&path).symlink_metadata().is_ok());
+    }
+    gone();
+    assert!(s.stage.names().unwrap().is_empty());
+    assert_eq!(s.stage.clean(|_| false).unwrap(), 0);
+    gone();
+    assert!(s.stage.free_space().is_ok());
+    let name = s.stage.unique_name();
+    assert!(s.stage.open_existing(&name).unwrap().is_none());
+    s.stage.remove(&name).unwrap();
+}
+
+/// What stands in the place of a removed history is named, and nothing goes where it leads.
+#[test]
+fn what_stands_in_the_place_of_the_history_is_named() {
+    let s = share();
+    std::fs::write(s.at("f"), "user").unwrap();
+    std::fs::create_dir(s.at("elsewhere")).unwrap();
+    let history = s.at(".left/history");
+    std::fs::remove_dir_all(&history).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", &history).unwrap();
+    let remove = || Op::Remove {
+        path: p("f"),
+        expect: s.expect("f"),
+    };
+    let words = "f: .left/history was removed and cannot be made anew: something else stands there; \
+                 move it away, and left goes on";
+    assert_eq!(s.apply(remove()), Err(OpError::Io(words.to_owned())));
+    assert_eq!(std::fs::read_dir(s.at("elsewhere")).unwrap().count(), 0);
+    assert!(s.at("f").exists());
+    std::fs::remove_file(&history).unwrap();
+    s.apply(remove()).unwrap();
+    assert!(!s.at("f").exists());
+    let batch = std::fs::read_dir(&history).unwrap().flatten().next();
+    assert!(batch.unwrap().path().join("f").exists());
+}
+
 /// The same on a second file system, where there is one.
 #[test]
 fn memory_file_systems_work_alike() {

@@ -32,6 +32,7 @@ mod service;
 mod soak;
 mod storm;
 mod swarm;
+mod swept;
 mod torn;
 mod weight;
 mod words;

@@ -11,11 +11,13 @@
 mod place;
 mod ready;
 mod simple;
+#[cfg(test)]
+mod tests;
 mod undo;
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
 
 use left_core::entry::{FileStat, Kind};
@@ -191,6 +193,23 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// Does `work` with the folder in history for `path`, in which the name is free; once more in a new
+    /// batch, where somebody removed that folder meanwhile. Each `work` looks at what it finds.
+    fn with_slot<T>(
+        &mut self,
+        path: &RelPath,
+        mut work: impl FnMut(&mut Self, BorrowedFd<'_>) -> Result<T, OpError>,
+    ) -> Result<T, OpError> {
+        let slot = self.slot(path)?;
+        let done = work(self, slot.as_fd());
+        if done.is_ok() || !sys::is_removed(&slot) {
+            return done;
+        }
+        self.full.extend(self.batch.take());
+        let slot = self.slot(path)?;
+        work(self, slot.as_fd())
+    }
+
     /// The folder in history for `path`, with the name free in it.
     fn slot(&mut self, path: &RelPath) -> Result<OwnedFd, OpError> {
         let other = self.dropping;
@@ -259,7 +278,7 @@ impl<'a> Run<'a> {
         let failed = Mutex::new(BTreeSet::new());
         ready::sync_in_parallel(&all, |_, dir| {
             let synced = match self.root.open_dir(dir.as_ref()) {
-                Ok(fd) => rescue::sync_dir(&fd),
+                Ok(fd) => sys::sync_dir(&fd),
                 Err(e) => Err(e),
             };
             match synced {
@@ -288,12 +307,15 @@ impl<'a> Run<'a> {
                     .parent_beneath(batch.dir(), dir)
                     .and_then(|p| rescue::open_sub(p, dir.name())),
             };
-            if let Err(error) = fd.and_then(rescue::sync_dir) {
-                tracing::warn!(%error, "the history could not be synced to disk");
+            match fd.and_then(sys::sync_dir) {
+                Ok(()) => {}
+                // Somebody removed it since.
+                Err(e) if sys::is_absent(e) => {}
+                Err(error) => tracing::warn!(%error, "the history could not be synced to disk"),
             }
         }
         if !self.full.is_empty() && !self.kept.is_empty() {
-            let _ = rescue::sync_dir(self.history.dir());
+            let _ = sys::sync_dir(self.history.dir());
         }
         crash_point!("history-synced");
         for batch in self.full {

@@ -1,6 +1,6 @@
 //! Putting a new thing in place.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use left_core::entry::{Kind, Node};
 use left_core::path::RelPath;
@@ -49,7 +49,9 @@ pub(super) fn place(
     };
     let result = match expect {
         Expect::Absent => create(run, parent.as_fd(), path, &fresh).map(|()| None),
-        Expect::Present(..) => replace(run, parent.as_fd(), path, &fresh, expect, loser),
+        Expect::Present(..) => run.with_slot(path, |run, slot| {
+            replace(run, parent.as_fd(), slot, path, &fresh, expect, loser)
+        }),
     };
     crash_point!("created");
     if fresh.scratch && result.is_err() {
@@ -92,26 +94,18 @@ fn check_empty(parent: BorrowedFd<'_>, path: &RelPath) -> Result<(), OpError> {
 fn scratch(run: &Run<'_>, path: &RelPath, node: &Node) -> Result<Fresh, OpError> {
     let name = run.stage.unique_name();
     let raw = name.0.as_bytes();
-    let stage = run.stage.dir();
     let made = match node {
-        Node::Dir { mode } => fs::mkdirat(stage, raw, Mode::from_raw_mode(0o700))
-            .and_then(|()| rescue::open_sub(stage, raw))
-            .and_then(|fd| {
-                // Where that does not hinder the rename, the mode is right from the first moment on.
-                let early = mode & 0o300 == 0o300;
-                if early {
-                    sys::chmod(&fd, *mode)?;
-                }
-                Ok(Some((fd, *mode)))
-            }),
-        Node::Symlink { mtime, target } => fs::symlinkat(target.as_slice(), stage, raw)
-            .and_then(|()| sys::set_mtime_at(stage, raw, *mtime))
-            .map(|()| None),
+        Node::Dir { mode } => run.stage.with(|stage| Ok(scratch_dir(stage, raw, *mode)?)),
+        Node::Symlink { mtime, target } => run.stage.with(|stage| {
+            fs::symlinkat(target.as_slice(), stage, raw)?;
+            sys::set_mtime_at(stage, raw, *mtime)?;
+            Ok(None)
+        }),
         Node::File { .. } => return Err(OpError::NotStaged),
         Node::Tombstone => return Err(OpError::Io(format!("{path}: nothing to place"))),
     };
-    let dir = made.map_err(|e| op_error(path, e))?;
-    let stat = sys::stat_at(stage, raw).map_err(|e| io_op_error(path, &e))?;
+    let dir = made.map_err(|e| io_op_error(path, &e))?;
+    let stat = sys::stat_at(run.stage.dir(), raw).map_err(|e| io_op_error(path, &e))?;
     let stat = stat.ok_or(OpError::NotStaged)?;
     Ok(Fresh {
         name,
@@ -119,6 +113,16 @@ fn scratch(run: &Run<'_>, path: &RelPath, node: &Node) -> Result<Fresh, OpError>
         dir,
         scratch: true,
     })
+}
+
+fn scratch_dir(stage: &OwnedFd, name: &[u8], mode: u32) -> Result<Option<(OwnedFd, u32)>, Errno> {
+    fs::mkdirat(stage, name, Mode::from_raw_mode(0o700))?;
+    let dir = rescue::open_sub(stage, name)?;
+    // Where that does not hinder the rename, the mode is right from the first moment on.
+    if mode & 0o300 == 0o300 {
+        sys::chmod(&dir, mode)?;
+    }
+    Ok(Some((dir, mode)))
 }
 
 /// Puts the new thing where nothing stands.
@@ -132,7 +136,7 @@ fn create(
     let stage = run.stage.dir();
     crash_point!("creating");
     with_access(&[parent], || {
-        run.root.renamer.move_new(stage, name, parent, path.name())
+        run.root.renamer.move_new(&stage, name, parent, path.name())
     })
     .map_err(|e| match e {
         Errno::EXIST => OpError::Unexpected,
@@ -155,13 +159,12 @@ type Loser = Option<(RelPath, left_core::entry::FileStat)>;
 fn replace(
     run: &mut Run<'_>,
     parent: BorrowedFd<'_>,
+    slot: BorrowedFd<'_>,
     path: &RelPath,
     fresh: &Fresh,
     expect: &Expect,
     loser: Option<&RelPath>,
 ) -> Result<Loser, OpError> {
-    let slot = run.slot(path)?;
-    let slot = slot.as_fd();
     let name = path.name();
     let staged = fresh.name.0.as_bytes();
     let renamer = &run.root.renamer;

@@ -56,8 +56,11 @@ pub(super) fn ready(root: &Root, stage: &Stage, how: How<'_>, ops: &[(OpId, Op)]
         How::Each => {}
         How::Packed(pack, junk) => {
             sync_old(root, pack, junk, ops, &mut all);
-            if pack.has_room() && pack_all(stage, pack, ops, &mut all).is_err() {
-                // No room, or the disk fails: as if there was no pack.
+            if pack.has_room()
+                && let Err(error) = pack_all(stage, pack, ops, &mut all)
+            {
+                // No room, somebody removed it, or the disk fails: as if there was no pack.
+                tracing::debug!(%error, "not packed: synced file by file");
                 all.iter_mut().for_each(|r| r.waits = false);
             }
         }

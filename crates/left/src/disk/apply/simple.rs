@@ -125,12 +125,14 @@ pub(super) fn remove(run: &mut Run<'_>, path: &RelPath, expect: &Expect) -> Resu
         Expect::Absent => return Ok(gone),
         Expect::Present(Kind::Dir, _) => remove_dir(parent.as_fd(), path)?,
         Expect::Present(..) => {
-            let slot = run.slot(path)?;
-            crash_point!("removing");
-            into_history(run, parent.as_fd(), slot.as_fd(), path, expect)?;
-            if let Ok(Some(out)) = sys::stat_at(&slot, path.name()) {
-                run.keep(path, out.file);
-            }
+            run.with_slot(path, |run, slot| {
+                crash_point!("removing");
+                into_history(run, parent.as_fd(), slot, path, expect)?;
+                if let Ok(Some(out)) = sys::stat_at(slot, path.name()) {
+                    run.keep(path, out.file);
+                }
+                Ok(())
+            })?;
         }
     }
     run.touch(path);

@@ -25,10 +25,8 @@ pub(super) enum Undone {
 /// Brings the new thing from the slot back to the stage, or drops it when it is not worth keeping.
 pub(super) fn back_to_stage(run: &Run<'_>, slot: BorrowedFd<'_>, path: &RelPath, fresh: &Fresh) {
     let name = fresh.name.0.as_bytes();
-    let back = run
-        .root
-        .renamer
-        .move_new(slot, path.name(), run.stage.dir(), name);
+    let renamer = &run.root.renamer;
+    let back = (run.stage).with(|stage| Ok(renamer.move_new(slot, path.name(), stage, name)?));
     if let Err(error) = back {
         // Verified content of a peer, nothing of the user's: it can be fetched again.
         tracing::debug!(%path, %error, "a staged file could not be brought back");

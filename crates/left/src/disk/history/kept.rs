@@ -37,7 +37,7 @@ pub struct Kept {
 impl History {
     /// The ids of all that is kept, oldest first: one for each time that something was replaced.
     pub fn ids(&self) -> io::Result<Vec<String>> {
-        batches(&self.dir)
+        self.dir.with(batches)
     }
 
     /// What is kept of `path` under an id; `None` for nothing.
@@ -148,7 +148,7 @@ impl History {
         if until_ms(id).is_none() || id.contains('/') {
             return Ok(None);
         }
-        match fs::openat(&self.dir, id, DIR_HANDLE, Mode::empty()) {
+        match fs::openat(self.dir(), id, DIR_HANDLE, Mode::empty()) {
             Ok(dir) => Ok(Some(dir)),
             Err(e) if sys::is_absent(e) => Ok(None),
             Err(e) => Err(e.into()),

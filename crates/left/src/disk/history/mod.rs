@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -19,6 +19,7 @@ use left_core::path::RelPath;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::inner::Inner;
 use super::rescue;
 use super::root::Root;
 use super::sys::{self, DIR_HANDLE, Stat};
@@ -51,7 +52,7 @@ pub struct Rescued {
 /// The history of one share.
 #[derive(Debug)]
 pub struct History {
-    dir: OwnedFd,
+    dir: Inner,
     next: AtomicU64,
     grace: Duration,
     pending: Mutex<VecDeque<Pending>>,
@@ -84,10 +85,10 @@ impl History {
 
     /// [`open`](Self::open) with another grace time.
     pub fn open_with_grace(root: &Root, grace: Duration) -> io::Result<History> {
-        let dir = root.inner_dir(b"history")?;
-        let examined = read_examined(&dir)?;
+        let dir = Inner::open(root, "history")?;
+        let examined = read_examined(&dir.handle())?;
         let due = Instant::now() + grace;
-        let pending = batches(&dir)?
+        let pending = batches(&dir.handle())?
             .into_iter()
             .filter(|name| *name > examined || name.ends_with(DROPPED))
             .map(|batch| Pending {
@@ -127,11 +128,12 @@ impl History {
             let safe = self.examine(root, &pending, &mut rescued);
             if safe && pending.batch.ends_with(DROPPED) {
                 crash_point!("dropping");
-                if let Err(error) = remove_tree(self.dir.as_fd(), pending.batch.as_bytes()) {
+                if let Err(error) = remove_tree(self.dir().as_fd(), pending.batch.as_bytes()) {
                     tracing::warn!(%error, "what was dropped still takes room in .left/history");
                 }
             }
-            if let Err(error) = write_examined(&self.dir, &pending.batch) {
+            let noted = self.dir.with(|dir| write_examined(dir, &pending.batch));
+            if let Err(error) = noted {
                 tracing::debug!(%error, "history: the mark of what was examined was not written");
             }
         }
@@ -141,16 +143,20 @@ impl History {
     /// A new batch folder, named by the time.
     /// One that is `dropped` is deleted after the second look: other devices hold what is in it.
     pub(crate) fn batch(&self, dropped: bool) -> io::Result<Batch> {
+        // What is kept must not go to a folder that was moved out of the share, such as to a trash.
+        self.dir.current()?;
         loop {
             let n = self.next.fetch_add(1, Ordering::Relaxed);
             let end = if dropped { DROPPED } else { "" };
             let name = format!("{}-{n:06}{end}", stamp(Timestamp::now()));
-            match fs::mkdirat(&self.dir, name.as_str(), Mode::from_raw_mode(0o700)) {
-                Ok(()) => {}
-                Err(Errno::EXIST) => continue,
-                Err(e) => return Err(e.into()),
-            }
-            let dir = fs::openat(&self.dir, name.as_str(), DIR_HANDLE, Mode::empty())?;
+            let made = self.dir.with(|history| {
+                fs::mkdirat(history, name.as_str(), Mode::from_raw_mode(0o700))?;
+                Ok(rescue::open_sub(history, name.as_bytes())?)
+            });
+            let dir = match made {
+                Err(e) if sys::errno(&e) == Some(Errno::EXIST) => continue,
+                other => other?,
+            };
             return Ok(Batch {
                 name,
                 dir,
@@ -164,7 +170,7 @@ impl History {
     pub(crate) fn seal(&self, batch: Batch) {
         if batch.items.is_empty() && batch.complete {
             // Fails when something (a crash's rest, a refused op's) lies there after all: it stays.
-            let _ = remove_empty_dirs(self.dir.as_fd(), batch.name.as_bytes());
+            let _ = remove_empty_dirs(self.dir().as_fd(), batch.name.as_bytes());
             return;
         }
         self.lock().push_back(Pending {
@@ -175,8 +181,9 @@ impl History {
         });
     }
 
-    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
-        self.dir.as_fd()
+    /// The handle of its folder, as it is: for what is nothing where that was removed.
+    pub(crate) fn dir(&self) -> Arc<OwnedFd> {
+        self.dir.handle()
     }
 
     /// Every regular file that came here since a time: the handle of its folder, its name, its stat.
@@ -185,9 +192,9 @@ impl History {
         since: Mtime,
         each: &mut dyn FnMut(BorrowedFd<'_>, &[u8], &Stat),
     ) -> io::Result<()> {
-        for batch in batches(&self.dir)? {
+        for batch in self.ids()? {
             if batch_time(&batch) >= since {
-                let base = fs::openat(&self.dir, batch.as_str(), DIR_HANDLE, Mode::empty())?;
+                let base = fs::openat(self.dir(), batch.as_str(), DIR_HANDLE, Mode::empty())?;
                 walk(base.as_fd(), None, &mut |path, dir, stat| {
                     each(dir, path.name(), stat);
                 });
@@ -202,8 +209,12 @@ impl History {
 
     /// Whether all that was written late is safe.
     fn examine(&self, root: &Root, pending: &Pending, rescued: &mut Vec<Rescued>) -> bool {
-        let Ok(base) = fs::openat(&self.dir, pending.batch.as_str(), DIR_HANDLE, Mode::empty())
-        else {
+        let Ok(base) = fs::openat(
+            self.dir(),
+            pending.batch.as_str(),
+            DIR_HANDLE,
+            Mode::empty(),
+        ) else {
             return false;
         };
         let mut safe = true;
@@ -264,6 +275,12 @@ impl Batch {
     /// Whether it is deleted after the second look.
     pub(crate) fn is_dropped(&self) -> bool {
         self.name.ends_with(DROPPED)
+    }
+
+    /// The name of its folder.
+    #[cfg(test)]
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The batch folder's handle.

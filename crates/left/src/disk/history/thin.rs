@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use left_core::path::{RelPath, join};
 use rustix::fs::{self, AtFlags, FileType, Mode};
 
-use super::{History, Pending, Rescued, batches, read_examined, remove_tree, until_ms};
+use super::{History, Pending, Rescued, read_examined, remove_tree, until_ms};
 use crate::disk::root::Root;
 use crate::disk::sys::{self, DIR_HANDLE, Stat};
 
@@ -163,8 +163,10 @@ struct Disk {
 
 impl Disk {
     fn of(history: &History) -> io::Result<Disk> {
-        let dir = fs::openat(&history.dir, c".", sys::DIR_READ, Mode::empty())?;
-        let s = fs::fstatvfs(&dir)?;
+        let s = history.dir.with(|dir| {
+            let dir = fs::openat(dir, c".", sys::DIR_READ, Mode::empty())?;
+            Ok(fs::fstatvfs(&dir)?)
+        })?;
         Ok(Disk {
             size: s.f_blocks.saturating_mul(s.f_frsize),
             free: s.f_bavail.saturating_mul(s.f_frsize),
@@ -206,7 +208,7 @@ struct Round<'a> {
 impl Round<'_> {
     /// What nobody works on any more, oldest first.
     fn settled(&self) -> io::Result<Vec<Batch>> {
-        let dated = batches(&self.history.dir)?.into_iter().filter_map(|id| {
+        let dated = self.history.ids()?.into_iter().filter_map(|id| {
             let secs = until_ms(&id)? / 1000;
             let (bytes, files) = (0, 0);
             Some(Batch {
@@ -229,7 +231,7 @@ impl Round<'_> {
             let at = queue.iter().position(|p| p.batch == id);
             at.and_then(|at| queue.remove(at))
         };
-        if known.is_none() && id <= read_examined(&history.dir)?.as_str() {
+        if known.is_none() && id <= read_examined(&history.dir())?.as_str() {
             return Ok(());
         }
         let pending = known.unwrap_or(Pending {
@@ -246,7 +248,7 @@ impl Round<'_> {
         self.look(id)?;
         self.sweep(id, |_, _| true)?;
         // What is no version: other things that somebody put there.
-        remove_tree(self.history.dir.as_fd(), id.as_bytes())
+        remove_tree(self.history.dir().as_fd(), id.as_bytes())
     }
 
     /// Of versions of one path in these batches, oldest first, only the last stays.
@@ -295,7 +297,7 @@ impl Round<'_> {
         };
         if sweep(batch.as_fd(), None, &mut gone, &mut self.done)? {
             // Fails when something was put there meanwhile: it stays.
-            let _ = fs::unlinkat(&self.history.dir, id, AtFlags::REMOVEDIR);
+            let _ = fs::unlinkat(self.history.dir(), id, AtFlags::REMOVEDIR);
         }
         Ok(())
     }

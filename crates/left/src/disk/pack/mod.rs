@@ -25,7 +25,7 @@ pub(crate) use block::Item;
 pub(crate) use order::Order;
 pub(crate) use read::Packs;
 
-use super::rescue;
+use super::inner::Inner;
 use super::root::Root;
 use super::sys::{self, Stat};
 
@@ -43,7 +43,7 @@ const HARD: Fill = Fill {
 /// The packs of one share.
 #[derive(Debug)]
 pub struct Pack {
-    dir: OwnedFd,
+    dir: Inner,
     order: Order,
     /// Taken to read while a batch is under way: what is sealed holds whole batches only.
     turn: RwLock<()>,
@@ -110,15 +110,15 @@ impl Pack {
     /// Opens the packs, making their folder when missing. Those of an earlier run stay until the next
     /// checkpoint, or until they are [repaired](super::repair::repair) from.
     pub fn open(root: &Root) -> io::Result<Pack> {
-        let dir = root.inner_dir(b"pack")?;
+        let dir = Inner::open(root, "pack")?;
         // Somebody may have mounted something there.
-        let order = match root.shares_disk(&dir)? {
-            true => Order::of(&dir),
+        let order = match root.shares_disk(dir.handle())? {
+            true => Order::of(dir.handle()),
             false => Order::Unknown,
         };
         let seed = sys::now();
         let micros = u64::from(seed.nanos / 1000);
-        let sealed = names(&dir)?;
+        let sealed = names(&dir.handle())?;
         let before = Unsynced {
             all: !sealed.is_empty(),
             ..Unsynced::default()
@@ -181,7 +181,7 @@ impl Pack {
         crash_point!("pack-retiring");
         for name in gone {
             // Not synced: one that comes back is found to be done.
-            match fs::unlinkat(&self.dir, name.as_str(), AtFlags::empty()) {
+            match fs::unlinkat(self.dir.handle(), name.as_str(), AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => tracing::warn!(%error, name, "a pack could not be removed"),
             }
@@ -279,13 +279,17 @@ impl Pack {
 
     /// Waits until all that was appended is on the disk. After an error nothing more goes to that file.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        let Some((file, named)) = (self.lock().current.as_ref()).map(|c| (c.file.clone(), c.named))
-        else {
+        let current =
+            (self.lock().current.as_ref()).map(|c| (c.file.clone(), c.named, c.name.clone()));
+        let Some((file, named, name)) = current else {
             return Ok(());
         };
         let mut synced = file.sync_data();
+        let there = self.is_there(&file, &name);
+        let removed = there.is_err();
+        synced = synced.and(there);
         if synced.is_ok() && !named {
-            synced = rescue::sync_dir(&self.dir).map_err(Into::into);
+            synced = sys::sync_dir(self.dir.handle()).map_err(Into::into);
         }
         let mut state = self.lock();
         match (&synced, &mut state.current) {
@@ -294,15 +298,28 @@ impl Pack {
                 // Not sealed: a checkpoint under way does not cover what was placed from it just now.
                 let current = state.current.take();
                 state.broken.extend(current.map(|c| c.name));
+                // What it told of before is nowhere else until then.
+                state.before.all |= removed;
             }
             _ => {}
         }
         synced
     }
 
+    /// An error where a pack has not its name any more: somebody removed it, or its folder, and whoever
+    /// comes after a power cut would not find what is in it.
+    fn is_there(&self, file: &File, name: &str) -> io::Result<()> {
+        let there = sys::stat_at(self.dir.current()?, name.as_bytes())?;
+        let held = sys::stat_fd(file)?;
+        match there.is_some_and(|t| t.file.ino == held.file.ino && t.dev == held.dev) {
+            true => Ok(()),
+            false => Err(io::Error::other("the pack was removed")),
+        }
+    }
+
     /// What the packs of earlier runs tell.
     pub(crate) fn read(&self) -> Packs {
-        Packs::read(&self.dir, &self.lock().sealed)
+        Packs::read(&self.dir.handle(), &self.lock().sealed)
     }
 
     /// After a repair, which is on the disk. `all`: of everything.
@@ -319,7 +336,8 @@ impl Pack {
     fn begin(&self, number: u64) -> io::Result<Current> {
         let name = format!("{number:016x}");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let fd = fs::openat(&self.dir, name.as_str(), flags, Mode::from_raw_mode(0o600))?;
+        let dir = self.dir.current()?;
+        let fd = fs::openat(dir, name.as_str(), flags, Mode::from_raw_mode(0o600))?;
         Ok(Current {
             name,
             file: Arc::new(File::from(fd)),
@@ -379,7 +397,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         init_share(dir.path(), b"id = 1\n").unwrap();
         let pack = Pack::open(&Root::open(dir.path()).unwrap()).unwrap();
-        let packs = || names(&pack.dir).unwrap().len();
+        let packs = || names(&pack.dir.handle()).unwrap().len();
         append(&pack, "a");
         pack.sync().unwrap();
         pack.seal();
