@@ -17,7 +17,8 @@ use left_core::path::RelPath;
 use rustix::fs::{Advice, SeekFrom};
 use rustix::io::Errno;
 
-use super::root::{Root, open_regular_in};
+use super::look::open_regular_in;
+use super::root::Root;
 use super::sys::{self, Stat};
 use crate::counters::HASHED;
 

@@ -1,7 +1,7 @@
 //! A share's folder on disk: looking at it, hashing, watching, and changing it without ever losing a
 //! user's bytes.
 //!
-//! Floors, lowest first: `sys` (system calls) · [`root`] · `inner` · [`durable`] · [`hash`] · [`stage`] ·
+//! Floors, lowest first: `sys` (system calls) · `look` · [`root`] · `inner` · [`durable`] · [`hash`] · [`stage`] ·
 //! [`history`] · [`pack`] · [`apply`] · [`repair`] · [`restore`] · `watch` · [`eye`].
 
 pub mod apply;
@@ -11,6 +11,7 @@ pub mod hash;
 pub mod history;
 mod inner;
 mod leftover;
+mod look;
 mod near;
 pub mod pack;
 pub mod repair;
@@ -29,9 +30,10 @@ pub use eye::{DiskEye, EyeEvent, Hold, ManifestOut, ManifestSink, ScanIndex};
 pub use hash::{HashError, hash_file};
 pub use history::{History, Kept, Limits, Rescued};
 pub use leftover::{KEEP_PARTS, clean_leftovers};
+pub use look::Found;
 pub use near::Near;
 pub use pack::Pack;
 pub use repair::{Placed, Repaired, repair};
 pub use restore::{Put, Restorer};
-pub use root::{Found, Root, RootError, RootGone, init_share};
+pub use root::{Root, RootError, RootGone, init_share};
 pub use stage::Stage;

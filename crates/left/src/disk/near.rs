@@ -10,7 +10,8 @@ use left_core::entry::FileStat;
 use left_core::path::RelPath;
 use rustix::io::Errno;
 
-use super::root::{Found, ParentDir, Root, look_at, open_regular_in};
+use super::look::{Found, look_at, open_regular_in};
+use super::root::{ParentDir, Root};
 use super::sys;
 
 /// So long a handle is used.

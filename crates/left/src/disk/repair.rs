@@ -20,9 +20,10 @@ use super::apply::apply_over;
 use super::durable::Cut;
 use super::hash::{HashError, hash_file};
 use super::history::History;
+use super::look::Found;
 use super::pack::{Item, Pack, Packs};
 use super::rescue::read_small;
-use super::root::{Found, Root};
+use super::root::Root;
 use super::stage::Stage;
 use super::sys::Stat;
 

@@ -13,7 +13,8 @@ use left_core::plan::{Expect, Op, OpError, OpId};
 
 use super::apply::{apply, op_error, with_access};
 use super::history::{History, Kept};
-use super::root::{Found, Root};
+use super::look::Found;
+use super::root::Root;
 use super::stage::Stage;
 use super::sys;
 

@@ -15,8 +15,8 @@ use left_core::entry::{Kind, Mtime, Node};
 use left_core::path::RelPath;
 use left_core::plan::{Expect, Op, OpDone, OpError, OpId};
 
-use super::root::{Found, Root, RootError, RootGone, init_share};
-use super::{HashError, History, Stage, hash_file, sys};
+use super::root::{Root, RootError, RootGone, init_share};
+use super::{Found, HashError, History, Stage, hash_file, sys};
 
 struct Share {
     dir: tempfile::TempDir,

@@ -21,6 +21,7 @@ mod outbox;
 pub mod outlook;
 pub mod proof;
 mod raw;
+mod reach;
 mod records;
 pub mod settle;
 pub mod tls;

@@ -23,6 +23,7 @@ mod reader;
 mod rows;
 mod sqlite;
 mod state;
+mod theirs;
 
 #[cfg(test)]
 mod contract;

@@ -15,8 +15,8 @@ use super::pool::{Done, Task};
 use super::run::{Eye, Recent};
 use super::sweep::Sweep;
 use crate::disk::hash::{self, HashError};
+use crate::disk::look::{Found, look_at};
 use crate::disk::near::Near;
-use crate::disk::root::{Found, look_at};
 use crate::disk::sys::{self, Stat};
 use crate::disk::watch::When;
 

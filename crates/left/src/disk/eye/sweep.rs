@@ -11,7 +11,8 @@ use left_core::path::{self, RelPath};
 use rustix::fs::FileType;
 
 use super::run::Eye;
-use crate::disk::root::{INNER, look_at};
+use crate::disk::look::look_at;
+use crate::disk::root::INNER;
 use crate::disk::sys;
 use crate::disk::watch::When;
 
