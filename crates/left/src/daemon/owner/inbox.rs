@@ -2,108 +2,61 @@
 
 use std::time::Instant;
 
+use crossbeam_channel::Sender;
 use left_core::engine::Event;
 use left_core::index::IndexError;
-use left_core::message::Nonce;
+use left_core::message::{Nonce, Offer};
 use left_core::path::RelPath;
 use left_core::plan::{OpDone, OpError, OpId};
 
 use super::super::ask::{LaneKind, Msg};
 use super::Owner;
 use crate::net::{DataLane, DialError};
+use crate::transfer::Told;
 
 impl Owner {
     pub(super) fn message(&mut self, msg: Msg) -> Result<(), IndexError> {
         match msg {
-            Msg::Control(lane) => self.add_lane(lane),
-            Msg::Data(lane) => {
-                self.add_data(lane);
-                Ok(())
-            }
-            Msg::Dialed { peer, result } => self.dialed(peer, result),
+            Msg::Control(lane) => self.add_lane(lane)?,
+            Msg::Data(lane) => self.add_data(lane),
+            Msg::Dialed { peer, result } => self.dialed(peer, result)?,
             Msg::DialedData {
                 session,
                 lane,
                 result,
-            } => {
-                self.dialed_data(session, lane, result);
-                Ok(())
-            }
-            Msg::DataEnded { session, id } => {
-                self.links.data_ended(session, id);
-                Ok(())
-            }
-            Msg::LookAtLanes { session } => {
-                self.links.look_at_lanes(session);
-                Ok(())
-            }
-            Msg::RedialData { session, lane } => {
-                self.links.redial_data(session, lane);
-                Ok(())
-            }
+            } => self.dialed_data(session, lane, result),
+            Msg::DataEnded { session, id } => self.links.data_ended(session, id),
+            Msg::LookAtLanes { session } => self.links.look_at_lanes(session),
+            Msg::RedialData { session, lane } => self.links.redial_data(session, lane),
             Msg::Lane {
                 peer,
                 session,
                 event,
-            } => self.lane(peer, session, event),
-            Msg::Offer(offer) => {
-                for peer in self.links.peers() {
-                    self.links.offer(peer, &offer);
-                }
-                Ok(())
-            }
-            Msg::Parts(told) => {
-                for (peer, parts) in told.all {
-                    if let Err(parts) = self.links.tell_parts(peer, parts) {
-                        self.fetcher.untold(peer, &parts);
-                    }
-                }
-                Ok(())
-            }
-            Msg::Applied(results) => self.have_applied(results),
-            Msg::Rescued(paths) => {
-                self.rescued(paths);
-                Ok(())
-            }
-            Msg::LookAt(paths) => {
-                self.eye.rescan(paths);
-                Ok(())
-            }
-            Msg::Lend(reply) => {
-                // Who asked may have given up.
-                let _ = reply.send(self.lend());
-                Ok(())
-            }
-            Msg::Restored(paths) => {
-                // Wakes the applier too: what went to history is looked at once more.
-                if let Some(apply) = &self.apply {
-                    let _ = apply.send(Vec::new());
-                }
-                self.eye.rescan(paths);
-                Ok(())
-            }
-            Msg::Conflicts(paths) => {
-                self.conflicts.extend(paths);
-                Ok(())
-            }
+            } => self.lane(peer, session, event)?,
+            Msg::Offer(offer) => self.offer(&offer),
+            Msg::Parts(told) => self.tell_parts(told),
+            Msg::Applied(results) => self.have_applied(results)?,
+            Msg::Rescued(paths) => self.rescued(paths),
+            Msg::LookAt(paths) => self.eye.rescan(paths),
+            Msg::Lend(reply) => answer(&reply, self.lend()),
+            Msg::Restored(paths) => self.restored(paths),
+            Msg::Conflicts(paths) => self.conflicts.extend(paths),
             Msg::Wait(reply) => {
                 let id = self.next_wait;
                 self.next_wait += 1;
                 self.waits.insert(id, reply);
-                self.handle(Event::Wait(id))
+                self.handle(Event::Wait(id))?;
             }
             Msg::Publish(reply) => {
                 self.dirty = true;
                 self.setup.board.hurry();
                 self.publish()?;
-                // Who asked may have given up.
-                let _ = reply.send(());
-                Ok(())
+                answer(&reply, ());
             }
             Msg::Pause(on) => {
                 self.handle(Event::Pause(on))?;
                 // Nothing is exchanged either: the lanes go, and are not dialed before it goes on.
-                self.members_changed()
+                self.members_changed()?;
             }
             Msg::Resume { accept_deletions } => {
                 if accept_deletions {
@@ -111,42 +64,51 @@ impl Owner {
                 }
                 self.handle(Event::Resume { accept_deletions })?;
                 self.dial();
-                Ok(())
             }
-            Msg::Synced(synced) => self.have_synced(synced),
-            Msg::Choose(selection, drop, reply) => self.choose(selection, drop, reply),
-            Msg::IndexFailed(error) => Err(error),
-            Msg::Revert(at, reply) => {
-                let done = self.revert(at)?;
-                // Who asked may have given up.
-                let _ = reply.send(done);
-                Ok(())
-            }
-            Msg::Decide { at, take, reply } => {
-                let done = self.decide(at, take)?;
-                // Who asked may have given up.
-                let _ = reply.send(done);
-                Ok(())
-            }
-            Msg::Damaged(paths) => self.handle(Event::Damaged(paths)),
+            Msg::Synced(synced) => self.have_synced(synced)?,
+            Msg::Choose(selection, drop, reply) => self.choose(selection, drop, reply)?,
+            Msg::IndexFailed(error) => return Err(error),
+            Msg::Revert(at, reply) => answer(&reply, self.revert(at)?),
+            Msg::Decide { at, take, reply } => answer(&reply, self.decide(at, take)?),
+            Msg::Damaged(paths) => self.handle(Event::Damaged(paths))?,
             Msg::Sighted(peer) => {
                 self.links.sighted(peer, Instant::now());
                 self.dial();
-                Ok(())
             }
             Msg::NetworkChanged => {
                 self.links.network_changed();
                 self.tell_members(None);
                 self.dial();
-                Ok(())
             }
-            Msg::MembersChanged => self.members_changed(),
+            Msg::MembersChanged => self.members_changed()?,
             Msg::Stop => {
                 self.stop = true;
                 self.again = false;
-                Ok(())
             }
         }
+        Ok(())
+    }
+
+    fn offer(&mut self, offer: &Offer) {
+        for peer in self.links.peers() {
+            self.links.offer(peer, offer);
+        }
+    }
+
+    fn tell_parts(&mut self, told: Told) {
+        for (peer, parts) in told.all {
+            if let Err(parts) = self.links.tell_parts(peer, parts) {
+                self.fetcher.untold(peer, &parts);
+            }
+        }
+    }
+
+    fn restored(&mut self, paths: Vec<RelPath>) {
+        // Wakes the applier too: what went to history is looked at once more.
+        if let Some(apply) = &self.apply {
+            let _ = apply.send(Vec::new());
+        }
+        self.eye.rescan(paths);
     }
 
     fn dialed_data(&mut self, session: Nonce, lane: LaneKind, result: Result<DataLane, DialError>) {
@@ -208,4 +170,9 @@ impl Owner {
         }
         Ok(())
     }
+}
+
+/// Who asked may have given up.
+fn answer<T>(reply: &Sender<T>, with: T) {
+    let _ = reply.send(with);
 }

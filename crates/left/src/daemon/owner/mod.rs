@@ -6,6 +6,7 @@ mod durable;
 mod inbox;
 mod lanes;
 mod members;
+mod start;
 mod tell;
 
 use std::collections::{HashMap, VecDeque};
@@ -14,10 +15,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, after, bounded, never, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, after, never, select};
 use left_core::diff::Observation;
-use left_core::engine::{Config, Dropped, Effect, Engine, Event, Now};
-use left_core::index::{Index, IndexError};
+use left_core::engine::{Dropped, Effect, Engine, Event, Now};
+use left_core::index::IndexError;
 use left_core::message::{Control, Role};
 use left_core::path::RelPath;
 use left_core::plan::{FetchError, Op, OpId, StageName};
@@ -26,7 +27,7 @@ use tokio::sync::broadcast;
 
 use durable::Checkpoints;
 
-use super::adapt::{self, Source};
+use super::adapt::Source;
 use super::ask::Msg;
 use super::gate::Door;
 use super::handle::{ApplyTimes, DaemonEvent};
@@ -36,15 +37,11 @@ use super::links::Links;
 use super::members::Members;
 use super::offers::Offers;
 use super::snapshot::{Board, Progressing};
-use super::workers;
-use crate::disk::{DiskEye, Durable, EyeEvent, History, Hold, Near, Pack, Root, Stage};
-use crate::home::{clean, selection_of};
+use crate::disk::{DiskEye, EyeEvent, History, Hold, Near, Root, Stage};
 use crate::net::Net;
-use crate::store::{IndexDb, Journal, Manifests};
+use crate::store::IndexDb;
 use crate::transfer::Fetcher;
 
-/// Disk events that may wait for the owner.
-const EYE_QUEUE: usize = 64;
 /// Looking at rates and progress while there is work.
 const BEAT: Duration = Duration::from_millis(500);
 
@@ -149,133 +146,6 @@ pub(super) fn run(setup: Setup, tx: Sender<Msg>, rx: &Receiver<Msg>) -> Ended {
 }
 
 impl Owner {
-    fn open(setup: Setup, tx: Sender<Msg>) -> Result<Self, String> {
-        let text = |e: &dyn std::fmt::Display| e.to_string();
-        let root = Arc::new(Root::open(&setup.path).map_err(|e| text(&e))?);
-        root.check().map_err(|e| text(&e))?;
-        let own = setup.path.join(crate::home::MARKER_DIR);
-        let (mut index, opened) =
-            members::open_index(&setup, &own.join("index.db")).map_err(|e| text(&e))?;
-        crash_point!("index-opened");
-        let manifests = Manifests::open(&own.join("manifests.db")).map_err(|e| text(&e))?;
-        let folder = |name: &str, e: &std::io::Error| {
-            let path = clean(&own.join(name));
-            format!("{path} cannot be used: {e}. Move away what stands there; left makes it anew")
-        };
-        let stage = Arc::new(Stage::open(&root).map_err(|e| folder("stage", &e))?);
-        let history = Arc::new(History::open(&root).map_err(|e| folder("history", &e))?);
-        let pack = Arc::new(Pack::open(&root).map_err(|e| folder("pack", &e))?);
-        let journal = Journal::open(&own.join("journal.db")).map_err(|e| text(&e))?;
-        let scribe = Scribe::start(journal).map_err(|e| text(&e))?;
-        let unheard = index.head() == 0;
-        if !unheard {
-            index.listen(scribe.listener());
-        }
-        let (durable, cut) = Durable::open(&root).map_err(|e| folder("durable", &e))?;
-        let mut notices = Vec::new();
-        if root.is_weak() {
-            notices.push(
-                "this file system cannot swap files in one step; replacing files is a little \
-                 less safe here against a program that edits at the same instant"
-                    .to_owned(),
-            );
-        }
-        if let Some(why) = opened.rebuilt {
-            notices.push(format!("the index was made anew: {why}; nothing is lost"));
-        }
-        // Small staged files belong to the last run; big ones are continued.
-        stage.clean(|name| name.len() == 64).map_err(|e| text(&e))?;
-        if let Some(cut) = cut {
-            let back = durable::bring_back(&root, &stage, &history, &pack, &mut index, cut)?;
-            notices.extend(back);
-        }
-        let reader = |()| index.reader().map_err(|e| text(&e));
-        let offers = Arc::new(Offers::new(tx.clone()));
-        let (fetch_tx, fetched) = unbounded();
-        let fetcher = adapt::fetcher(&root, &stage, Some(reader(())?), &manifests, fetch_tx);
-        adapt::share_work(&fetcher, setup.device, tx.clone());
-        let source = Source::new(
-            root.clone(),
-            reader(())?,
-            manifests.clone(),
-            offers.clone(),
-            fetcher.stock(),
-        );
-        let source = Arc::new(source);
-        let (look_tx, looks) = bounded(EYE_QUEUE);
-        let eye = DiskEye::start(
-            root.clone(),
-            Box::new(adapt::Scan(reader(())?)),
-            Arc::new(adapt::Sink {
-                manifests,
-                offers: offers.clone(),
-            }),
-            cut,
-            look_tx,
-        )
-        .map_err(|e| text(&e))?;
-        let (apply, applier) =
-            workers::spawn_applier(&root, &stage, &history, &pack, &tx).map_err(|e| text(&e))?;
-        let thinner = Thinner::start(
-            root.clone(),
-            stage.clone(),
-            history.clone(),
-            setup.limits.clone(),
-            tx.clone(),
-        );
-        workers::spawn_index_search(reader(())?, tx.clone());
-        let config = Config {
-            device: setup.device,
-            role: setup.members.works_as(),
-            send_only: setup.members.sends_only(),
-        };
-        let id = setup.members.id();
-        let (selection, damaged) = selection_of(setup.members.record().choice.as_ref());
-        if damaged {
-            notices.push(choose::DAMAGED.to_owned());
-        }
-        Ok(Self {
-            engine: Engine::new(config, &index).with_selection(selection),
-            links: Links::new(id, setup.door.clone(), setup.net.clone(), tx.clone()),
-            setup,
-            tx,
-            index,
-            root,
-            stage,
-            history,
-            scribe,
-            unheard,
-            thinner: Some(thinner.map_err(|e| text(&e))?),
-            eye,
-            fetcher,
-            fetched,
-            fetching: HashMap::new(),
-            looks,
-            apply: Some(apply),
-            applier: Some(applier),
-            source,
-            offers,
-            holds: VecDeque::new(),
-            applied: ApplyTimes::default(),
-            checkpoints: Checkpoints::new(durable, pack, cut.is_some()),
-            waits: HashMap::new(),
-            next_wait: 1,
-            drops: HashMap::new(),
-            conflicts: Vec::new(),
-            problems: Vec::new(),
-            notices,
-            progress: Progressing::default(),
-            queue: VecDeque::new(),
-            dirty: true,
-            started: Instant::now(),
-            next_dial: None,
-            stop: false,
-            again: false,
-            role: config.role,
-            send_only: config.send_only,
-        })
-    }
-
     fn work(&mut self, rx: &Receiver<Msg>) -> Result<(), IndexError> {
         if self.setup.members.record().paused {
             self.handle(Event::Pause(true))?;
