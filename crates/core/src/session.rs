@@ -15,6 +15,10 @@ use crate::version::DeviceId;
 const CREDITS: u32 = 4;
 /// Entries of one Index message.
 const BATCH: usize = 1000;
+/// Entries of the first, when nothing that was told is under way: about as many bytes as a connection
+/// that rested sends before it hears from the other end. Over a long link the peer asks for what they
+/// name two round trips sooner. Each that follows may have twice as many.
+const FIRST_BATCH: usize = 100;
 /// Bytes of one Index message, with room for its frame.
 const BATCH_BYTES: usize = MAX_MESSAGE / 2;
 /// Remembered entries that need not be echoed to the peer they came from.
@@ -42,6 +46,8 @@ pub struct Session {
     /// Barrier tokens of the peer to answer once all of our index up to the number is told.
     pub barriers: Vec<(u64, u64)>,
     credits: u32,
+    /// Entries that the next Index message may have.
+    room: usize,
     skips: HashSet<u64>,
     told: Option<(Progress, u64)>,
 }
@@ -73,6 +79,7 @@ impl Session {
             progress: None,
             barriers: Vec::new(),
             credits: CREDITS,
+            room: FIRST_BATCH,
             skips: HashSet::new(),
             told: None,
         };
@@ -163,6 +170,15 @@ impl Session {
         }
         let rows = index.changes_since(self.sent, BATCH)?;
         let dropped = index.dropped_since(self.sent, BATCH)?;
+        if self.progress.is_some_and(|p| p.your_seq >= self.sent) {
+            self.room = FIRST_BATCH;
+        }
+        // What moved is told in one piece if it can be: else it would be copied, and then deleted.
+        let goes = rows.iter().any(|(_, _, r)| !r.entry.node.is_live());
+        let most = match goes {
+            true => BATCH,
+            false => self.room,
+        };
         let mut batch = IndexBatch::default();
         let (mut bytes, mut all) = (0, true);
         for (seq, path, record) in in_order(rows, dropped) {
@@ -188,7 +204,7 @@ impl Session {
                 batch.entries.push((path, record.entry));
             }
             batch.upto = seq;
-            if batch.entries.len() == BATCH {
+            if batch.entries.len() == most {
                 break;
             }
         }
@@ -198,6 +214,7 @@ impl Session {
             batch.upto = index.head();
         }
         self.sent = batch.upto;
+        self.room = (2 * self.room).min(BATCH);
         batch.more = batch.upto < index.head();
         self.credits -= 1;
         Ok(Some(Control::Index(batch)))

@@ -96,6 +96,8 @@ struct Asking<'a> {
     peer: DeviceId,
     /// The peer is far away: see [`super::pace`].
     long: bool,
+    /// Bytes of frames that came since it was looked for what may be asked.
+    since_asked: usize,
     inflight: VecDeque<InFlight>,
     next_want: u32,
     meter: Meter,
@@ -118,6 +120,7 @@ pub(super) fn run(
             id,
             peer,
             long: false,
+            since_asked: 0,
             inflight: VecDeque::new(),
             next_want: 0,
             meter: Meter::new(shared.config.rate_after),
@@ -146,8 +149,8 @@ pub(super) fn run(
     shared.flush();
 }
 
-/// Over a long link a frame is read in such steps, and between them the next is asked for: else the link
-/// would be idle at the end of a long one.
+/// Over a long link more is asked for each time so many bytes have come, in the midst of a frame or of an
+/// answer: else the link would be idle at the end of a long one.
 const STEP: usize = 128 << 10;
 
 impl Lane<'_> {
@@ -157,7 +160,11 @@ impl Lane<'_> {
             if self.asking.inflight.is_empty() {
                 return Ok(());
             }
-            while !self.answer()? {}
+            while !self.answer()? {
+                if self.asking.long && self.asking.since_asked >= STEP {
+                    self.asking.ask(&mut self.stream)?;
+                }
+            }
         }
     }
 
@@ -199,6 +206,7 @@ impl Lane<'_> {
                 })?
             }
         };
+        asking.since_asked += HEADER_LEN + header.wire as usize;
         let received = HEADER_LEN as u64 + u64::from(header.wire);
         let stats = &shared.stats;
         stats.received.fetch_add(received, Ordering::Relaxed);
@@ -223,6 +231,7 @@ impl Asking<'_> {
     /// only when nothing is in flight; returns with nothing in flight when the lane is closed.
     fn ask(&mut self, stream: &mut Felt) -> io::Result<()> {
         let mut sent = false;
+        self.since_asked = 0;
         loop {
             let room = self.room();
             let task = match room.idle {

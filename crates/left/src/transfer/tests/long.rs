@@ -6,7 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::node::{Asker, Cut, Node, noise};
+use left_core::chunker::content_id;
+use left_core::content::ContentId;
+use left_core::message::{Want, What};
+
+use super::node::{Asker, Cut, Node, frame, noise};
+use crate::transfer::frame::{FrameKind, Header};
 use crate::transfer::{LaneStream, ServeConfig};
 
 const MIB: usize = 1 << 20;
@@ -44,6 +49,19 @@ impl Write for Counted {
 
     fn flush(&mut self) -> io::Result<()> {
         self.stream.flush()
+    }
+}
+
+/// Reads the next request of a lane, answered by hand.
+fn want(lane: &mut UnixStream) -> (u32, Vec<ContentId>) {
+    let mut len = [0; 4];
+    lane.read_exact(&mut len).unwrap();
+    let mut bytes = vec![0; u32::from_be_bytes(len) as usize];
+    lane.read_exact(&mut bytes).unwrap();
+    let want = Want::decode(&bytes).unwrap();
+    match want.what {
+        What::Whole(ids) => (want.id, ids),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -119,4 +137,56 @@ fn small_contents_and_big_ones_come_over_a_long_link() {
     }
     asker.add_lane(server.id, server.lane(), true);
     asker.all_come(&items, &files);
+}
+
+/// Else the link would be idle for a round trip after each answer.
+#[test]
+fn over_a_long_link_more_is_asked_for_in_the_midst_of_an_answer() {
+    const FILES: usize = 100;
+    let (server, client) = (Node::new(1), Node::new(2));
+    let asker = Asker::new(&client);
+    asker.fetcher.add_peer(server.id, false);
+    asker.fetcher.round_trip(server.id, FAR);
+    let (mut lane, theirs) = UnixStream::pair().unwrap();
+    lane.set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    asker.add_lane(server.id, theirs, false);
+    let files: Vec<_> = (0..2 * FILES as u64).map(|i| noise(i, 4096)).collect();
+    let items = |files: &[Vec<u8>]| -> Vec<_> {
+        let item = |b: &Vec<u8>| asker.item(content_id(b), b.len(), &[&server]);
+        files.iter().map(item).collect()
+    };
+    let (first, second) = files.split_at(FILES);
+    asker.fetcher.submit(items(first));
+    let (id, ids) = want(&mut lane);
+    asker.fetcher.submit(items(second));
+    let answer = |lane: &mut UnixStream, id, ids: &[ContentId], from: usize, upto: usize| {
+        for (item, content) in ids.iter().enumerate().take(upto).skip(from) {
+            let bytes = files.iter().find(|b| content_id(b) == *content).unwrap();
+            let header = Header {
+                want: id,
+                kind: FrameKind::Data,
+                zstd: false,
+                last: item + 1 == ids.len(),
+                count: 0,
+                item: item as u32,
+                raw: bytes.len() as u32,
+                wire: bytes.len() as u32,
+            };
+            lane.write_all(&frame(header, bytes)).unwrap();
+        }
+    };
+    // Half of the answer, then the next request, then the rest.
+    answer(&mut lane, id, &ids, 0, FILES / 2);
+    let mut asked = ids.len();
+    let mut requests = vec![(id, ids, FILES / 2)];
+    while asked < files.len() {
+        let (id, ids) = want(&mut lane);
+        asked += ids.len();
+        requests.push((id, ids, 0));
+    }
+    for (id, ids, from) in requests {
+        answer(&mut lane, id, &ids, from, ids.len());
+    }
+    assert!(asker.collect(files.len()).values().all(Result::is_ok));
 }
