@@ -27,6 +27,13 @@ pub(super) fn measure(len: usize) -> Result<Vec<Gauge>> {
             }
             Ok(Done::Bytes(len as u64))
         })?,
+        time("the same, those of 1 MiB at once", || {
+            for piece in bytes.chunks(1 << 20) {
+                let lens: Vec<_> = piece.chunks(11 << 10).map(<[u8]>::len).collect();
+                std::hint::black_box(chunker::chunk_refs(piece, &lens));
+            }
+            Ok(Done::Bytes(len as u64))
+        })?,
         time("chunking", || {
             let mut at = 0;
             while let Some(cut) = chunker::next_cut(&bytes[at..], true) {
@@ -35,13 +42,16 @@ pub(super) fn measure(len: usize) -> Result<Vec<Gauge>> {
             ensure!(at == len, "the chunker left something over");
             Ok(Done::Bytes(len as u64))
         })?,
-        time("chunking and BLAKE3 of each chunk", || {
-            let mut at = 0;
-            chunker::for_each_chunk(&bytes, |chunk| {
-                std::hint::black_box(blake3::hash(chunk));
-                at += chunk.len();
-            });
-            ensure!(at == len, "the chunker left something over");
+        time("chunking and BLAKE3 of the chunks of 1 MiB at once", || {
+            for piece in bytes.chunks(1 << 20) {
+                let mut lens = Vec::new();
+                let mut rest = piece;
+                while let Some(cut) = chunker::next_cut(rest, true) {
+                    lens.push(cut);
+                    rest = &rest[cut..];
+                }
+                std::hint::black_box(chunker::chunk_refs(piece, &lens));
+            }
             Ok(done)
         })?,
     ];

@@ -169,6 +169,7 @@ fn a_wrong_offer_is_not_held_against_the_content() {
     segments.truncate(1);
     let len = segments[0].sref.len as usize;
     let (go, gate) = crossbeam_channel::bounded(0);
+    let (at, reached) = crossbeam_channel::bounded(1);
     let mut asked = 0;
     // The offer's only segment is asked for twice; the second answer comes when its content is
     // known already.
@@ -177,6 +178,7 @@ fn a_wrong_offer_is_not_held_against_the_content() {
         if !gone {
             asked += 1;
             if asked == 2 {
+                at.send(()).unwrap();
                 gate.recv().unwrap();
             }
         }
@@ -192,7 +194,8 @@ fn a_wrong_offer_is_not_held_against_the_content() {
     });
     asker.add_lane(liar.id, lane, false);
     offer(&asker, &liar, bytes.len(), 0, &segments);
-    until("one lie", || asker.fetcher.suspects() == [(liar.id, 1)]);
+    reached.recv().unwrap();
+    assert_eq!(asker.fetcher.suspects(), [(liar.id, 1)]);
     asker.submit(asker.item(content, bytes.len(), &[&liar]));
     go.send(()).unwrap();
     assert_eq!(asker.one(), Err(FetchError::Gone));
