@@ -82,18 +82,7 @@ fn run(
 ) -> Vec<(OpId, Result<OpDone, OpError>)> {
     let ready = ready::ready(root, stage, how, ops);
     crash_point!("files-synced");
-    let mut run = Run {
-        root,
-        stage,
-        history,
-        how,
-        waits: false,
-        batch: None,
-        dropping: false,
-        touched: BTreeSet::new(),
-        kept: BTreeSet::new(),
-        full: Vec::new(),
-    };
+    let mut run = Run::new(root, stage, history, how);
     let mut done = Vec::with_capacity(ops.len());
     for ((id, op), ready) in ops.iter().zip(ready) {
         run.waits = ready.waits;
@@ -154,6 +143,21 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
+    fn new(root: &'a Root, stage: &'a Stage, history: &'a History, how: How<'a>) -> Self {
+        Run {
+            root,
+            stage,
+            history,
+            how,
+            waits: false,
+            batch: None,
+            dropping: false,
+            touched: BTreeSet::new(),
+            kept: BTreeSet::new(),
+            full: Vec::new(),
+        }
+    }
+
     fn one(&mut self, op: &Op, ready: Ready) -> Result<Did, OpError> {
         if let Some(error) = ready.failed {
             return Err(error);

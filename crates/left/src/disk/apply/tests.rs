@@ -14,18 +14,7 @@ fn a_history_that_is_removed_meanwhile_is_made_anew() {
     let root = Root::open(dir.path()).unwrap();
     let stage = Stage::open(&root).unwrap();
     let history = History::open(&root).unwrap();
-    let mut run = Run {
-        root: &root,
-        stage: &stage,
-        history: &history,
-        how: How::Each,
-        waits: false,
-        batch: None,
-        dropping: false,
-        touched: BTreeSet::new(),
-        kept: BTreeSet::new(),
-        full: Vec::new(),
-    };
+    let mut run = Run::new(&root, &stage, &history, How::Each);
     fs::create_dir(at("d")).unwrap();
     // First a whole batch goes, then the folder in it, then everything.
     for (n, gone) in ["", "*", "*/d", ""].into_iter().enumerate() {
