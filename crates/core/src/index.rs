@@ -36,7 +36,9 @@ pub enum IndexError {
     Failed(String),
 }
 
-/// Changes made together or not at all, durable when [`Index::commit`] returns.
+/// Changes made together or not at all, durable when [`Index::commit`] returns. Only of such as are
+/// [`hearsay`](Txn::is_hearsay) a power cut may take back the last ones, the latest first, up to the next
+/// durable one. Whoever changes the disk because of them has to make them durable before.
 #[derive(Debug, Default, Clone)]
 pub struct Txn {
     /// New or changed records of ours; each gets the next sequence number, in this order.
@@ -66,13 +68,17 @@ pub struct Txn {
 impl Txn {
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
+        let heard = self.theirs_put.is_empty() && self.theirs_del.is_empty();
+        self.is_hearsay() && heard && self.cursors.is_empty()
+    }
+
+    /// Whether it has nothing but what peers tell and how far that is taken in: they tell it again to
+    /// whom it is lost.
+    pub fn is_hearsay(&self) -> bool {
         self.put.is_empty()
             && self.drop.is_empty()
             && self.away.is_empty()
             && self.touch.is_empty()
-            && self.theirs_put.is_empty()
-            && self.theirs_del.is_empty()
-            && self.cursors.is_empty()
             && self.forget.is_empty()
             && self.counter_floor.is_none()
     }

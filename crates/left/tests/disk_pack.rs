@@ -5,18 +5,21 @@ mod disk_support;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use disk_support::{Share, file, link, p};
-use left::disk::{Cut, Pack, Placed, Repaired, apply_packed, repair};
+use left::disk::{Before, Cut, Pack, Placed, Repaired, apply_packed, repair};
 use left_core::content::ContentId;
 use left_core::entry::{Entry, Mtime, Node, Record, Stamp};
 use left_core::index::IndexError;
 use left_core::path::RelPath;
-use left_core::plan::{Expect, Op, OpId};
+use left_core::plan::{Expect, Op, OpError, OpId};
 use left_core::version::{DeviceId, Version};
 
 /// A share on a file system where also a swap may wait.
@@ -95,7 +98,7 @@ impl Bed {
     fn apply(&mut self, ops: Vec<Op>, record: bool) {
         let ops: Vec<(OpId, Op)> = (0..).map(OpId).zip(ops).collect();
         let s = &self.s;
-        let done = apply_packed(&s.root, &s.stage, &s.history, &self.pack, &ops);
+        let done = apply_packed(&s.root, &s.stage, &s.history, &self.pack, None, &ops);
         for ((_, op), (_, done)) in ops.into_iter().zip(done) {
             let done = done.unwrap();
             if let (true, Op::Place { path, node, .. }) = (record, op) {
@@ -651,4 +654,39 @@ fn contents_beyond_the_room_in_memory_become_files() {
         assert_eq!(bed.s.read(&n.to_string()), vec![n as u8; 100_000]);
     }
     assert_eq!(bed.s.stage.names().unwrap(), Vec::<String>::new());
+}
+
+/// What peers told of the files has to be on the disk before the folder shows them.
+#[test]
+fn what_goes_before_a_batch_is_done_before_any_name_changes() {
+    let b = Bed::new();
+    let s = &b.s;
+    fs::write(s.at("old"), "old").unwrap();
+    let expect = s.expect("old");
+    let batch = |before: Before<'_>| {
+        let new = b.place("new", b"new");
+        let over = s.place("old", b"newer", expect, None);
+        let ops: Vec<(OpId, Op)> = (0..).map(OpId).zip([new, over]).collect();
+        let done = apply_packed(&s.root, &s.stage, &s.history, &b.pack, Some(before), &ops);
+        done.into_iter().map(|(_, d)| d).collect::<Vec<_>>()
+    };
+    let untouched = || !s.at("new").exists() && fs::read(s.at("old")).unwrap() == b"old";
+    let asked = AtomicBool::new(false);
+    let done = batch(&|| {
+        asked.store(untouched(), Ordering::Relaxed);
+        Err(io::Error::other("index.db-wal can not be synced"))
+    });
+    assert!(asked.load(Ordering::Relaxed) && untouched());
+    for done in done {
+        assert!(matches!(done, Err(OpError::Io(why)) if why.contains("index.db-wal")));
+    }
+    let done = batch(&|| {
+        // Also when all else is ready long before.
+        thread::sleep(Duration::from_millis(50));
+        asked.store(untouched(), Ordering::Relaxed);
+        Ok(())
+    });
+    assert!(asked.load(Ordering::Relaxed));
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
+    assert_eq!(fs::read(s.at("old")).unwrap(), b"newer");
 }

@@ -10,6 +10,8 @@ use left_core::path::RelPath;
 use left_core::probe::mutant;
 use left_core::version::{DeviceId, Relation};
 
+use crate::rng::Rng;
+
 /// How a commit fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitFault {
@@ -21,7 +23,10 @@ pub enum CommitFault {
     Corrupt,
 }
 
-/// See the module's text. Commits are durable when they return.
+/// States before unsynced commits that are kept.
+const MAX_UNSYNCED: usize = 4;
+
+/// See the module's text. Commits are durable when they return, but those of hearsay.
 #[derive(Debug, Clone)]
 pub struct FakeIndex {
     device: DeviceId,
@@ -42,8 +47,8 @@ pub struct FakeIndex {
     pub read_only: bool,
     /// This many commits succeed, the next one fails.
     pub fail_in: Option<(u32, CommitFault)>,
-    /// What a power failure leaves; `None`: all.
-    durable: Option<Box<FakeIndex>>,
+    /// States that a power failure may bring back.
+    unsynced: Vec<FakeIndex>,
     /// What was committed that should not have been.
     pub violations: Vec<String>,
 }
@@ -66,7 +71,7 @@ impl FakeIndex {
             tops: BTreeMap::new(),
             read_only: false,
             fail_in: None,
-            durable: None,
+            unsynced: Vec::new(),
             violations: Vec::new(),
         }
     }
@@ -91,10 +96,29 @@ impl FakeIndex {
         }
     }
 
-    /// The power fails: commits are durable.
-    pub fn power_cut(&mut self) {
-        if let Some(durable) = self.durable.take() {
-            *self = *durable;
+    /// The power fails: what was committed last may be gone, as far as it need not be durable.
+    pub fn power_cut(&mut self, rng: &mut Rng) {
+        let at = rng.index(self.unsynced.len() + 1);
+        let mut unsynced = std::mem::take(&mut self.unsynced);
+        if at < unsynced.len() {
+            *self = unsynced.swap_remove(at);
+        }
+    }
+
+    /// All that was committed is durable.
+    pub fn sync(&mut self) {
+        self.unsynced.clear();
+    }
+
+    /// Keeps the state as it is, before a commit that is not synced.
+    fn keep_unsynced(&mut self) {
+        let unsynced = std::mem::take(&mut self.unsynced);
+        let now = self.clone();
+        self.unsynced = unsynced;
+        self.unsynced.push(now);
+        // The first one is what is certain.
+        if self.unsynced.len() > MAX_UNSYNCED {
+            self.unsynced.remove(1);
         }
     }
 
@@ -369,9 +393,10 @@ impl Index for FakeIndex {
             Some((left, _)) => *left -= 1,
             None => {}
         }
-        if mutant("announced before committed") {
-            self.durable = None;
-            self.durable = Some(Box::new(self.clone()));
+        if mutant("announced before committed") || txn.is_hearsay() {
+            self.keep_unsynced();
+        } else {
+            self.sync();
         }
         let put = txn.put.iter().map(|(p, _)| p);
         let mut paths: Vec<&RelPath> = put.chain(&txn.drop).collect();

@@ -310,6 +310,8 @@ impl World {
         let wall = self.wall(device);
         let d = &mut self.devices[device];
         d.ops.pop_front();
+        // What was heard is durable before the folder shows it.
+        d.index.sync();
         d.disk.before(&op);
         let before = d.disk.get(op.path()).and_then(Object::bytes);
         let result = apply(&mut d.disk, &op, wall);

@@ -90,7 +90,7 @@ impl World {
             .filter_map(|(_, o)| o.bytes())
             .collect();
         d.disk.power_cut(rng);
-        d.index.power_cut();
+        d.index.power_cut(rng);
         let kept = |p: &RelPath| d.disk.get(p).and_then(|o| o.bytes());
         let lost: Vec<Bytes> = before
             .iter()

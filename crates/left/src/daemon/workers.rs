@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use left_core::conflict::is_copy;
 use left_core::entry::Kind;
 use left_core::path::RelPath;
-use left_core::plan::{Op, OpId};
+use left_core::plan::{Op, OpDone, OpError, OpId};
 
 use super::ask::Msg;
-use crate::disk::{History, Pack, Root, Stage, apply_packed};
-use crate::store::IndexReader;
+use crate::disk::{Before, History, Pack, Root, Stage, apply_packed};
+use crate::store::{IndexReader, Unsynced};
 
 /// Conflict copies that are remembered from before.
 const MAX_CONFLICTS: usize = 200;
@@ -21,47 +21,62 @@ const MAX_CONFLICTS: usize = 200;
 /// A batch for the applier.
 pub(super) type Ops = Vec<(OpId, Op)>;
 
-/// The one thread that changes this share's folder: batches in order, each durable before its
-/// results are told. Ends when the sender is dropped.
-pub(super) fn spawn_applier(
-    root: &Arc<Root>,
-    stage: &Arc<Stage>,
-    history: &Arc<History>,
-    pack: &Arc<Pack>,
-    tx: &Sender<Msg>,
-) -> io::Result<(Sender<Ops>, JoinHandle<()>)> {
-    let (root, stage, history) = (root.clone(), stage.clone(), history.clone());
-    let (pack, tx) = (pack.clone(), tx.clone());
-    let (ops_tx, ops_rx) = unbounded::<Ops>();
-    let thread = std::thread::Builder::new().name("left-apply".into());
-    let spawned = thread.spawn(move || {
+/// What the one thread works with that changes this share's folder.
+pub(super) struct Applying {
+    pub(super) root: Arc<Root>,
+    pub(super) stage: Arc<Stage>,
+    pub(super) history: Arc<History>,
+    pub(super) pack: Arc<Pack>,
+    /// What peers told and may not be on the disk.
+    pub(super) heard: Unsynced,
+    pub(super) tx: Sender<Msg>,
+}
+
+impl Applying {
+    /// Starts the thread: batches in order, each durable before its results are told. Ends when the
+    /// sender is dropped.
+    pub(super) fn spawn(self) -> io::Result<(Sender<Ops>, JoinHandle<()>)> {
+        let (ops_tx, ops_rx) = unbounded();
+        let thread = std::thread::Builder::new().name("left-apply".into());
+        let spawned = thread.spawn(move || self.run(&ops_rx))?;
+        Ok((ops_tx, spawned))
+    }
+
+    fn run(&self, batches: &Receiver<Ops>) {
         loop {
-            let due = history.next_due();
+            let due = self.history.next_due();
             let next = match due {
-                Some(at) => ops_rx.recv_timeout(at.saturating_duration_since(Instant::now())),
-                None => ops_rx.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => batches.recv_timeout(at.saturating_duration_since(Instant::now())),
+                None => batches.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match next {
                 Ok(mut ops) => {
                     // One set of fsyncs for all that waits already.
-                    ops.extend(ops_rx.try_iter().flatten());
-                    let done = apply_packed(&root, &stage, &history, &pack, &ops);
-                    if tx.send(Msg::Applied(done)).is_err() {
+                    ops.extend(batches.try_iter().flatten());
+                    if self.tx.send(Msg::Applied(self.apply(&ops))).is_err() {
                         return;
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    let rescued = history.look_again(&root);
+                    let rescued = self.history.look_again(&self.root);
                     if !rescued.is_empty() {
                         let paths = rescued.into_iter().map(|r| r.path).collect();
-                        let _ = tx.send(Msg::Rescued(paths));
+                        let _ = self.tx.send(Msg::Rescued(paths));
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
-    });
-    Ok((ops_tx, spawned?))
+    }
+
+    fn apply(&self, ops: &[(OpId, Op)]) -> Vec<(OpId, Result<OpDone, OpError>)> {
+        // What peers told is durable before the folder shows it: else a power cut could leave what is
+        // there of it as an edit of ours.
+        let sync = || self.heard.sync();
+        let before = self.heard.any().then_some(&sync as Before<'_>);
+        let (stage, history) = (&self.stage, &self.history);
+        apply_packed(&self.root, stage, history, &self.pack, before, ops)
+    }
 }
 
 /// Looks through the index for conflict copies from before, beside everything else, and for records

@@ -18,7 +18,7 @@ use super::rows::{FoundBy, Rows, Stored};
 use super::state::{State, need_size};
 use crate::counters::INDEX_COMMITS;
 
-/// Does all of `txn` or nothing, durably; returns the state after it, and what it changed where
+/// Does all of `txn` or nothing, durably if it is more than hearsay; returns the state after it, and what it changed where
 /// somebody wants to know. On an error the caller must drop what `rows` knows of devices.
 pub(super) fn commit(
     rows: &Rows,
@@ -26,6 +26,7 @@ pub(super) fn commit(
     txn: &Txn,
     noting: bool,
 ) -> Result<(State, Vec<Note>), StoreError> {
+    rows.set_durable(!txn.is_hearsay())?;
     let sql = Transaction::new_unchecked(&rows.conn, TransactionBehavior::Immediate)?;
     if rows.state()? != *before {
         // Numbers are given out from memory: two writers would give out the same ones.

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use left_core::index::{Index, IndexError, MAX_FORMER, Txn, Walk};
+use left_core::index::{Cursor, Index, IndexError, MAX_FORMER, Txn, Walk};
 use left_core::version::DeviceId;
 
 use super::IndexDb;
-use super::contract::{entry, file, file_node, p, put};
+use super::contract::{entry, file, file_node, p, put, stat};
 use super::model::device;
 use super::sqlite::with_suffix;
 
@@ -284,6 +284,65 @@ fn a_log_that_lost_commits() {
     assert_eq!(IndexDb::open(&copy, ours()).unwrap().1.rebuilt, None);
     fs::write(with_suffix(&copy, "-head"), [0xff; 20]).unwrap();
     assert_eq!(IndexDb::open(&copy, ours()).unwrap().1.rebuilt, None);
+}
+
+/// What peers told is committed without waiting for the disk. A power cut may take back the last of it, with
+/// how far it was taken in, and nothing else; and the next commit of ours makes it durable.
+#[test]
+fn hearsay_may_be_lost_and_is_heard_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.db");
+    let mut db = IndexDb::open(&path, ours()).unwrap().0;
+    let unsynced = db.unsynced();
+    let heard = |seq: u64| Txn {
+        theirs_put: vec![(
+            device(1),
+            p(&format!("theirs {seq}")),
+            entry(file_node(2, 3), 1, seq),
+        )],
+        cursors: vec![(device(1), Cursor { epoch: 7, seq })],
+        ..Txn::default()
+    };
+    db.commit(put(&[("a", file(1, 2, 3))])).unwrap();
+    assert!(!unsynced.any());
+    let copied = |at: usize| {
+        let after = tempfile::tempdir().unwrap();
+        let copy = after.path().join("index.db");
+        for suffix in ["", "-head"] {
+            fs::copy(with_suffix(&path, suffix), with_suffix(&copy, suffix)).unwrap();
+        }
+        let log = fs::read(with_suffix(&path, "-wal")).unwrap();
+        fs::write(with_suffix(&copy, "-wal"), &log[..at]).unwrap();
+        let (db, opened) = IndexDb::open(&copy, ours()).unwrap();
+        assert_eq!(opened.rebuilt, None);
+        let heard = db.needs(Walk::Up, None, 99).unwrap().len() as u64;
+        assert_eq!(db.cursor(device(1)).unwrap().seq, heard);
+        assert_eq!(db.changes_since(0, 99).unwrap().len() as u64, db.head());
+        (db.head(), heard)
+    };
+    let len = || fs::metadata(with_suffix(&path, "-wal")).unwrap().len() as usize;
+    let sure = len();
+    for seq in 1..=3 {
+        db.commit(heard(seq)).unwrap();
+        assert!(unsynced.any());
+    }
+    assert_eq!(copied(sure), (1, 0));
+    assert_eq!(copied((sure + len()) / 2).0, 1);
+    assert_eq!(copied(len()), (1, 3));
+    unsynced.sync().unwrap();
+    assert!(!unsynced.any());
+    // Beside it, or with it, all is durable.
+    db.commit(heard(4)).unwrap();
+    assert!(unsynced.any());
+    db.commit(put(&[("b", file(1, 2, 3))])).unwrap();
+    assert!(!unsynced.any());
+    let both = Txn {
+        touch: vec![(p("a"), stat(5, 2))],
+        ..heard(5)
+    };
+    db.commit(both).unwrap();
+    assert!(!unsynced.any());
+    assert_eq!(copied(len()), (2, 5));
 }
 
 /// Damage of each kind all over the file: it is found at open or at the first read of what it hit, is

@@ -18,6 +18,7 @@ use super::reader::IndexReader;
 use super::rows::Rows;
 use super::sqlite::{is_read_only, no_room};
 use super::state::State;
+use super::unsynced::Unsynced;
 
 /// A share's index: the one writer of its file. Readers for other threads come from
 /// [`reader`](Self::reader).
@@ -28,6 +29,7 @@ pub struct IndexDb {
     state: State,
     former: Vec<Cursor>,
     head: Head,
+    unsynced: Unsynced,
     /// Who is told what each commit changed.
     listener: Option<Listener>,
 }
@@ -47,6 +49,7 @@ impl IndexDb {
         let db = IndexDb {
             path: path.to_owned(),
             head: Head::open(path, &state),
+            unsynced: Unsynced::new(path),
             rows,
             state,
             former,
@@ -61,6 +64,11 @@ impl IndexDb {
     /// When the file can not be opened a second time.
     pub fn reader(&self) -> Result<IndexReader, StoreError> {
         Ok(IndexReader::new(&self.path, open_reader(&self.path)?))
+    }
+
+    /// For who changes the folder because of what peers told: that has to be on the disk before.
+    pub fn unsynced(&self) -> Unsynced {
+        self.unsynced.clone()
     }
 
     /// Lets all reads until [`release`](Self::release) share one look at the file. Each read by itself
@@ -283,6 +291,7 @@ impl Index for IndexDb {
         match commit(&self.rows, &self.state, &txn, self.listener.is_some()) {
             Ok((state, notes)) => {
                 self.state = state;
+                self.unsynced.committed(!txn.is_hearsay());
                 self.head.note(&self.state);
                 if let Some(listener) = self.listener.as_mut().filter(|_| !notes.is_empty()) {
                     listener(notes);

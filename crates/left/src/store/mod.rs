@@ -1,7 +1,7 @@
 //! What LEFT keeps in databases; the only place with SQL.
 //!
-//! - [`IndexDb`]: a share's index (`.left/index.db`), durable at every commit; [`IndexReader`]
-//!   reads the same file from another thread.
+//! - [`IndexDb`]: a share's index (`.left/index.db`), durable at every commit but those of what peers
+//!   tell ([`Unsynced`]); [`IndexReader`] reads the same file from another thread.
 //! - [`Manifests`]: chunk lists of large files (`.left/manifests.db`), a cache that can be computed
 //!   again from the files.
 //! - [`Journal`]: what changed, when, on which device (`.left/journal.db`), for people.
@@ -24,6 +24,7 @@ mod rows;
 mod sqlite;
 mod state;
 mod theirs;
+mod unsynced;
 
 #[cfg(test)]
 mod contract;
@@ -49,6 +50,7 @@ pub use manifest_writer::ManifestWriter;
 pub use manifests::{ManifestInfo, Manifests};
 pub use open::Opened;
 pub use reader::IndexReader;
+pub use unsynced::Unsynced;
 
 /// A database could not be used.
 #[derive(Debug, thiserror::Error)]

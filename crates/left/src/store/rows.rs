@@ -1,7 +1,7 @@
 //! Reading the index' tables: what [`IndexDb`](super::IndexDb) and
 //! [`IndexReader`](super::IndexReader) have in common.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use left_core::content::ContentId;
@@ -17,6 +17,7 @@ use super::columns::{
     Known, TOP, array, below, blob, broken, c4, check_device, checked, cursor_sum, int, past, path,
     small, sql_limit, table,
 };
+use super::sqlite::sync_level;
 
 /// Devices kept in memory; beyond that they are looked up again.
 const MAX_KNOWN: usize = 4096;
@@ -57,6 +58,8 @@ pub(super) struct Stored {
 pub(super) struct Rows {
     pub(super) conn: Connection,
     devices: RefCell<Devices>,
+    /// Whether commits wait for the disk.
+    durable: Cell<bool>,
 }
 
 impl Rows {
@@ -64,7 +67,19 @@ impl Rows {
         Self {
             conn,
             devices: RefCell::default(),
+            durable: Cell::new(true),
         }
+    }
+
+    /// Whether the next commits wait until they, and all before them, are on the disk. Not inside a
+    /// transaction.
+    pub(super) fn set_durable(&self, durable: bool) -> Result<(), StoreError> {
+        if self.durable.get() != durable {
+            self.conn
+                .pragma_update(None, "synchronous", sync_level(durable))?;
+            self.durable.set(durable);
+        }
+        Ok(())
     }
 
     /// Begins to read as of one moment, if that was not begun before.

@@ -45,7 +45,7 @@ pub(super) fn connect(path: &Path, setup: Setup) -> Result<Connection, StoreErro
     let conn = Connection::open_with_flags_and_vfs(path, flags, VFS)?;
     conn.busy_timeout(BUSY)?;
     conn.set_prepared_statement_cache_capacity(64);
-    let sync = if setup.durable { "FULL" } else { "NORMAL" };
+    let sync = sync_level(setup.durable);
     // A reader opens for writing too, only then can the last one out tidy up the log.
     let query_only = u8::from(setup.read_only);
     conn.execute_batch(&format!(
@@ -61,6 +61,11 @@ pub(super) fn connect(path: &Path, setup: Setup) -> Result<Connection, StoreErro
         setup.cache_kib
     ))?;
     Ok(conn)
+}
+
+/// The value of `PRAGMA synchronous`. In WAL mode the one only leaves out to sync the log at a commit.
+pub(super) fn sync_level(durable: bool) -> &'static str {
+    if durable { "FULL" } else { "NORMAL" }
 }
 
 /// `path` with `suffix` after its last character.

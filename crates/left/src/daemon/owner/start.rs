@@ -45,9 +45,15 @@ impl Owner {
             look_tx,
         )
         .map_err(|e| text(&e))?;
-        let (apply, applier) =
-            workers::spawn_applier(&kept.root, &kept.stage, &kept.history, &kept.pack, &tx)
-                .map_err(|e| text(&e))?;
+        let applying = workers::Applying {
+            root: kept.root.clone(),
+            stage: kept.stage.clone(),
+            history: kept.history.clone(),
+            pack: kept.pack.clone(),
+            heard: kept.index.unsynced(),
+            tx: tx.clone(),
+        };
+        let (apply, applier) = applying.spawn().map_err(|e| text(&e))?;
         let thinner = Thinner::start(
             kept.root.clone(),
             kept.stage.clone(),

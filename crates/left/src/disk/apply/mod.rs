@@ -44,19 +44,26 @@ pub fn apply(
     history: &History,
     ops: &[(OpId, Op)],
 ) -> Vec<(OpId, Result<OpDone, OpError>)> {
-    run(root, stage, history, How::Each, ops)
+    run(root, stage, history, How::Each, None, ops)
 }
 
+/// What has to be done before a batch changes any name, done while it is made ready.
+pub type Before<'a> = &'a (dyn Fn() -> io::Result<()> + Sync);
+
 /// Like [`apply`], but what can be repaired from the pack and the index after a power cut is durable
-/// there, and not in its place before the next checkpoint.
+/// there, and not in its place before the next checkpoint. When `before` fails nothing is done.
 pub fn apply_packed(
     root: &Root,
     stage: &Stage,
     history: &History,
     pack: &Pack,
+    before: Option<Before<'_>>,
     ops: &[(OpId, Op)],
 ) -> Vec<(OpId, Result<OpDone, OpError>)> {
-    apply_over(root, stage, history, pack, &HashSet::new(), ops)
+    // Nothing of a batch is retired before all of it is done.
+    let _turn = pack.turn();
+    let junk = HashSet::new();
+    run(root, stage, history, How::Packed(pack, &junk), before, ops)
 }
 
 /// Like [`apply_packed`], but what is replaced and has one of these inodes is thrown away.
@@ -68,9 +75,9 @@ pub(super) fn apply_over(
     junk: &HashSet<u64>,
     ops: &[(OpId, Op)],
 ) -> Vec<(OpId, Result<OpDone, OpError>)> {
-    // Nothing of a batch is retired before all of it is done.
+    // See [`apply_packed`].
     let _turn = pack.turn();
-    run(root, stage, history, How::Packed(pack, junk), ops)
+    run(root, stage, history, How::Packed(pack, junk), None, ops)
 }
 
 fn run(
@@ -78,9 +85,23 @@ fn run(
     stage: &Stage,
     history: &History,
     how: How<'_>,
+    before: Option<Before<'_>>,
     ops: &[(OpId, Op)],
 ) -> Vec<(OpId, Result<OpDone, OpError>)> {
-    let ready = ready::ready(root, stage, how, ops);
+    let (ready, before) = std::thread::scope(|scope| {
+        let before = before.map(|before| scope.spawn(before));
+        let ready = ready::ready(root, stage, how, ops);
+        (ready, before.map(|b| b.join()))
+    });
+    let failed = match before {
+        None | Some(Ok(Ok(()))) => None,
+        Some(Ok(Err(e))) => Some(e.to_string()),
+        Some(Err(_)) => Some("what goes before it ended in a panic".to_owned()),
+    };
+    if let Some(why) = failed {
+        let fail = |(id, _): &(OpId, Op)| (*id, Err(OpError::Io(why.clone())));
+        return ops.iter().map(fail).collect();
+    }
     crash_point!("files-synced");
     let mut run = Run::new(root, stage, history, how);
     let mut done = Vec::with_capacity(ops.len());

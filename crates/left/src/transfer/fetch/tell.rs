@@ -21,8 +21,9 @@ const TICK: Duration = Duration::from_millis(20);
 /// A look that came later was kept from it by something else than partners.
 const TICK_MAX: Duration = Duration::from_millis(50);
 /// To more partners than this news are told only when there are so many bytes of them, or after so
-/// long.
-const FEW: usize = 16;
+/// long: each costs every partner a message. With 16 in place of 2, eight receivers of 1 GiB on two
+/// cores took 21 s instead of 18, and 39 CPU seconds instead of 33.
+const FEW: usize = 2;
 const TELL_BYTES: u64 = 4 << 20;
 const TELL_AFTER: Duration = Duration::from_millis(100);
 /// A gap in the positions told that is worth a message of its own.
