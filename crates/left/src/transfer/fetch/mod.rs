@@ -238,6 +238,8 @@ impl Fetcher {
             closer,
             pulse: Arc::clone(&pulse),
             owed: 0,
+            brought: 0,
+            brought_at: None,
             small_turn: true,
         };
         st.peers.lanes.insert(id, info);

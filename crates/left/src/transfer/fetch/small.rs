@@ -31,12 +31,19 @@ pub(super) struct SmallQueue {
     tasks: HashMap<Key, SmallTask>,
     /// A key may stand in a group that its task has left, or twice: `take` passes over it.
     groups: BTreeMap<Vec<DeviceId>, VecDeque<Key>>,
+    /// Bytes of what nobody is asked for yet.
+    unasked: u64,
 }
 
 impl SmallQueue {
     /// Whether nothing is to be fetched.
     pub(super) fn is_empty(&self) -> bool {
         self.tasks.is_empty()
+    }
+
+    /// Bytes that nobody is asked for yet.
+    pub(super) fn unasked(&self) -> u64 {
+        self.unasked
     }
 
     /// Contents not yet here, and their bytes.
@@ -87,6 +94,7 @@ impl SmallQueue {
                         return batch;
                     }
                     task.queued = false;
+                    self.unasked -= key.1;
                     total += key.1;
                     batch.push(*key);
                 }
@@ -99,7 +107,13 @@ impl SmallQueue {
 
     /// The content is here: who waited for it.
     pub(super) fn settle(&mut self, key: &Key) -> Vec<OpId> {
-        self.tasks.remove(key).map_or(Vec::new(), |t| t.waiters)
+        let Some(task) = self.tasks.remove(key) else {
+            return Vec::new();
+        };
+        if task.queued {
+            self.unasked -= key.1;
+        }
+        task.waiters
     }
 
     /// The lane was lost before the answer came.
@@ -128,7 +142,7 @@ impl SmallQueue {
         if let Some(task) = self.tasks.get_mut(key) {
             task.waiters.retain(|w| *w != id);
             if task.waiters.is_empty() {
-                self.tasks.remove(key);
+                self.settle(key);
             }
         }
     }
@@ -168,7 +182,9 @@ impl SmallQueue {
                 }
             }
         }
-        task.queued = true;
+        if !std::mem::replace(&mut task.queued, true) {
+            self.unasked += key.1;
+        }
         let queue = self.groups.entry(task.peers.clone()).or_default();
         match front {
             true => queue.push_front(key),

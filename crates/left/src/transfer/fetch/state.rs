@@ -25,6 +25,13 @@ use crate::transfer::lane::LaneCloser;
 /// A lane's part of the window of a long link is at least this.
 const LEAST_SHARE: u64 = 128 << 10;
 
+/// What a lane that begins may be asked for of small contents, and how many times what it brought later:
+/// TCP doubles what is under way each round trip.
+const FIRST_SHARE: u64 = 256 << 10;
+const SOON: u64 = 3;
+/// A lane on which nothing came for so long begins anew.
+const REST: Duration = Duration::from_secs(1);
+
 /// One item's end.
 pub(super) type Outcome = (OpId, Result<StageName, FetchError>);
 
@@ -37,8 +44,21 @@ pub(super) struct LaneInfo {
     pub(super) pulse: Arc<Pulse>,
     /// Bytes asked for on it and not yet here.
     pub(super) owed: u64,
+    /// Over a long link: bytes that came since it was last at rest, and when some came last.
+    pub(super) brought: u64,
+    pub(super) brought_at: Option<Instant>,
     /// Whose turn it is on a lane that takes both: small contents or big ones.
     pub(super) small_turn: bool,
+}
+
+impl LaneInfo {
+    fn brought_lately(&self, now: Instant) -> u64 {
+        let lately = |at| now.saturating_duration_since(at) < REST;
+        match self.brought_at.is_some_and(lately) {
+            true => self.brought,
+            false => 0,
+        }
+    }
 }
 
 /// Who can be asked.
@@ -75,28 +95,43 @@ impl Peers {
     }
 
     /// What a lane over a long link may be asked for now, and its other windows there. Of the lanes for all
-    /// the first is asked, and the others too where bytes come by fits and starts.
-    fn paced(&self, id: u64, config: &FetchConfig, no_small: bool) -> Option<(u64, Long)> {
+    /// the first is asked for big contents, and a second where bytes come by fits and starts; all are where
+    /// there are only small ones, of which so many bytes are `unasked` for.
+    fn paced(
+        &self,
+        id: u64,
+        config: &FetchConfig,
+        unasked: Option<u64>,
+        now: Instant,
+    ) -> Option<(u64, Long)> {
         let lane = self.lanes.get(&id)?;
         let pace = self.paces.get(&lane.peer)?;
         let window = pace.window()?;
         let of_peer =
             |(id, l): (&u64, &LaneInfo)| (!l.express && l.peer == lane.peer).then_some(*id);
         let mut bulk: Vec<u64> = self.lanes.iter().filter_map(of_peer).collect();
-        if !pace.is_lossy() {
-            bulk.truncate(1);
+        if unasked.is_none() {
+            bulk.truncate(if pace.is_lossy() { 2 } else { 1 });
         }
-        let express = !no_small && self.has_express(&lane.peer);
+        let express = unasked.is_some() && self.has_express(&lane.peer);
         let lanes = (bulk.len() + usize::from(express)).max(1) as u64;
-        let share = match lane.express || bulk.contains(&id) {
-            true if no_small => (window / lanes).max(LEAST_SHARE),
-            // Small contents come to an end soon: what a larger window loses in the queue costs less
-            // than the round trips of a smaller one.
-            true => config.lane_window,
-            false => 0,
+        let share = match unasked {
+            _ if !lane.express && !bulk.contains(&id) => 0,
+            None => (window / lanes).max(LEAST_SHARE),
+            Some(unasked) => {
+                let owed = self.lanes.values().filter(|l| l.peer == lane.peer);
+                let left = unasked + owed.map(|l| l.owed).sum::<u64>();
+                let part = (left / (2 * lanes)).max(window / (2 * lanes));
+                // Small contents come to an end soon: what a larger window loses in the queue costs less
+                // than the round trips of a smaller one. But a lane that begins is not asked for more than
+                // it may bring soon, and none for more than its part of the rest: all would wait for it.
+                let soon = FIRST_SHARE + SOON * lane.brought_lately(now);
+                config.lane_window.min(part).min(soon).max(LEAST_SHARE)
+            }
         };
         let long = Long {
             file: (window + lanes * SEGMENTS_AT_ONCE).max(config.file_window),
+            step: share / 4,
         };
         Some((share.saturating_sub(lane.owed), long))
     }
@@ -171,6 +206,8 @@ pub(super) struct Room {
 pub(super) struct Long {
     /// Bytes asked for and not yet here, a file.
     pub(super) file: u64,
+    /// Fewer bytes of small contents are not worth a request.
+    pub(super) step: u64,
 }
 
 pub(super) struct State {
@@ -271,7 +308,10 @@ impl State {
     /// The next task for a lane; `None` when there is nothing it may do now.
     pub(super) fn take(&mut self, lane: u64, mut room: Room, config: &FetchConfig) -> Option<Task> {
         let info = self.peers.lanes.get(&lane)?;
-        if let Some((bytes, long)) = self.peers.paced(lane, config, self.small.is_empty()) {
+        // Where there are both, small ones have their express lane.
+        let for_small = !self.small.is_empty() && (info.express || self.bigs.is_empty());
+        let unasked = for_small.then(|| self.small.unasked());
+        if let Some((bytes, long)) = self.peers.paced(lane, config, unasked, Instant::now()) {
             (room.bytes, room.long) = (bytes, Some(long));
         }
         if room.bytes == 0 && (!room.idle || room.long.is_some()) {
@@ -300,7 +340,9 @@ impl State {
         // 34 bytes an id in the request, and some for the rest of it.
         let fit = (room.wants.min(MAX_WANTS_UNANSWERED).saturating_sub(64)) / 34;
         let items = config.batch_items.min(fit);
-        if items == 0 || (!room.idle && room.bytes < config.batch_bytes / 4) {
+        let step = config.batch_bytes / 4;
+        let step = room.long.as_ref().map_or(step, |long| step.min(long.step));
+        if items == 0 || (!room.idle && room.bytes < step) {
             return None;
         }
         let bytes = config.batch_bytes.min(room.bytes);
@@ -339,6 +381,8 @@ impl State {
             return false;
         };
         info.owed = owed;
+        info.brought = info.brought_lately(now) + bytes;
+        info.brought_at = Some(now);
         let Some(pace) = self.peers.paces.get_mut(&info.peer) else {
             return false;
         };

@@ -1,6 +1,7 @@
 //! Over a long link: several lanes to one peer, and windows that go by what the link holds.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
+use std::ops::Range;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,6 +63,30 @@ fn want(lane: &mut UnixStream) -> (u32, Vec<ContentId>) {
     match want.what {
         What::Whole(ids) => (want.id, ids),
         other => panic!("{other:?}"),
+    }
+}
+
+/// Sends these items of the answer to a request.
+fn answer(
+    lane: &mut UnixStream,
+    files: &[Vec<u8>],
+    id: u32,
+    ids: &[ContentId],
+    items: Range<usize>,
+) {
+    for item in items {
+        let bytes = files.iter().find(|b| content_id(b) == ids[item]).unwrap();
+        let header = Header {
+            want: id,
+            kind: FrameKind::Data,
+            zstd: false,
+            last: item + 1 == ids.len(),
+            count: 0,
+            item: item as u32,
+            raw: bytes.len() as u32,
+            wire: bytes.len() as u32,
+        };
+        lane.write_all(&frame(header, bytes)).unwrap();
     }
 }
 
@@ -160,33 +185,50 @@ fn over_a_long_link_more_is_asked_for_in_the_midst_of_an_answer() {
     asker.fetcher.submit(items(first));
     let (id, ids) = want(&mut lane);
     asker.fetcher.submit(items(second));
-    let answer = |lane: &mut UnixStream, id, ids: &[ContentId], from: usize, upto: usize| {
-        for (item, content) in ids.iter().enumerate().take(upto).skip(from) {
-            let bytes = files.iter().find(|b| content_id(b) == *content).unwrap();
-            let header = Header {
-                want: id,
-                kind: FrameKind::Data,
-                zstd: false,
-                last: item + 1 == ids.len(),
-                count: 0,
-                item: item as u32,
-                raw: bytes.len() as u32,
-                wire: bytes.len() as u32,
-            };
-            lane.write_all(&frame(header, bytes)).unwrap();
-        }
-    };
-    // Half of the answer, then the next request, then the rest.
-    answer(&mut lane, id, &ids, 0, FILES / 2);
+    // What is asked for at first may be less than all; of that a large part, then the next request.
+    let part = ids.len() * 3 / 4;
+    answer(&mut lane, &files, id, &ids, 0..part);
     let mut asked = ids.len();
-    let mut requests = vec![(id, ids, FILES / 2)];
+    let mut rest = part..ids.len();
+    let mut request = (id, ids);
     while asked < files.len() {
-        let (id, ids) = want(&mut lane);
-        asked += ids.len();
-        requests.push((id, ids, 0));
+        let next = want(&mut lane);
+        answer(&mut lane, &files, request.0, &request.1, rest);
+        asked += next.1.len();
+        rest = 0..next.1.len();
+        request = next;
     }
-    for (id, ids, from) in requests {
-        answer(&mut lane, id, &ids, from, ids.len());
-    }
+    answer(&mut lane, &files, request.0, &request.1, rest);
     assert!(asker.collect(files.len()).values().all(Result::is_ok));
+}
+
+/// Else all would wait at the end for what one lane, on which TCP has only begun, was asked for.
+#[test]
+fn a_lane_that_begins_is_asked_for_a_few_small_contents() {
+    const LEN: usize = 4096;
+    let (server, client) = (Node::new(1), Node::new(2));
+    let asker = Asker::new(&client);
+    asker.fetcher.add_peer(server.id, false);
+    asker.fetcher.round_trip(server.id, FAR);
+    let (mut slow, theirs) = UnixStream::pair().unwrap();
+    slow.set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
+    asker.add_lane(server.id, theirs, false);
+    let files: Vec<_> = (0..2000).map(|i| noise(i, LEN)).collect();
+    asker.submit_all(&server, &files);
+    let (id, ids) = want(&mut slow);
+    assert!(
+        (1..=(256 << 10) / LEN).contains(&ids.len()),
+        "{}",
+        ids.len()
+    );
+    asker.connect(&server);
+    let others = asker.collect(files.len() - ids.len());
+    assert!(others.values().all(Result::is_ok));
+    slow.set_nonblocking(true).unwrap();
+    let more = slow.read(&mut [0]).map_err(|e| e.kind());
+    assert_eq!(more, Err(ErrorKind::WouldBlock), "asked for more meanwhile");
+    slow.set_nonblocking(false).unwrap();
+    answer(&mut slow, &files, id, &ids, 0..ids.len());
+    assert!(asker.collect(ids.len()).values().all(Result::is_ok));
 }

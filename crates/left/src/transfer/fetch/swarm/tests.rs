@@ -218,6 +218,8 @@ fn a_lane_that_brings_something_is_not_given_up() {
             closer: Arc::new(Never),
             pulse: Arc::new(Pulse::new(since)),
             owed: 0,
+            brought: 0,
+            brought_at: None,
             small_turn: true,
         };
         peers.lanes.insert(n, info);
