@@ -94,14 +94,14 @@ impl Peers {
         lanes.all(|l| l.express || l.pulse.silent_for() > time)
     }
 
-    /// What a lane over a long link may be asked for now, and its other windows there. Of the lanes for all
-    /// the first is asked for big contents, and a second where bytes come by fits and starts; all are where
-    /// there are only small ones, of which so many bytes are `unasked` for.
+    /// What a lane over a long link may be asked for now, and its other windows there. `small`: what waits
+    /// of small contents, if the lane is to be asked for those. Of the lanes for all the first is asked for
+    /// big ones, and a second where bytes come by fits and starts.
     fn paced(
         &self,
         id: u64,
         config: &FetchConfig,
-        unasked: Option<u64>,
+        small: Option<Waiting>,
         now: Instant,
     ) -> Option<(u64, Long)> {
         let lane = self.lanes.get(&id)?;
@@ -110,21 +110,18 @@ impl Peers {
         let of_peer =
             |(id, l): (&u64, &LaneInfo)| (!l.express && l.peer == lane.peer).then_some(*id);
         let mut bulk: Vec<u64> = self.lanes.iter().filter_map(of_peer).collect();
-        if unasked.is_none() {
-            bulk.truncate(if pace.is_lossy() { 2 } else { 1 });
+        match small {
+            None => bulk.truncate(if pace.is_lossy() { 2 } else { 1 }),
+            Some(small) if small.by_express => bulk.clear(),
+            Some(_) => {}
         }
-        let express = unasked.is_some() && self.has_express(&lane.peer);
+        let express = small.is_some() && self.has_express(&lane.peer);
         let lanes = (bulk.len() + usize::from(express)).max(1) as u64;
-        let share = match unasked {
+        let share = match small {
             _ if !lane.express && !bulk.contains(&id) => 0,
             None => (window / lanes).max(LEAST_SHARE),
-            Some(unasked) => {
-                let owed = self.lanes.values().filter(|l| l.peer == lane.peer);
-                let left = unasked + owed.map(|l| l.owed).sum::<u64>();
-                let part = (left / (2 * lanes)).max(window / (2 * lanes));
-                // Small contents come to an end soon: what a larger window loses in the queue costs less
-                // than the round trips of a smaller one. But a lane that begins is not asked for more than
-                // it may bring soon, and none for more than its part of the rest: all would wait for it.
+            Some(small) => {
+                let part = self.part_of(lane, small, lanes).max(window / (2 * lanes));
                 let soon = FIRST_SHARE + SOON * lane.brought_lately(now);
                 config.lane_window.min(part).min(soon).max(LEAST_SHARE)
             }
@@ -134,6 +131,15 @@ impl Peers {
             step: share / 4,
         };
         Some((share.saturating_sub(lane.owed), long))
+    }
+
+    /// What a lane may be asked for of small contents, so that none holds the others up at the end. (They come
+    /// to an end soon: what a window larger than that for big ones loses in the queue costs less than the
+    /// round trips of a smaller one.)
+    fn part_of(&self, lane: &LaneInfo, small: Waiting, lanes: u64) -> u64 {
+        let asked = |l: &&LaneInfo| l.peer == lane.peer && (l.express || !small.by_express);
+        let owed: u64 = self.lanes.values().filter(asked).map(|l| l.owed).sum();
+        (small.unasked + owed) / (2 * lanes)
     }
 
     /// Whether the way to the peer is long.
@@ -198,6 +204,15 @@ pub(super) struct Room {
     pub(super) idle: bool,
     /// Where the link is long: what goes by that.
     pub(super) long: Option<Long>,
+}
+
+/// What waits of small contents.
+#[derive(Clone, Copy)]
+struct Waiting {
+    /// Bytes that nobody is asked for yet.
+    unasked: u64,
+    /// Big contents have the lanes for all.
+    by_express: bool,
 }
 
 /// Windows over a long link. A part is asked for as long as there is any room at all: it may be much
@@ -308,10 +323,13 @@ impl State {
     /// The next task for a lane; `None` when there is nothing it may do now.
     pub(super) fn take(&mut self, lane: u64, mut room: Room, config: &FetchConfig) -> Option<Task> {
         let info = self.peers.lanes.get(&lane)?;
-        // Where there are both, small ones have their express lane.
-        let for_small = !self.small.is_empty() && (info.express || self.bigs.is_empty());
-        let unasked = for_small.then(|| self.small.unasked());
-        if let Some((bytes, long)) = self.peers.paced(lane, config, unasked, Instant::now()) {
+        let by_express = !self.bigs.is_empty();
+        let for_small = !self.small.is_empty() && (info.express || !by_express);
+        let small = for_small.then(|| Waiting {
+            unasked: self.small.unasked(),
+            by_express,
+        });
+        if let Some((bytes, long)) = self.peers.paced(lane, config, small, Instant::now()) {
             (room.bytes, room.long) = (bytes, Some(long));
         }
         if room.bytes == 0 && (!room.idle || room.long.is_some()) {
