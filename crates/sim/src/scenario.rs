@@ -121,7 +121,7 @@ impl Scenario {
         disk.journaled = true;
     }
 
-    /// The power of a device fails, and takes back at least what stands there.
+    /// The power of a device fails, and takes back at least what stands there; nothing of its index.
     ///
     /// # Panics
     /// When that is durable.
@@ -132,6 +132,7 @@ impl Scenario {
             disk.get(&path(at)).is_none()
         };
         let seed = (0..1000).find(takes).expect("it is not durable");
+        self.world.devices[device].index.sync();
         self.world.power_cut(device, &mut Rng::new(seed));
     }
 
