@@ -181,9 +181,9 @@ impl FakeDisk {
             let record = index.get(&path).ok().flatten();
             let record = record.filter(|r| r.entry.node.is_live());
             let of_record = record.as_ref().and_then(|r| pack.of_content(r));
-            let recorded = record
-                .as_ref()
-                .filter(|_| of_record.is_some() || pack.told.contains(&path));
+            // A folder or link; the path may have been told of as one before it became a file.
+            let told = |r: &Record| r.entry.node.content().is_none() && pack.told.contains(&path);
+            let recorded = record.as_ref().filter(|r| of_record.is_some() || told(r));
             let there = self.get(&path).cloned();
             let (node, bytes) = match (&there, recorded) {
                 (None, Some(record)) => {
