@@ -18,8 +18,8 @@ use super::rows::{FoundBy, Rows, Stored};
 use super::state::{State, need_size};
 use crate::counters::INDEX_COMMITS;
 
-/// Does all of `txn` or nothing, durably if it is more than hearsay; returns the state after it, and what it changed where
-/// somebody wants to know. On an error the caller must drop what `rows` knows of devices.
+/// Does all of `txn` or nothing, durably if it is more than hearsay; returns the state after it, and what
+/// it changed where somebody wants to know. On an error the caller must drop what `rows` knows of devices.
 pub(super) fn commit(
     rows: &Rows,
     before: &State,

@@ -56,3 +56,40 @@ impl Unsynced {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
+
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Not forgotten where it fails.
+    #[test]
+    fn the_log_is_synced_and_nothing_else_will_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("index.db-wal");
+        let unsynced = Unsynced::new(&dir.path().join("index.db"));
+        // Nothing is opened when there is nothing.
+        unsynced.sync().unwrap();
+        // Can be read, and not synced.
+        symlink("/proc/version", &log).unwrap();
+        unsynced.committed(false);
+        for _ in 0..2 {
+            let error = unsynced.sync().unwrap_err().to_string();
+            assert!(error.contains("index.db-wal can not be synced"), "{error}");
+            assert!(unsynced.any());
+        }
+        fs::remove_file(&log).unwrap();
+        fs::write(&log, "log").unwrap();
+        unsynced.sync().unwrap();
+        assert!(!unsynced.any());
+        // Somebody removes it.
+        unsynced.committed(false);
+        fs::remove_file(&log).unwrap();
+        unsynced.sync().unwrap();
+        assert!(!unsynced.any());
+    }
+}

@@ -422,3 +422,59 @@ impl State {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Never;
+
+    impl LaneCloser for Never {
+        fn close(&self) {
+            unreachable!();
+        }
+    }
+
+    /// The most that a lane to a far peer may owe of small contents: it has brought this, of its four.
+    fn share(brought: u64, unasked: u64, by_express: bool) -> u64 {
+        let (peer, now) = (DeviceId([1; 32]), Instant::now());
+        let mut peers = Peers::default();
+        for n in 0..4 {
+            let lane = LaneInfo {
+                peer,
+                express: n == 3,
+                closer: Arc::new(Never),
+                pulse: Arc::new(Pulse::new(now)),
+                owed: 0,
+                brought,
+                brought_at: Some(now),
+                small_turn: true,
+            };
+            peers.lanes.insert(n, lane);
+        }
+        let far = Duration::from_millis(100);
+        peers.paces.entry(peer).or_default().round_trip(far);
+        let small = Waiting {
+            unasked,
+            by_express,
+        };
+        let paced = peers.paced(3, &FetchConfig::default(), Some(small), now);
+        paced.map_or(0, |(bytes, _)| bytes)
+    }
+
+    #[test]
+    fn no_lane_holds_the_others_up_at_the_end() {
+        const KIB: u64 = 1 << 10;
+        const MIB: u64 = 1 << 20;
+        let window = FetchConfig::default().lane_window;
+        assert_eq!(share(MIB * 100, MIB * 1000, false), window);
+        // Half of its part, as long as that keeps the link busy.
+        assert_eq!(share(MIB * 100, MIB * 16, false), MIB * 2);
+        assert_eq!(share(MIB * 100, MIB, false), KIB * 256);
+        // One that begins.
+        assert_eq!(share(0, MIB * 1000, false), KIB * 256);
+        assert_eq!(share(KIB * 256, MIB * 1000, false), MIB);
+        // Alone beside big contents.
+        assert_eq!(share(MIB * 100, MIB * 4, true), MIB * 2);
+    }
+}

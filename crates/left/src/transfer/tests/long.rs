@@ -53,6 +53,15 @@ impl Write for Counted {
     }
 }
 
+/// A lane to `server` that the test answers.
+fn lane_by_hand(asker: &Asker, server: &Node) -> UnixStream {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let patience = Some(Duration::from_secs(60));
+    ours.set_read_timeout(patience).unwrap();
+    asker.add_lane(server.id, theirs, false);
+    ours
+}
+
 /// Reads the next request of a lane, answered by hand.
 fn want(lane: &mut UnixStream) -> (u32, Vec<ContentId>) {
     let mut len = [0; 4];
@@ -172,10 +181,7 @@ fn over_a_long_link_more_is_asked_for_in_the_midst_of_an_answer() {
     let asker = Asker::new(&client);
     asker.fetcher.add_peer(server.id, false);
     asker.fetcher.round_trip(server.id, FAR);
-    let (mut lane, theirs) = UnixStream::pair().unwrap();
-    lane.set_read_timeout(Some(Duration::from_secs(60)))
-        .unwrap();
-    asker.add_lane(server.id, theirs, false);
+    let mut lane = lane_by_hand(&asker, &server);
     let files: Vec<_> = (0..2 * FILES as u64).map(|i| noise(i, 4096)).collect();
     let items = |files: &[Vec<u8>]| -> Vec<_> {
         let item = |b: &Vec<u8>| asker.item(content_id(b), b.len(), &[&server]);
@@ -210,10 +216,7 @@ fn a_lane_that_begins_is_asked_for_a_few_small_contents() {
     let asker = Asker::new(&client);
     asker.fetcher.add_peer(server.id, false);
     asker.fetcher.round_trip(server.id, FAR);
-    let (mut slow, theirs) = UnixStream::pair().unwrap();
-    slow.set_read_timeout(Some(Duration::from_secs(60)))
-        .unwrap();
-    asker.add_lane(server.id, theirs, false);
+    let mut slow = lane_by_hand(&asker, &server);
     let files: Vec<_> = (0..2000).map(|i| noise(i, LEN)).collect();
     asker.submit_all(&server, &files);
     let (id, ids) = want(&mut slow);
