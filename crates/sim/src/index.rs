@@ -1,6 +1,7 @@
 //! An index in maps that follows the contract of [`left_core::index`], and checks what the engine
 //! commits.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use left_core::content::ContentId;
@@ -51,6 +52,8 @@ pub struct FakeIndex {
     unsynced: Vec<FakeIndex>,
     /// What was committed that should not have been.
     pub violations: Vec<String>,
+    /// Paths given out by walks over the needs.
+    pub walked: Cell<u64>,
 }
 
 impl FakeIndex {
@@ -73,6 +76,7 @@ impl FakeIndex {
             fail_in: None,
             unsynced: Vec::new(),
             violations: Vec::new(),
+            walked: Cell::new(0),
         }
     }
 
@@ -341,6 +345,7 @@ impl Index for FakeIndex {
                 .take(limit)
                 .collect(),
         };
+        self.walked.set(self.walked.get() + paths.len() as u64);
         Ok(paths.into_iter().map(|p| self.need(p)).collect())
     }
 

@@ -1,10 +1,13 @@
 //! Small cases, exhausted by hand.
+#![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
 
 use std::collections::BTreeMap;
 
 use left_core::conflict::copy_path;
 use left_core::engine::Event;
-use left_core::message::Role;
+use left_core::entry::Node;
+use left_core::index::Index;
+use left_core::message::{Control, IndexBatch, Role};
 use left_core::path::RelPath;
 use left_sim::disk::{Bytes, Thing};
 use left_sim::mutants::Mutant;
@@ -600,10 +603,58 @@ fn what_nobody_can_give_back_is_given_up() {
     }
 }
 
+/// More files than are under way at once: those that find no place are looked for once, however many
+/// messages tell of them.
+#[test]
+fn what_waits_for_a_place_is_walked_once() {
+    const FILES: u64 = 4300;
+    let mut s = Scenario::new(2);
+    s.edit(0, |user| {
+        for n in 0..FILES {
+            user.write(&path(&format!("f{n:04}")), bytes(n));
+        }
+    });
+    s.settle();
+    assert_eq!(s.tree().len() as u64, FILES);
+    let walked = s.world.devices[1].index.walked.get();
+    assert!(walked < 2 * FILES, "{walked}");
+}
+
+/// A deletion that is told while more is on its way waits for that, and is done then, whatever comes.
+#[test]
+fn a_deletion_waits_for_the_rest_of_an_index() {
+    let mut s = Scenario::new(2);
+    s.write(0, "gone", 1);
+    s.settle();
+    let index = &s.world.devices[0].index;
+    let (peer, head) = (s.world.devices[0].id, index.head());
+    let mut gone = index.get(&path("gone")).unwrap().unwrap().entry;
+    gone.node = Node::Tombstone;
+    gone.version = gone.version.bump(peer, 0, 0);
+    let mut tell = |entries, upto, more| {
+        let batch = IndexBatch {
+            entries,
+            upto,
+            more,
+            ..IndexBatch::default()
+        };
+        let message = Control::Index(batch);
+        s.world.step(1, Event::Message { peer, message });
+        s.world.run(100, "told");
+        s.tree_of(1).len()
+    };
+    assert_eq!(tell(vec![(path("gone"), gone)], head + 1, true), 1);
+    assert_eq!(tell(vec![], head + 2, false), 0);
+}
+
 /// Histories of faults that were found once notice when the fault comes back.
 #[test]
 fn histories_notice_their_fault() {
-    let cases: [(&str, fn()); 5] = [
+    let cases: [(&str, fn()); 6] = [
+        (
+            "what was put off is forgotten",
+            a_deletion_waits_for_the_rest_of_an_index,
+        ),
         (
             "who waits is not told again",
             a_dropped_loser_wins_over_what_comes_later,

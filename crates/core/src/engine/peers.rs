@@ -258,8 +258,8 @@ impl Engine {
                 }
             }
         }
-        if !batch.more {
-            self.walker.again_small();
+        if !self.index_incoming() {
+            self.walker.all_heard();
         }
         self.commit(txn, &from, index)
     }

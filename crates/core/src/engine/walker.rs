@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::index::Walk;
 use crate::path::RelPath;
+use crate::probe::mutant;
 
 /// Paths remembered as waiting; beyond it the walk starts once more.
 const MAX_WAITING: usize = 1000;
@@ -24,6 +25,8 @@ pub(super) struct Walker {
     pub noted: BTreeSet<RelPath>,
     /// Paths that could not be started until a job under way is done.
     waiting: Vec<RelPath>,
+    /// Deletions were passed over, until all is heard that peers have to tell.
+    put_off: bool,
 }
 
 impl Walker {
@@ -35,6 +38,7 @@ impl Walker {
             big_again: false,
             noted: BTreeSet::new(),
             waiting: Vec::new(),
+            put_off: false,
         }
     }
 
@@ -44,11 +48,41 @@ impl Walker {
         self.big = Some(None);
     }
 
-    /// There is something new to find; what of it is big was [noted](Self::note_big).
-    pub fn again_small(&mut self) {
+    /// There may be something small to find.
+    fn again_small(&mut self) {
         match self.at {
             None => self.at = Some((Walk::Up, None)),
             Some(_) => self.again = true,
+        }
+    }
+
+    /// There is something to find at `path` or beyond it, in the order of paths; what of it is big was
+    /// [noted](Self::note_big). A walk that has yet to come there finds it.
+    pub fn find_from(&mut self, path: &RelPath) {
+        let is_ahead = match &self.at {
+            Some((Walk::Up, from)) => from.as_ref().is_none_or(|from| from < path),
+            _ => false,
+        };
+        if !is_ahead {
+            self.again_small();
+        }
+    }
+
+    /// A deletion is passed over until [`all_heard`](Self::all_heard).
+    pub fn put_off(&mut self) {
+        self.put_off = true;
+    }
+
+    /// Nothing more that peers have to tell is on its way: what was put off is to be found.
+    pub fn all_heard(&mut self) {
+        if !std::mem::take(&mut self.put_off) || mutant("what was put off is forgotten") {
+            return;
+        }
+        match self.at {
+            None => self.at = Some((Walk::Down, None)),
+            // All of the way down is ahead.
+            Some((Walk::Up, _) | (Walk::Down, None)) => {}
+            Some((Walk::Down, Some(_))) => self.again = true,
         }
     }
 

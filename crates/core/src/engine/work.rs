@@ -234,7 +234,7 @@ impl Engine {
         let mut needs = Vec::new();
         for path in paths {
             if self.jobs.len() + needs.len() >= MAX_JOBS {
-                self.walker.again_small();
+                self.walker.find_from(path);
                 break;
             }
             let theirs = index.theirs(path)?;
@@ -338,6 +338,10 @@ impl Engine {
         };
         let any = which == Which::Any && wanted != Which::Delete;
         if which != wanted && !any {
+            if which == Which::Any && self.index_incoming() {
+                cover("plan: a deletion waits for the rest of an index");
+                self.walker.put_off();
+            }
             return Ok(());
         }
         // What a power cut took away is not there to be kept.
