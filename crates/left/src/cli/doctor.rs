@@ -335,13 +335,14 @@ fn inodes(path: &Path, name: &str) -> Option<Finding> {
 }
 
 fn open_files() -> Finding {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    // A left that runs raises its own limit so far.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     let check = "open files";
     match limit {
         Some(n) if n < OPEN_FILES => bad(
             check,
             format!("at most {n}"),
-            format!("raise it, such as by `ulimit -n {OPEN_FILES}` before `left up`"),
+            "have root raise it, such as by `nofile` in /etc/security/limits.conf",
         ),
         Some(n) => good(check, format!("at most {n}")),
         None => good(check, "no limit"),

@@ -5,10 +5,14 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use clap_complete::Shell;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::output::Output;
 use super::{doctor, generate, service};
 use crate::home::{Exit, UserError};
+
+/// As many files as it opens at once at most.
+const OPEN_FILES: u64 = 65_536;
 
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub(super) enum MachineCommand {
@@ -62,5 +66,20 @@ pub(super) fn run(command: &MachineCommand, out: Output) -> Result<Exit, UserErr
             Ok(Exit::Ok)
         }
         MachineCommand::Man { dir } => generate::man(dir.as_deref(), out).map(|()| Exit::Ok),
+    }
+}
+
+/// Has this process open as many files as the system lets it, within reason: the usual limit is there for
+/// programs that use `select`.
+pub(super) fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX).min(OPEN_FILES);
+    if limit.current.is_some_and(|now| now < most) {
+        let raised = Rlimit {
+            current: Some(most),
+            ..limit
+        };
+        // Where it is refused it has to do with fewer.
+        let _ = setrlimit(Resource::Nofile, raised);
     }
 }

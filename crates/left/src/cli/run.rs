@@ -13,7 +13,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::output::Output;
 use super::settings::{self, Job, RunSettings};
 use super::ui::Ui;
-use super::{Start, format, log, signals};
+use super::{Start, format, log, machine, signals};
 use crate::api::{self, Client, Hooks};
 use crate::daemon::handle::{
     Daemon, DaemonEvent, Exit, Reloaded, ShareInfo, State, SyncInfo, TicketInfo, UserError,
@@ -71,6 +71,7 @@ pub(super) fn run(
     let options = settings::options(how, &config)?;
     // Whatever can not be read is said before anybody can connect to this left.
     home.shares()?;
+    machine::raise_open_files();
     let (wakes, inbox) = sync_channel(1024);
     signals::on_stop({
         let wakes = wakes.clone();

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use left_core::content::ContentId;
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::inner::Inner;
 use super::root::Root;
-use super::sys;
+use super::sys::{self, Naming};
 
 /// Names that belong to work in progress of this process start so; never worth keeping.
 const SCRATCH: &str = "tmp-";
@@ -36,6 +36,8 @@ pub struct Stage {
     held: Mutex<Held>,
     /// Something was taken out of it.
     taken: Condvar,
+    /// How files that were made in it without a name get one; `None`: they can not here.
+    naming: OnceLock<Option<Naming>>,
 }
 
 /// Small contents that are no files yet, by name.
@@ -61,6 +63,7 @@ impl Stage {
             next: AtomicU64::new(first << 8),
             held: Mutex::default(),
             taken: Condvar::new(),
+            naming: OnceLock::new(),
         })
     }
 
@@ -86,6 +89,32 @@ impl Stage {
     pub(crate) fn create_as(&self, name: &StageName, mode: u32) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         self.open_as(name, flags, mode)
+    }
+
+    /// How files that were made without a name get one, where they can.
+    pub(crate) fn naming(&self) -> Option<Naming> {
+        *self.naming.get_or_init(|| {
+            let file = self.create_unnamed(0o600).ok()?;
+            let name = self.unique_name();
+            let name = name.0.as_bytes();
+            let dir = self.dir();
+            let can = |how: &Naming| sys::name_new(&file, *how, &dir, name).is_ok();
+            let how = [Naming::Handle, Naming::Proc].into_iter().find(can)?;
+            fs::unlinkat(&dir, name, AtFlags::empty()).ok()?;
+            Some(how)
+        })
+    }
+
+    /// Pretends that this is how, or that they can not.
+    #[cfg(test)]
+    pub(crate) fn force_naming(&self, how: Option<Naming>) {
+        self.naming.set(how).unwrap_or_default();
+    }
+
+    /// Makes a new file of this mode, as far as the umask lets it, that has no name yet and is gone
+    /// when it is closed without one; open for writing.
+    pub(crate) fn create_unnamed(&self, mode: u32) -> io::Result<File> {
+        self.with(|dir| Ok(File::from(sys::create_unnamed(dir, mode)?)))
     }
 
     /// Stages a small content as a whole: in memory while there is room for it, or soon will be, since

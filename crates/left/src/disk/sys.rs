@@ -309,6 +309,40 @@ fn magic(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
+/// How a file that was made without a name is given one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Naming {
+    /// By its handle: from Linux 6.10 on for everybody who opened it, before that for root.
+    Handle,
+    /// By way of `/proc`.
+    Proc,
+}
+
+/// Makes a file of this mode, as far as the umask lets it, that has no name yet, open for writing.
+pub(crate) fn create_unnamed(dir: impl AsFd, mode: u32) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    fs::openat(dir, c".", flags, Mode::from_raw_mode(mode & 0o777))
+}
+
+/// Gives it a name; `EXIST` when something stands there.
+pub(crate) fn name_new(
+    file: impl AsFd,
+    how: Naming,
+    dir: impl AsFd,
+    name: &[u8],
+) -> Result<(), Errno> {
+    match how {
+        Naming::Handle => fs::linkat(file, c"", dir, name, AtFlags::EMPTY_PATH),
+        Naming::Proc => fs::linkat(
+            fs::CWD,
+            magic(file.as_fd()),
+            dir,
+            name,
+            AtFlags::SYMLINK_FOLLOW,
+        ),
+    }
+}
+
 /// `chmod` of what a handle (also `O_PATH`) stands for; never for a handle of a link.
 pub(crate) fn chmod(fd: impl AsFd, mode: u32) -> Result<(), Errno> {
     let mode = Mode::from_raw_mode(mode & MODE_MASK);

@@ -16,6 +16,7 @@ mod tests;
 mod undo;
 
 use std::collections::{BTreeSet, HashSet};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Mutex;
@@ -32,7 +33,7 @@ use super::pack::Pack;
 use super::rescue;
 use super::root::{ParentDir, Root};
 use super::stage::Stage;
-use super::sys::{self, Stat};
+use super::sys::{self, Naming, Stat};
 
 /// Does all of `ops` in order, as one batch that is durable when this returns. A failed operation does
 /// not stop the others. The answer has every id once, in order.
@@ -142,6 +143,8 @@ struct Fresh {
     dir: Option<(OwnedFd, u32)>,
     /// Made for this operation only: not worth keeping when it fails.
     scratch: bool,
+    /// A file that has no name in the stage, and how it gets one.
+    unnamed: Option<(File, Naming)>,
 }
 
 /// The state of one batch.

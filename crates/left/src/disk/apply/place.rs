@@ -8,16 +8,17 @@ use left_core::plan::{Expect, OpError, StageName};
 use rustix::fs::{self, AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
+use super::ready::Staged;
 use super::undo::{self, Undone};
 use super::{Did, Fresh, Run, came_out, io_op_error, is_expected, op_error, simple, with_access};
 use crate::disk::rescue;
-use crate::disk::sys::{self, Stat};
+use crate::disk::sys;
 
 pub(super) fn place(
     run: &mut Run<'_>,
     path: &RelPath,
     node: &Node,
-    staged: Option<(&StageName, Stat)>,
+    staged: Option<(&StageName, Staged)>,
     expect: &Expect,
     loser: Option<&RelPath>,
 ) -> Result<Did, OpError> {
@@ -39,11 +40,12 @@ pub(super) fn place(
         check_empty(parent.as_fd(), path)?;
     }
     let fresh = match staged {
-        Some((name, stat)) => Fresh {
+        Some((name, staged)) => Fresh {
             name: name.clone(),
-            stat,
+            stat: staged.stat,
             dir: None,
             scratch: false,
+            unnamed: staged.unnamed,
         },
         None => scratch(run, path, node)?,
     };
@@ -65,9 +67,10 @@ pub(super) fn place(
         sys::chmod(dir, *mode).map_err(|e| op_error(path, e))?;
         placed = sys::stat_fd(dir).map_err(|e| io_op_error(path, &e))?;
     }
-    // A folder's times go on changing with what is put into it.
-    let seen = match placed.kind {
-        FileType::RegularFile => sys::stat_at(&parent, path.name()).ok().flatten(),
+    let seen = match (placed.kind, &fresh.unnamed) {
+        (_, Some((file, _))) => sys::stat_fd(file).ok(),
+        (FileType::RegularFile, None) => sys::stat_at(&parent, path.name()).ok().flatten(),
+        // A folder's times go on changing with what is put into it.
         _ => None,
     };
     Ok(Did {
@@ -112,6 +115,7 @@ fn scratch(run: &Run<'_>, path: &RelPath, node: &Node) -> Result<Fresh, OpError>
         stat,
         dir,
         scratch: true,
+        unnamed: None,
     })
 }
 
@@ -135,11 +139,13 @@ fn create(
     let name = fresh.name.0.as_bytes();
     let stage = run.stage.dir();
     crash_point!("creating");
-    with_access(&[parent], || {
-        run.root.renamer.move_new(&stage, name, parent, path.name())
+    with_access(&[parent], || match &fresh.unnamed {
+        Some((file, naming)) => sys::name_new(file, *naming, parent, path.name()),
+        None => run.root.renamer.move_new(&stage, name, parent, path.name()),
     })
     .map_err(|e| match e {
         Errno::EXIST => OpError::Unexpected,
+        Errno::NOENT if fresh.unnamed.is_some() => OpError::NoParent,
         Errno::NOENT => missing(run, fresh),
         e => op_error(path, e),
     })

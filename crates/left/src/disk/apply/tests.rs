@@ -1,19 +1,78 @@
 #![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use left_core::chunker::content_id;
+use left_core::entry::{Mtime, Node};
 
 use super::*;
 use crate::disk::init_share;
 
-/// Also in the middle of a batch, which has its folder open.
+/// New files come into being whole, with or without a name before, and only where nothing stands.
 #[test]
-fn a_history_that_is_removed_meanwhile_is_made_anew() {
+fn new_files_are_placed_however_they_get_their_name() {
+    for how in [None, Some(Naming::Proc), Stage::naming(&at_home().2)] {
+        let (dir, root, stage, history) = at_home();
+        stage.force_naming(how);
+        let pack = Pack::open(&root).unwrap();
+        let at = |path: &str| dir.path().join(path);
+        fs::write(at("there"), "a user's").unwrap();
+        let op = |n: u64, name: &str| {
+            let path = RelPath::new(name).unwrap();
+            let staged = stage.unique_name();
+            stage.put(&staged, name.as_bytes()).unwrap();
+            let node = Node::File {
+                mode: 0o640,
+                mtime: Mtime { secs: 5, nanos: 6 },
+                size: name.len() as u64,
+                content: content_id(name.as_bytes()),
+            };
+            let op = Op::Place {
+                path,
+                node,
+                staged: Some(staged),
+                expect: Expect::Absent,
+                loser: None,
+            };
+            (OpId(n), op)
+        };
+        let ops: Vec<_> = ["new", "there", "no/folder", "last"]
+            .into_iter()
+            .zip(1..)
+            .map(|(name, n)| op(n, name))
+            .collect();
+        let done = apply_packed(&root, &stage, &history, &pack, None, &ops);
+        for (name, done) in [("new", &done[0].1), ("last", &done[3].1)] {
+            assert_eq!(fs::read_to_string(at(name)).unwrap(), name, "{how:?}");
+            let mode = fs::metadata(at(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o640);
+            let seen = root.stat(&RelPath::new(name).unwrap()).unwrap().unwrap();
+            assert_eq!(done.as_ref().unwrap().stat, Some(seen.file), "{how:?}");
+        }
+        assert_eq!(done[1].1.as_ref().unwrap_err(), &OpError::Unexpected);
+        assert_eq!(fs::read_to_string(at("there")).unwrap(), "a user's");
+        assert_eq!(done[2].1.as_ref().unwrap_err(), &OpError::NoParent);
+        // What could not be placed keeps its name there, if it had one.
+        let kept = if how.is_none() { 2 } else { 0 };
+        assert_eq!(stage.names().unwrap().len(), kept, "{how:?}");
+    }
+}
+
+fn at_home() -> (tempfile::TempDir, Root, Stage, History) {
     let dir = tempfile::tempdir().unwrap();
-    let at = |path: &str| dir.path().join(path);
     init_share(dir.path(), b"id = 1\n").unwrap();
     let root = Root::open(dir.path()).unwrap();
     let stage = Stage::open(&root).unwrap();
     let history = History::open(&root).unwrap();
+    (dir, root, stage, history)
+}
+
+/// Also in the middle of a batch, which has its folder open.
+#[test]
+fn a_history_that_is_removed_meanwhile_is_made_anew() {
+    let (dir, root, stage, history) = at_home();
+    let at = |path: &str| dir.path().join(path);
     let mut run = Run::new(&root, &stage, &history, How::Each);
     fs::create_dir(at("d")).unwrap();
     // First a whole batch goes, then the folder in it, then everything.
