@@ -187,9 +187,14 @@ impl Work<'_> {
         })
     }
 
+    /// What peers announced of a path.
+    fn theirs(&self, key: &[u8]) -> Result<Vec<(DeviceId, Entry)>, StoreError> {
+        self.rows.theirs(key, self.state.any_away())
+    }
+
     /// Whether what peers announced of a path is away.
     fn is_away(&self, key: &[u8]) -> Result<bool, StoreError> {
-        Ok(self.state.totals.away_files > 0 && self.rows.is_away(key)?)
+        Ok(self.state.any_away() && self.rows.is_away(key)?)
     }
 
     fn theirs_del(&mut self, peer: DeviceId, path: &RelPath) -> Result<(), StoreError> {
@@ -197,7 +202,7 @@ impl Work<'_> {
             return Ok(());
         };
         let key = path.key();
-        let mut all = self.rows.theirs(&key)?;
+        let mut all = self.theirs(&key)?;
         let before = need_size(all.iter().map(|(_, e)| e));
         all.retain(|(d, _)| *d != peer);
         let after = need_size(all.iter().map(|(_, e)| e));
@@ -222,7 +227,7 @@ impl Work<'_> {
         aside: Option<bool>,
     ) -> Result<(), StoreError> {
         let key = path.key();
-        let all = self.rows.theirs(&key)?;
+        let all = self.theirs(&key)?;
         let away = match (all.is_empty(), aside) {
             (true, Some(away)) => away,
             (true, None) => self.were_away.contains(&key),
@@ -257,7 +262,7 @@ impl Work<'_> {
 
     fn set_away(&mut self, path: &RelPath, away: bool) -> Result<(), StoreError> {
         let key = path.key();
-        let all = self.rows.theirs(&key)?;
+        let all = self.theirs(&key)?;
         if all.is_empty() || self.is_away(&key)? == away {
             return Ok(());
         }

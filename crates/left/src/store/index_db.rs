@@ -257,7 +257,7 @@ impl Index for IndexDb {
     }
 
     fn theirs(&self, path: &RelPath) -> Result<Vec<(DeviceId, Entry)>, IndexError> {
-        self.lift(self.rows.theirs(&path.key()))
+        self.lift(self.rows.theirs(&path.key(), self.state.any_away()))
     }
 
     fn needs(

@@ -83,7 +83,7 @@ impl IndexReader {
 
     /// What peers announced of a path and is not here.
     pub fn theirs(&self, path: &RelPath) -> Result<Vec<(DeviceId, Entry)>, IndexError> {
-        lift(&self.path, self.rows.theirs(&path.key()))
+        lift(&self.path, self.rows.theirs(&path.key(), true))
     }
 
     /// At most `limit` paths directly in `dir` that are away and follow the child `after`, in order.

@@ -63,6 +63,11 @@ impl State {
         t.bytes = step(t.bytes, size, add);
     }
 
+    /// Whether anything that peers announced is away.
+    pub(super) fn any_away(&self) -> bool {
+        self.totals.away_files > 0
+    }
+
     /// Replaces what one path adds to the needs, or to what is away.
     pub(super) fn count_need(&mut self, away: bool, before: Option<u64>, after: Option<u64>) {
         let t = &mut self.totals;

@@ -22,12 +22,20 @@ impl Rows {
         Ok((self.device(peer)?, record.entry))
     }
 
-    pub(super) fn theirs(&self, key: &[u8]) -> Result<Vec<(DeviceId, Entry)>, StoreError> {
+    /// What peers announced for a path; `any_away`: whether anything is away at all.
+    pub(super) fn theirs(
+        &self,
+        key: &[u8],
+        any_away: bool,
+    ) -> Result<Vec<(DeviceId, Entry)>, StoreError> {
         // Asked with `away IN (0, 1)` it would make a table of the two numbers, each time.
-        let mut q = self.prepare(
-            "SELECT key, peer, rec, 0 FROM theirs WHERE away = 0 AND key = ?1 \
-             UNION ALL SELECT key, peer, rec, 1 FROM theirs WHERE away = 1 AND key = ?1",
-        )?;
+        let mut q = self.prepare(match any_away {
+            false => "SELECT key, peer, rec, 0 FROM theirs WHERE away = 0 AND key = ?1",
+            true => {
+                "SELECT key, peer, rec, 0 FROM theirs WHERE away = 0 AND key = ?1 \
+                 UNION ALL SELECT key, peer, rec, 1 FROM theirs WHERE away = 1 AND key = ?1"
+            }
+        })?;
         let mut rows = q.query([key])?;
         let mut out = Vec::new();
         while let Some(row) = rows.next()? {

@@ -29,7 +29,7 @@ const THREADS: usize = 2;
 const PIECE: u64 = 1 << 20;
 const PIECE_ITEMS: usize = 1024;
 /// Most files without a name that a batch holds open, and the part of the process' limit that it takes.
-const MAX_UNNAMED: u64 = 1024;
+const MAX_UNNAMED: u64 = 4096;
 const UNNAMED_PART: u64 = 4;
 
 /// How a batch is made durable.
