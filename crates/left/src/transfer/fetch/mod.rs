@@ -75,6 +75,9 @@ pub struct FetchConfig {
     /// How long nothing may come on the lane of another receiver that owes something, before it is given
     /// up; and how long others may go on with a content that nobody has any more.
     pub stuck_after: Duration,
+    /// An offer of which nothing is heard for so long is forgotten. Who offers may stand still for many
+    /// seconds when its disk does, and what was brought is lost with the offer.
+    pub offer_idle: Duration,
 }
 
 impl Default for FetchConfig {
@@ -92,6 +95,7 @@ impl Default for FetchConfig {
             early_writeback: true,
             rate_after: Duration::from_millis(250),
             stuck_after: Duration::from_secs(20),
+            offer_idle: Duration::from_secs(60),
         }
     }
 }

@@ -3,7 +3,6 @@
 //! a hint. What is kept of it is what the content's own, verified segment list says too.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use left_core::content::{ContentId, MAX_FILE_SIZE, SegmentRef};
 use left_core::path::RelPath;
@@ -19,8 +18,6 @@ use super::{is_small, walk};
 
 /// Offers taken at once; of others nothing is brought before they are needed.
 const MAX_OFFERS: usize = 4;
-/// An offer of which nothing is heard for so long is forgotten.
-const IDLE: Duration = Duration::from_secs(10);
 
 /// What a peer tells of a file that it still reads.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,12 +47,16 @@ pub(super) fn offer_name(path: &RelPath) -> String {
 pub(super) fn take(shared: &Shared, peer: DeviceId, offered: Offered) {
     let mut guard = lock(&shared.state);
     let st = &mut *guard;
-    forget_dead(shared, st);
-    let known = (st.bigs.iter())
+    let known = (st.bigs.iter_mut())
         .find(|(_, big)| {
             big.offer.as_ref().is_some_and(|o| o.from == peer) && big.file.id() == offered.id
         })
-        .map(|(serial, _)| *serial);
+        .map(|(serial, big)| {
+            // Before it is judged: it is we who may have stood still.
+            big.touch();
+            *serial
+        });
+    forget_dead(shared, st);
     let serial = known.or_else(|| begin(st, peer, &offered));
     if let Some(serial) = serial
         && let Some(big) = st.bigs.get_mut(&serial)
@@ -105,7 +106,11 @@ fn begin(st: &mut State, peer: DeviceId, offered: &Offered) -> Option<u64> {
 /// Ends offers of which nothing will come any more.
 pub(super) fn forget_dead(shared: &Shared, st: &mut State) {
     let dead: Vec<u64> = (st.bigs.iter())
-        .filter(|(_, b)| b.offer.as_ref().is_some_and(|o| o.touched.elapsed() > IDLE))
+        .filter(|(_, b)| {
+            b.offer
+                .as_ref()
+                .is_some_and(|o| o.touched.elapsed() > shared.config.offer_idle)
+        })
         .map(|(serial, _)| *serial)
         .collect();
     for serial in dead {

@@ -9,8 +9,8 @@ use left_core::plan::FetchError;
 
 use super::hostile::header;
 use super::node::{Asker, Node, frame, manifest, noise, script};
-use crate::transfer::Offered;
 use crate::transfer::frame::{CHUNK_REF_LEN, FrameKind, Header};
+use crate::transfer::{FetchConfig, Offered};
 
 const MIB: usize = 1 << 20;
 const OFFER: ContentId = ContentId([7; 32]);
@@ -78,6 +78,61 @@ fn what_was_offered_is_not_brought_again() {
         client.manifests.get(&content),
         server.manifests.get(&content)
     );
+}
+
+/// Who reads, or we, may stand still while the disk does: more of an offer keeps it, however late.
+#[test]
+fn more_of_an_offer_keeps_it() {
+    let bytes = noise(9, 12 * MIB);
+    let (server, content, segments) = reading(&bytes);
+    let client = Node::new(2);
+    let idle = Duration::from_millis(50);
+    let config = FetchConfig {
+        offer_idle: idle,
+        ..FetchConfig::default()
+    };
+    let asker = Asker::with(&client, config);
+    asker.connect(&server);
+    let (first, rest) = segments.split_at(segments.len() / 2);
+    offer(&asker, &server, bytes.len(), 0, first);
+    until("the first half", || staged(&asker) == bytes_of(first));
+    std::thread::sleep(2 * idle);
+    offer(&asker, &server, bytes.len(), first.len(), rest);
+    until("all", || staged(&asker) == bytes.len() as u64);
+
+    server.index("f", &bytes);
+    let before = server.wire();
+    let item = asker.item(content, bytes.len(), &[&server]);
+    assert!(asker.fetch(item) == bytes);
+    assert!(server.wire() - before < 64 * 1024, "only the list travels");
+}
+
+/// A sender leaves out what finds no room in its lane, and a receiver what it can not heed at the moment.
+#[test]
+fn what_came_before_a_gap_is_not_brought_again() {
+    let bytes = noise(10, 12 * MIB);
+    let (server, content, segments) = reading(&bytes);
+    let client = Node::new(2);
+    let asker = Asker::new(&client);
+    asker.connect(&server);
+    let third = segments.len() / 3;
+    let first = &segments[..third];
+    offer(&asker, &server, bytes.len(), 0, first);
+    until("the first third", || staged(&asker) == bytes_of(first));
+    offer(
+        &asker,
+        &server,
+        bytes.len(),
+        2 * third,
+        &segments[2 * third..],
+    );
+
+    server.index("f", &bytes);
+    let before = server.wire();
+    let item = asker.item(content, bytes.len(), &[&server]);
+    assert!(asker.fetch(item) == bytes);
+    let rest = bytes.len() as u64 - bytes_of(first);
+    assert!(server.wire() - before < rest + 64 * 1024);
 }
 
 #[test]

@@ -46,7 +46,14 @@ impl Big {
         if room == 0 {
             return true;
         }
-        if from != self.refs.len() as u64 {
+        let next = self.refs.len() as u64;
+        if from > next {
+            // What lies between was left out, by a peer whose lane had no room or by us: what came
+            // before it counts all the same.
+            self.touch();
+            return true;
+        }
+        if from < next {
             return false;
         }
         for r in segments.iter().take(room) {
@@ -59,7 +66,8 @@ impl Big {
         true
     }
 
-    pub(super) fn touch(&mut self) {
+    /// Something was heard of the offer.
+    pub(in crate::transfer::fetch) fn touch(&mut self) {
         if let Some(offer) = &mut self.offer {
             offer.touched = Instant::now();
         }
