@@ -56,6 +56,15 @@ fn bytes_of(segments: &[Segment]) -> u64 {
     segments.iter().map(|s| s.sref.len).sum()
 }
 
+/// Fetches the content of which segments were offered: no more than the list and `rest` bytes travel.
+fn is_settled_for(asker: &Asker, server: &Arc<Node>, bytes: &[u8], content: ContentId, rest: u64) {
+    server.index("f", bytes);
+    let before = server.wire();
+    let item = asker.item(content, bytes.len(), &[server]);
+    assert!(asker.fetch(item) == bytes);
+    assert!(server.wire() - before < rest + 64 * 1024);
+}
+
 #[test]
 fn what_was_offered_is_not_brought_again() {
     let bytes = noise(1, 24 * MIB + 77);
@@ -69,11 +78,7 @@ fn what_was_offered_is_not_brought_again() {
     offer(&asker, &server, bytes.len(), first.len(), rest);
     until("all", || staged(&asker) == bytes.len() as u64);
 
-    server.index("f", &bytes);
-    let before = server.wire();
-    let item = asker.item(content, bytes.len(), &[&server]);
-    assert!(asker.fetch(item) == bytes);
-    assert!(server.wire() - before < 64 * 1024, "only the list travels");
+    is_settled_for(&asker, &server, &bytes, content, 0);
     assert_eq!(
         client.manifests.get(&content),
         server.manifests.get(&content)
@@ -100,11 +105,7 @@ fn more_of_an_offer_keeps_it() {
     offer(&asker, &server, bytes.len(), first.len(), rest);
     until("all", || staged(&asker) == bytes.len() as u64);
 
-    server.index("f", &bytes);
-    let before = server.wire();
-    let item = asker.item(content, bytes.len(), &[&server]);
-    assert!(asker.fetch(item) == bytes);
-    assert!(server.wire() - before < 64 * 1024, "only the list travels");
+    is_settled_for(&asker, &server, &bytes, content, 0);
 }
 
 /// A sender leaves out what finds no room in its lane, and a receiver what it can not heed at the moment.
@@ -127,12 +128,13 @@ fn what_came_before_a_gap_is_not_brought_again() {
         &segments[2 * third..],
     );
 
-    server.index("f", &bytes);
-    let before = server.wire();
-    let item = asker.item(content, bytes.len(), &[&server]);
-    assert!(asker.fetch(item) == bytes);
-    let rest = bytes.len() as u64 - bytes_of(first);
-    assert!(server.wire() - before < rest + 64 * 1024);
+    is_settled_for(
+        &asker,
+        &server,
+        &bytes,
+        content,
+        bytes.len() as u64 - bytes_of(first),
+    );
 }
 
 #[test]
