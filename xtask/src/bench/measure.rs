@@ -60,7 +60,7 @@ impl Meter {
             let start = Instant::now();
             while !for_sampler.stop.load(Ordering::Relaxed) {
                 for_sampler.sample();
-                std::thread::sleep((start.elapsed() / 100).clamp(SAMPLE, SAMPLE_LONG_RUN));
+                std::thread::sleep((start.elapsed() / 10).clamp(SAMPLE, SAMPLE_LONG_RUN));
             }
         });
         Self {

@@ -174,6 +174,7 @@ impl Work<'_> {
                 .execute([known.n])?;
         }
         if gone > 0 {
+            self.rows.heard.clear();
             self.recount_needs()?;
         }
         Ok(())
@@ -212,6 +213,7 @@ impl Work<'_> {
             .prepare_cached("DELETE FROM theirs WHERE away = ? AND key = ? AND peer = ?")?
             .execute(params![away, key, known.n])?;
         self.state.count_need(away, before, after);
+        self.rows.heard.set(&key, all);
         if away && after.is_none() {
             self.were_away.insert(key);
         }
@@ -227,16 +229,20 @@ impl Work<'_> {
         aside: Option<bool>,
     ) -> Result<(), StoreError> {
         let key = path.key();
-        let all = self.theirs(&key)?;
+        let mut all = self.theirs(&key)?;
         let away = match (all.is_empty(), aside) {
             (true, Some(away)) => away,
             (true, None) => self.were_away.contains(&key),
             (false, _) => self.is_away(&key)?,
         };
         let before = need_size(all.iter().map(|(_, e)| e));
-        let others = all.iter().filter(|(d, _)| *d != peer).map(|(_, e)| e);
-        let after = need_size(others.chain([entry]));
+        match all.binary_search_by_key(&peer, |(d, _)| *d) {
+            Ok(at) => all[at].1 = entry.clone(),
+            Err(at) => all.insert(at, (peer, entry.clone())),
+        }
+        let after = need_size(all.iter().map(|(_, e)| e));
         self.insert_theirs(peer, &key, entry, away)?;
+        self.rows.heard.set(&key, all);
         self.state.count_need(away, before, after);
         Ok(())
     }

@@ -5,8 +5,10 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use left_core::entry::Entry;
 use left_core::index::{Cursor, Index, IndexError, MAX_FORMER, Txn, Walk};
 use left_core::version::DeviceId;
+use rusqlite::Connection;
 
 use super::IndexDb;
 use super::contract::{entry, file, file_node, p, put, stat};
@@ -343,6 +345,39 @@ fn hearsay_may_be_lost_and_is_heard_again() {
     db.commit(both).unwrap();
     assert!(!unsynced.any());
     assert_eq!(copied(len()), (2, 5));
+}
+
+/// What peers announced is kept in memory for a while: not what an undone transaction said of it.
+#[test]
+fn an_undone_announcement_was_never_heard() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index.db");
+    let mut db = IndexDb::open(&path, ours()).unwrap().0;
+    let (old, new) = (entry(file_node(2, 3), 1, 5), entry(file_node(7, 4), 1, 6));
+    let heard = |entry: &Entry| Txn {
+        theirs_put: vec![(device(1), p("a"), entry.clone())],
+        ..Txn::default()
+    };
+    db.commit(heard(&old)).unwrap();
+    let breaker = Connection::open(&path).unwrap();
+    breaker
+        .execute_batch(
+            "CREATE TRIGGER no BEFORE INSERT ON entry BEGIN SELECT RAISE(ABORT, 'no'); END",
+        )
+        .unwrap();
+    let both = Txn {
+        put: vec![(p("b"), file(1, 2, 3))],
+        ..heard(&new)
+    };
+    db.commit(both.clone()).unwrap_err();
+    assert_eq!(db.theirs(&p("a")).unwrap(), [(device(1), old)]);
+    breaker.execute_batch("DROP TRIGGER no").unwrap();
+    db.commit(both).unwrap();
+    let all = [(device(1), new)];
+    assert_eq!(db.theirs(&p("a")).unwrap(), all);
+    assert_eq!(db.needs(Walk::Up, None, 9).unwrap()[0].theirs, all);
+    db.rest();
+    assert_eq!(db.theirs(&p("a")).unwrap(), all);
 }
 
 /// Damage of each kind all over the file: it is found at open or at the first read of what it hit, is

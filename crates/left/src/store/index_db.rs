@@ -90,6 +90,7 @@ impl IndexDb {
 
     /// Gives back the memory of cached pages; what is needed again is read again.
     pub fn rest(&self) {
+        self.rows.heard.clear();
         // Nothing depends on it.
         let _ = self.rows.conn.release_memory();
     }
@@ -298,7 +299,7 @@ impl Index for IndexDb {
                 }
             }
             Err(e) => {
-                self.rows.forget_devices();
+                self.rows.forget();
                 return self.lift(Err(e));
             }
         }

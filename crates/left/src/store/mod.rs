@@ -13,6 +13,7 @@ mod codec;
 mod columns;
 mod commit;
 mod head;
+mod heard;
 mod index_db;
 mod journal;
 mod manifest_places;

@@ -17,6 +17,7 @@ use super::columns::{
     Known, TOP, array, below, blob, broken, c4, check_device, checked, cursor_sum, int, past, path,
     small, sql_limit, table,
 };
+use super::heard::Heard;
 use super::sqlite::sync_level;
 
 /// Devices kept in memory; beyond that they are looked up again.
@@ -58,6 +59,8 @@ pub(super) struct Stored {
 pub(super) struct Rows {
     pub(super) conn: Connection,
     devices: RefCell<Devices>,
+    /// What the writer put into the table of announcements a moment ago; empty for readers.
+    pub(super) heard: Heard,
     /// Whether commits wait for the disk.
     durable: Cell<bool>,
 }
@@ -67,6 +70,7 @@ impl Rows {
         Self {
             conn,
             devices: RefCell::default(),
+            heard: Heard::default(),
             durable: Cell::new(true),
         }
     }
@@ -102,9 +106,10 @@ impl Rows {
         Ok(self.conn.prepare_cached(sql)?)
     }
 
-    /// Forgets the numbering: a transaction that gave out numbers was undone.
-    pub(super) fn forget_devices(&self) {
+    /// Forgets what is in memory only: a transaction that changed it was undone.
+    pub(super) fn forget(&self) {
         *self.devices.borrow_mut() = Devices::default();
+        self.heard.clear();
     }
 
     pub(super) fn remember(&self, id: DeviceId, known: Known) {

@@ -28,6 +28,9 @@ impl Rows {
         key: &[u8],
         any_away: bool,
     ) -> Result<Vec<(DeviceId, Entry)>, StoreError> {
+        if let Some(all) = self.heard.get(key) {
+            return Ok(all);
+        }
         // Asked with `away IN (0, 1)` it would make a table of the two numbers, each time.
         let mut q = self.prepare(match any_away {
             false => "SELECT key, peer, rec, 0 FROM theirs WHERE away = 0 AND key = ?1",
@@ -153,17 +156,29 @@ impl Rows {
         limit: usize,
     ) -> Result<Vec<Need>, StoreError> {
         let mut out: Vec<Need> = Vec::new();
+        // Whether all of the last path is known without reading on.
+        let mut is_heard = false;
         let mut rows = q.query(rusqlite::params_from_iter(bounds))?;
         while let Some(row) = rows.next()? {
-            let path = path(blob(row, 0)?)?;
+            let key = blob(row, 0)?;
+            let path = path(key)?;
             let full = out.len() == limit;
             match out.last_mut() {
-                Some(last) if last.path == path => last.theirs.push(self.announced(row, away)?),
+                Some(last) if last.path == path => {
+                    if !is_heard {
+                        last.theirs.push(self.announced(row, away)?);
+                    }
+                }
                 _ if full => break,
-                _ => out.push(Need {
-                    path,
-                    theirs: vec![self.announced(row, away)?],
-                }),
+                _ => {
+                    let heard = self.heard.get(key);
+                    is_heard = heard.is_some();
+                    let theirs = match heard {
+                        Some(all) => all,
+                        None => vec![self.announced(row, away)?],
+                    };
+                    out.push(Need { path, theirs });
+                }
             }
         }
         for need in &mut out {
