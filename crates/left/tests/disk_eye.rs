@@ -3,7 +3,7 @@
 
 mod disk_support;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
@@ -405,6 +405,64 @@ fn held_paths_are_put_off() {
     assert_eq!(brief(&w.until_path("free2")), ["+free2"]);
     drop(hold);
     assert_eq!(brief(&w.until_path("held")), ["+held"]);
+}
+
+/// Who holds a path and makes a file there knows what it made: that alone is not read back. Anything more is.
+#[test]
+fn what_was_made_under_a_hold_is_not_looked_at_unless_more_happened() {
+    let s = Share::new();
+    let mut w = Watched::start(&s);
+    let make = |path: &str| {
+        let new = s.at(".left/stage/new");
+        fs::write(&new, "new").unwrap();
+        fs::hard_link(&new, s.at(path)).unwrap();
+        fs::remove_file(&new).unwrap();
+    };
+    let append = |path: &str| {
+        let mut file = File::options().append(true).open(s.at(path)).unwrap();
+        file.write_all(b"more").unwrap();
+    };
+    let paths = ["a", "b", "c", "d", "e", "new/f"].map(p);
+    let hold = w.eye.hold(paths.to_vec());
+    s.mkdir("new");
+    ["a", "b", "c", "d", "new/f"].map(make);
+    append("b");
+    let mode = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(s.at("c"), mode).unwrap();
+    fs::rename(s.at("d"), s.at("e")).unwrap();
+    make("d");
+    // Looks at all of the above, and puts it off.
+    s.write("g", "");
+    assert!(brief(&w.until_path("g")).contains(&"+g".into()));
+    hold.end(paths.to_vec());
+    let told = brief(&w.barrier());
+    // `new` is walked, before or after its file is made.
+    let expected = ["+b", "+c", "+d", "+e"];
+    let besides: Vec<_> = told.iter().filter(|t| !t.starts_with("+new")).collect();
+    assert_eq!(besides, expected);
+    // Once the hold is over everything counts.
+    append("a");
+    assert_eq!(brief(&w.barrier()), ["+a"]);
+}
+
+#[test]
+fn what_was_made_under_a_hold_is_looked_at_where_its_holder_failed_or_rules_are_in_it() {
+    let s = Share::new();
+    s.write("x", "new");
+    let mut w = Watched::start(&s);
+    let hold = w.eye.hold(vec![p("a"), p("b")]);
+    for path in ["a", "b"] {
+        fs::hard_link(s.at("x"), s.at(path)).unwrap();
+    }
+    hold.end(vec![p("a")]);
+    assert_eq!(brief(&w.barrier()), ["+b"]);
+    let hold = w.eye.hold(vec![p(".leftignore")]);
+    fs::hard_link(s.at("x"), s.at(".leftignore")).unwrap();
+    hold.end(vec![p(".leftignore")]);
+    s.write("new", "");
+    let told = brief(&w.barrier());
+    assert!(told.contains(&"+.leftignore".into()), "{told:?}");
+    assert!(!told.contains(&"+new".into()), "{told:?}");
 }
 
 #[test]

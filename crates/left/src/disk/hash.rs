@@ -99,6 +99,18 @@ pub(crate) fn hash_in(
     hash_opened(root, opened, expected, std::iter::empty(), &mut none)
 }
 
+/// The same of a file that was opened already, when its stat was taken: only what came after that counts.
+pub(crate) fn hash_open(root: &Root, file: File, stat: &Stat) -> Result<ContentId, HashError> {
+    let mut none = |_: &Segment| ControlFlow::Continue(());
+    hash_opened(
+        root,
+        Ok((file, *stat)),
+        &stat.file,
+        std::iter::empty(),
+        &mut none,
+    )
+}
+
 fn hash_opened(
     root: &Root,
     opened: io::Result<(File, Stat)>,

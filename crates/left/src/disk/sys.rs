@@ -273,7 +273,19 @@ pub(crate) fn is_empty_dir(dir: impl AsFd) -> io::Result<bool> {
     Ok(empty)
 }
 
+/// The same with what each is, as far as the folder knows.
+pub(crate) fn list_kinds(dir: impl AsFd) -> io::Result<Vec<(Box<[u8]>, FileType)>> {
+    let mut names: Vec<(Box<[u8]>, FileType)> = Vec::new();
+    for_entries(dir, |name, kind| names.push((name.to_bytes().into(), kind)))?;
+    names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Ok(names)
+}
+
 fn for_names(dir: impl AsFd, mut each: impl FnMut(&CStr)) -> io::Result<()> {
+    for_entries(dir, |name, _| each(name))
+}
+
+fn for_entries(dir: impl AsFd, mut each: impl FnMut(&CStr, FileType)) -> io::Result<()> {
     let dir = fs::openat(dir, c".", DIR_READ, Mode::empty())?;
     let mut buf = [MaybeUninit::uninit(); 32 * 1024];
     let mut entries = fs::RawDir::new(dir, &mut buf);
@@ -281,7 +293,7 @@ fn for_names(dir: impl AsFd, mut each: impl FnMut(&CStr)) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         if name != c"." && name != c".." {
-            each(name);
+            each(name, entry.file_type());
         }
     }
     Ok(())
@@ -360,6 +372,11 @@ pub(crate) fn set_mtime(fd: impl AsFd, mtime: Mtime) -> Result<(), Errno> {
         Err(Errno::INVAL | Errno::BADF | Errno::NOENT) => fs::futimens(fd, &times),
         other => other,
     }
+}
+
+/// [`set_mtime`] of an open file, which costs the system less.
+pub(crate) fn set_mtime_open(file: &std::fs::File, mtime: Mtime) -> Result<(), Errno> {
+    fs::futimens(file, &mtime_only(mtime))
 }
 
 /// Sets the mtime of one name, not following a link.

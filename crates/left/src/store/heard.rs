@@ -7,7 +7,7 @@ use left_core::entry::{Entry, Node};
 use left_core::version::DeviceId;
 
 /// Paths that are remembered.
-const MAX_PATHS: usize = 8192;
+const MAX_PATHS: usize = 4096;
 /// The longest key that is, in bytes.
 const MAX_KEY: usize = 512;
 /// The most counters that are, over all versions of a path; what is rare and large is read again.

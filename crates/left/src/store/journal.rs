@@ -27,6 +27,8 @@ const VERSION: u32 = 1;
 pub const MAX_CHANGES: u64 = 200_000;
 /// How many more there may be before the oldest are deleted, so that it is done rarely.
 const SLACK: u64 = 5_000;
+/// Changes that one statement adds: each starts and ends at a cost, that of numbering first of all.
+const ROWS: usize = 16;
 /// Pages cached, in KiB.
 const CACHE_KIB: u32 = 1 << 10;
 
@@ -246,31 +248,38 @@ impl Db {
     fn add_all(&mut self, at_ms: u64, notes: &[Note]) -> Result<(), StoreError> {
         let txn = rusqlite::Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate)?;
         {
-            let mut q = txn.prepare_cached(
-                "INSERT INTO change(at, key, what, kind, size, tag, device, edited, sum) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            )?;
-            for note in notes {
-                let n = match self.devices.get(&note.device) {
-                    Some(n) => *n,
-                    None => {
-                        let n = enroll(&txn, note.device)?;
-                        self.devices.insert(note.device, n);
-                        n
+            let (many, rest) = notes.as_chunks::<ROWS>();
+            let many = many.iter().map(<[Note; ROWS]>::as_slice);
+            for notes in many.chain(rest.chunks(1)) {
+                let mut q = txn.prepare_cached(&insert(notes.len()))?;
+                let mut at = 0;
+                for note in notes {
+                    let n = match self.devices.get(&note.device) {
+                        Some(n) => *n,
+                        None => {
+                            let n = enroll(&txn, note.device)?;
+                            self.devices.insert(note.device, n);
+                            n
+                        }
+                    };
+                    let key = note.path.key();
+                    let row = params![
+                        at_ms.cast_signed(),
+                        key,
+                        what_code(note.what),
+                        kind_code(note.kind),
+                        note.size.cast_signed(),
+                        note.tag,
+                        n,
+                        note.edited_ms.cast_signed(),
+                        row_sum(at_ms, &key, note),
+                    ];
+                    for value in row {
+                        at += 1;
+                        q.raw_bind_parameter(at, value)?;
                     }
-                };
-                let key = note.path.key();
-                q.execute(params![
-                    at_ms.cast_signed(),
-                    key,
-                    what_code(note.what),
-                    kind_code(note.kind),
-                    note.size.cast_signed(),
-                    note.tag,
-                    n,
-                    note.edited_ms.cast_signed(),
-                    row_sum(at_ms, &key, note),
-                ])?;
+                }
+                q.raw_execute()?;
             }
         }
         let count = self.count + notes.len() as u64;
@@ -322,6 +331,14 @@ impl Db {
         }
         Ok(out)
     }
+}
+
+/// The statement that adds so many changes.
+fn insert(rows: usize) -> String {
+    let values = ["(?, ?, ?, ?, ?, ?, ?, ?, ?)"].repeat(rows).join(", ");
+    format!(
+        "INSERT INTO change(at, key, what, kind, size, tag, device, edited, sum) VALUES {values}"
+    )
 }
 
 fn enroll(conn: &Connection, id: DeviceId) -> Result<i64, StoreError> {

@@ -1,5 +1,6 @@
 //! What the owner is told by everything else.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
@@ -131,14 +132,16 @@ impl Owner {
         crash_point!("applied");
         self.checkpoints.changed();
         let mut done = results.len();
+        let good = results.iter().filter(|(_, r)| r.is_ok());
+        let good: HashSet<OpId> = good.map(|(id, _)| *id).collect();
         self.handle(Event::Applied(results))?;
         // Batches are done in order, several at once or one by one.
-        while let Some((count, _, since)) = self.holds.front()
-            && *count <= done
+        while self.batches.front().is_some_and(|b| b.len <= done)
+            && let Some(batch) = self.batches.pop_front()
         {
-            done -= count;
-            self.applied.add(*count as u64, since.elapsed());
-            self.holds.pop_front();
+            done -= batch.len;
+            self.applied.add(batch.len as u64, batch.since.elapsed());
+            batch.end(&good);
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! One share's owner: the one thread that drives the engine and owns its index. Everything else
 //! sends it messages and takes its effects.
 
+mod batch;
 mod choose;
 mod durable;
 mod inbox;
@@ -25,6 +26,7 @@ use left_core::plan::{FetchError, Op, OpId, StageName};
 use left_core::version::DeviceId;
 use tokio::sync::broadcast;
 
+use batch::Batch;
 use durable::Checkpoints;
 
 use super::adapt::Source;
@@ -37,7 +39,7 @@ use super::links::Links;
 use super::members::Members;
 use super::offers::Offers;
 use super::snapshot::{Board, Progressing};
-use crate::disk::{DiskEye, EyeEvent, History, Hold, Near, Root, Stage};
+use crate::disk::{DiskEye, EyeEvent, History, Near, Root, Stage};
 use crate::net::Net;
 use crate::store::IndexDb;
 use crate::transfer::Fetcher;
@@ -98,9 +100,8 @@ pub(super) struct Owner {
     source: Arc<Source>,
     offers: Arc<Offers>,
     links: Links,
-    /// What keeps the eye away from paths that are being changed: a batch's length and its hold.
-    /// With when they were asked for.
-    holds: VecDeque<(usize, Hold, Instant)>,
+    /// What the applier has to do, in order.
+    batches: VecDeque<Batch>,
     applied: ApplyTimes,
     checkpoints: Checkpoints,
     waits: HashMap<u64, Sender<()>>,
@@ -260,7 +261,7 @@ impl Owner {
                 // The eye would see our own changes before the index knows of them.
                 let paths = ops.iter().map(|(_, op)| op.path().clone()).collect();
                 let hold = self.eye.hold(paths);
-                self.holds.push_back((ops.len(), hold, Instant::now()));
+                self.batches.push_back(Batch::new(&ops, hold));
                 if self.apply.as_ref().is_none_or(|a| a.send(ops).is_err()) {
                     tracing::error!("the thread that changes the disk is gone");
                     self.stop = true;

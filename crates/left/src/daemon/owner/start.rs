@@ -93,7 +93,7 @@ impl Owner {
             applier: Some(applier),
             source: transfers.source,
             offers: transfers.offers,
-            holds: VecDeque::new(),
+            batches: VecDeque::new(),
             applied: ApplyTimes::default(),
             checkpoints: Checkpoints::new(kept.durable, kept.pack, kept.cut.is_some()),
             waits: HashMap::new(),

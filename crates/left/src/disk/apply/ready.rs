@@ -358,7 +358,7 @@ fn prepare(
             None => stage.create_as(name, *mode).map_err(fail)?,
         };
         file.write_all(&bytes).map_err(fail)?;
-        sys::set_mtime(&file, *mtime).map_err(|e| op_error(path, e))?;
+        sys::set_mtime_open(&file, *mtime).map_err(|e| op_error(path, e))?;
         let mut stat = sys::stat_fd(&file).map_err(fail)?;
         if stat.file.mode != *mode {
             // The umask, or a bit that no new file can have.
@@ -383,7 +383,7 @@ fn prepare(
     }
     // The mtime last: nothing after it may touch the file.
     sys::chmod(&file, *mode).map_err(|e| op_error(path, e))?;
-    sys::set_mtime(&file, *mtime).map_err(|e| op_error(path, e))?;
+    sys::set_mtime_open(&file, *mtime).map_err(|e| op_error(path, e))?;
     let stat = sys::stat_fd(&file).map_err(fail)?;
     Ok(Made {
         file,

@@ -1,6 +1,6 @@
 //! Which paths are to be looked at, and when.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use left_core::path::RelPath;
@@ -23,6 +23,8 @@ pub(super) struct Hint {
     pub(super) created: bool,
     /// Its bytes may have changed.
     pub(super) written: bool,
+    /// That it was made, once, is all that was said of it.
+    pub(super) lone: bool,
 }
 
 #[derive(Default)]
@@ -32,8 +34,8 @@ pub(super) struct Hints {
     quiet: BTreeMap<RelPath, Instant>,
     /// Not later than the first quiet file's time.
     quiet_due: Option<Instant>,
-    /// Put off until a hold ends.
-    held: BTreeSet<RelPath>,
+    /// Put off until a hold ends; of each whether that it was made, once, is all that was said of it.
+    held: BTreeMap<RelPath, bool>,
 }
 
 impl Hints {
@@ -51,17 +53,19 @@ impl Hints {
             When::Created => {
                 let created = Hint {
                     created: true,
+                    lone: true,
                     ..Hint::default()
                 };
                 self.now.insert(path, created);
             }
             When::Attributes => {
                 // Says nothing about a file that is still open: its hint stays as it is.
-                self.now.entry(path).or_default();
+                self.now.entry(path).or_default().lone = false;
             }
             When::Now => {
                 self.quiet.remove(&path);
                 let hint = self.now.entry(path).or_default();
+                hint.lone = false;
                 hint.deep |= deep;
                 hint.created = false;
                 hint.written = true;
@@ -70,18 +74,33 @@ impl Hints {
         self.due.get_or_insert(now + COALESCE);
     }
 
-    /// Puts a path off until its hold ends.
-    pub(super) fn put_off(&mut self, path: RelPath) {
-        self.held.insert(path);
+    /// Puts a path off until its hold ends; `lone` as in [`Hint`].
+    pub(super) fn put_off(&mut self, path: RelPath, lone: bool) {
+        let first = !self.held.contains_key(&path);
+        self.held.insert(path, first && lone);
+    }
+
+    /// Who holds a path has made a file there and recorded it: that it was made needs no look then. The name
+    /// was free, so a single "made" is that one; whatever was done there since is said by itself.
+    pub(super) fn made(&mut self, path: &RelPath) {
+        if self.quiet.contains_key(path) {
+            return;
+        }
+        let (held, now) = (self.held.get(path), self.now.get(path).map(|h| h.lone));
+        match (held, now) {
+            (Some(true), None) => drop(self.held.remove(path)),
+            (None, Some(true)) => drop(self.now.remove(path)),
+            _ => {}
+        }
     }
 
     /// Takes up again what is not held any more.
     pub(super) fn release(&mut self, is_held: impl Fn(&RelPath) -> bool) {
         let (still, free) = std::mem::take(&mut self.held)
             .into_iter()
-            .partition(|p| is_held(p));
+            .partition(|(p, _)| is_held(p));
         self.held = still;
-        for path in free {
+        for path in BTreeMap::into_keys(free) {
             self.add(path, When::Now, false);
         }
     }
@@ -132,8 +151,11 @@ impl Hints {
             for path in ready {
                 self.quiet.remove(&path);
                 let hint = self.now.entry(path).or_default();
-                hint.created = false;
-                hint.written = true;
+                *hint = Hint {
+                    deep: hint.deep,
+                    written: true,
+                    ..Hint::default()
+                };
                 self.due = Some(now);
             }
             self.quiet_due = self.quiet.values().min().copied();
@@ -151,7 +173,8 @@ impl Hints {
         self.quiet_due = None;
         let mut all = std::mem::take(&mut self.now);
         for path in std::mem::take(&mut self.quiet).into_keys() {
-            all.entry(path).or_default().written = true;
+            let hint = all.entry(path).or_default();
+            (hint.written, hint.lone) = (true, false);
         }
         for hint in all.values_mut() {
             hint.created = false;

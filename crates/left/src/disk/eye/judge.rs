@@ -1,6 +1,7 @@
 //! One path: what stands there, what the index says, and whether that is worth an observation.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -23,6 +24,24 @@ use crate::disk::watch::When;
 /// A file that was read so soon after its last change is read again when another hint comes.
 const FRESH_NANOS: i128 = 2_000_000_000;
 
+/// What is known of a name besides its stat.
+pub(super) enum Also {
+    Nothing,
+    /// What a symlink holds.
+    Link(std::io::Result<Option<Found>>),
+    /// The file the stat was taken of.
+    Open(File),
+}
+
+impl Also {
+    pub(super) fn of(stat: &Stat, dir: BorrowedFd<'_>, path: &RelPath) -> Also {
+        match stat.kind {
+            FileType::Symlink => Also::Link(look_at(dir, path.name())),
+            _ => Also::Nothing,
+        }
+    }
+}
+
 impl Eye {
     /// Looks at hinted paths: what is new or changed at once, deletions after it. New folders are
     /// walked by a sweep of their own, which then also has the deletions.
@@ -35,7 +54,7 @@ impl Eye {
                 return;
             }
             if self.is_held(&path) {
-                self.hints.put_off(path);
+                self.hints.put_off(path, hint.lone);
             } else if sweep.covers(&path) {
                 if hint.created {
                     self.hints.add(path, When::Quiet, false);
@@ -95,11 +114,11 @@ impl Eye {
             }
             return;
         }
-        let found = (stat.kind == FileType::Symlink).then(|| look_at(parent, path.name()));
+        let also = Also::of(&stat, parent, path);
         if hint.written && self.was_read_too_soon(path, &stat) {
-            return self.read_file(parent, path, record.as_ref(), &stat);
+            return self.read_file(parent, path, record.as_ref(), &stat, None);
         }
-        self.judge(parent, path, settled, &stat, found);
+        self.judge(parent, path, settled, &stat, also);
     }
 
     /// The live record of a path. `None` when the index fails, which is reported.
@@ -114,24 +133,27 @@ impl Eye {
         }
     }
 
-    /// Judges anything but a folder, in the open folder `dir`. `link`: what a symlink holds.
+    /// Judges anything but a folder, in the open folder `dir`.
     pub(super) fn judge(
         &mut self,
         dir: BorrowedFd<'_>,
         path: &RelPath,
         record: Option<&Record>,
         stat: &Stat,
-        link: Option<std::io::Result<Option<Found>>>,
+        also: Also,
     ) {
-        match (stat.kind, link) {
-            (FileType::RegularFile, _) => self.judge_file(dir, path, record, stat),
-            (FileType::Symlink, Some(Ok(Some(Found::Symlink(stat, target))))) => {
+        match (stat.kind, also) {
+            (FileType::RegularFile, Also::Open(file)) => {
+                self.judge_file(dir, path, record, stat, Some(file));
+            }
+            (FileType::RegularFile, _) => self.judge_file(dir, path, record, stat, None),
+            (FileType::Symlink, Also::Link(Ok(Some(Found::Symlink(stat, target))))) => {
                 self.judge_link(path, record, stat, target);
             }
-            (FileType::Symlink, Some(Ok(Some(Found::Special(what))))) => {
+            (FileType::Symlink, Also::Link(Ok(Some(Found::Special(what))))) => {
                 self.unreadable(path, format!("{what}: left alone"));
             }
-            (FileType::Symlink, Some(Err(e))) => {
+            (FileType::Symlink, Also::Link(Err(e))) => {
                 self.unreadable(
                     path,
                     format!("can not be read: {e}; it is tried again when something changes there"),
@@ -181,11 +203,12 @@ impl Eye {
         path: &RelPath,
         record: Option<&Record>,
         stat: &Stat,
+        open: Option<File>,
     ) {
         self.is_there(path);
         if look_at_file(record, &stat.file) == Look::Same {
             if self.is_unsure(&stat.file) {
-                return self.read_file(dir, path, record, stat);
+                return self.read_file(dir, path, record, stat, open);
             }
             let content = record.and_then(|r| r.entry.node.content());
             if self.trouble.remove(path)
@@ -206,7 +229,7 @@ impl Eye {
         if let Some(content) = renamed.flatten() {
             self.emit_file(path.clone(), stat.file, content);
         } else {
-            self.read_file(dir, path, record, stat);
+            self.read_file(dir, path, record, stat, open);
         }
     }
 
@@ -224,13 +247,17 @@ impl Eye {
         path: &RelPath,
         record: Option<&Record>,
         stat: &Stat,
+        open: Option<File>,
     ) {
         if stat.file.size > WHOLE_MAX {
             let former = record.and_then(|r| r.entry.node.content());
             let stat = stat.file;
             self.pool.push(path.clone(), Task { stat, former });
         } else {
-            let result = hash::hash_in(&self.root, dir, path, &stat.file);
+            let result = match open {
+                Some(file) => hash::hash_open(&self.root, file, stat),
+                None => hash::hash_in(&self.root, dir, path, &stat.file),
+            };
             self.hashed(path.clone(), stat.file, result);
         }
     }

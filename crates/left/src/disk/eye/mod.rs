@@ -112,8 +112,8 @@ pub(crate) enum Command {
     Barrier(u64),
     /// What stands on the disk counts, whatever a power cut took back.
     AcceptTorn,
-    /// A hold ended.
-    Released,
+    /// A hold ended; files that were made under it and recorded.
+    Released(Vec<RelPath>),
 }
 
 type Holds = Arc<Mutex<HashMap<RelPath, usize>>>;
@@ -225,6 +225,7 @@ impl DiskEye {
         drop(holds);
         Hold {
             paths,
+            made: Vec::new(),
             holds: Arc::clone(&self.holds),
             bell: self.bell.clone(),
         }
@@ -255,8 +256,17 @@ impl Drop for DiskEye {
 /// See [`DiskEye::hold`].
 pub struct Hold {
     paths: Vec<RelPath>,
+    made: Vec<RelPath>,
     holds: Holds,
     bell: Bell,
+}
+
+impl Hold {
+    /// The paths of `made` are files of the index now, which were put, whole, where nothing was. The system's
+    /// word that each was made is no hint then.
+    pub fn end(mut self, made: Vec<RelPath>) {
+        self.made = made;
+    }
 }
 
 impl Drop for Hold {
@@ -271,7 +281,8 @@ impl Drop for Hold {
             }
         }
         drop(holds);
-        self.bell.send(Command::Released);
+        let made = std::mem::take(&mut self.made);
+        self.bell.send(Command::Released(made));
     }
 }
 

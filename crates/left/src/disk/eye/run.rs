@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 use left_core::content::ContentId;
 use left_core::diff::Observation;
 use left_core::entry::FileStat;
-use left_core::ignore::Rules;
+use left_core::ignore::{IGNORE_FILE, Rules};
 use left_core::path::RelPath;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -188,13 +188,29 @@ impl Eye {
                 }
                 Command::ScanAll => self.scan_all(EyeEvent::ScanDone),
                 Command::AcceptTorn => self.torn = None,
-                Command::Released => {
-                    let holds = Arc::clone(&self.holds);
-                    self.hints.release(|p| lock(&holds).contains_key(p));
-                }
+                Command::Released(made) => self.released(&made),
                 Command::Barrier(token) => self.barrier(token),
             }
         }
+    }
+
+    fn released(&mut self, made: &[RelPath]) {
+        if !made.is_empty() {
+            // What the system said of them lies there by now.
+            self.read_events();
+        }
+        for path in made {
+            let is_news = self.trouble.contains(path)
+                || self.told.is_open(path)
+                || path.name() == IGNORE_FILE
+                || self.is_held(path);
+            if !is_news {
+                self.is_there(path);
+                self.hints.made(path);
+            }
+        }
+        let holds = Arc::clone(&self.holds);
+        self.hints.release(|p| lock(&holds).contains_key(p));
     }
 
     fn barrier(&mut self, token: u64) {

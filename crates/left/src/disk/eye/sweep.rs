@@ -1,8 +1,9 @@
 //! Walking folders and comparing them with the index, a slice at a time.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io;
 use std::iter::Peekable;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use left_core::diff::Seen;
 use left_core::entry::{Node, Record};
@@ -10,10 +11,11 @@ use left_core::ignore::IGNORE_FILE;
 use left_core::path::{self, RelPath};
 use rustix::fs::FileType;
 
+use super::judge::Also;
 use super::run::Eye;
-use crate::disk::look::look_at;
+use crate::disk::look::open_regular_in;
 use crate::disk::root::INNER;
-use crate::disk::sys;
+use crate::disk::sys::{self, Stat};
 use crate::disk::watch::When;
 
 /// Entries looked at before fresh hints get their turn.
@@ -33,7 +35,8 @@ pub(super) struct Sweep {
 
 struct Frame {
     dir: Option<RelPath>,
-    names: Vec<Box<[u8]>>,
+    /// With what each was when the folder was listed.
+    names: Vec<(Box<[u8]>, FileType)>,
     at: usize,
     records: Peekable<std::vec::IntoIter<(RelPath, Record)>>,
 }
@@ -100,11 +103,11 @@ impl Sweep {
             return false;
         };
         for _ in 0..SLICE {
-            let Some(name) = frame.names.get(frame.at) else {
+            let Some((name, listed)) = frame.names.get(frame.at) else {
                 self.end_frame(eye, frame);
                 return false;
             };
-            let name = name.clone();
+            let (name, listed) = (name.clone(), *listed);
             frame.at += 1;
             eye.looked += 1;
             let Ok(path) = path::join(frame.dir.as_ref(), &name) else {
@@ -115,11 +118,12 @@ impl Sweep {
             };
             let record = self.record_at(&mut frame, &path);
             if eye.is_held(&path) {
-                eye.hints.put_off(path);
+                eye.hints.put_off(path, false);
                 continue;
             }
-            let stat = match sys::stat_at(&fd, &name) {
-                Ok(Some(stat)) => stat,
+            let is_new_file = listed == FileType::RegularFile && record.is_none();
+            let (stat, also) = match eye.look_at_listed(fd.as_fd(), &path, is_new_file) {
+                Ok(Some(seen)) => seen,
                 Ok(None) => {
                     self.gone.push(path);
                     continue;
@@ -130,7 +134,7 @@ impl Sweep {
                 }
             };
             let is_dir = stat.kind == FileType::Directory;
-            if eye.is_ignored(&path, is_dir) {
+            if !matches!(also, Also::Open(_)) && eye.is_ignored(&path, is_dir) {
                 continue;
             }
             if is_dir {
@@ -143,8 +147,7 @@ impl Sweep {
                 self.gone.push(path.clone());
             }
             if !eye.hints.is_quiet_waiting(&path) {
-                let link = (stat.kind == FileType::Symlink).then(|| look_at(&fd, &name));
-                eye.judge(fd.as_fd(), &path, record.as_ref(), &stat, link);
+                eye.judge(fd.as_fd(), &path, record.as_ref(), &stat, also);
             }
         }
         self.stack.push(frame);
@@ -164,10 +167,12 @@ impl Sweep {
         let Some(fd) = eye.enter(dir.as_ref()) else {
             return;
         };
-        match sys::list(&fd) {
+        match sys::list_kinds(&fd) {
             Ok(names) => {
                 if let Some(dir) = &dir {
-                    let has = names.binary_search_by(|n| (**n).cmp(IGNORE_FILE)).is_ok();
+                    let has = names
+                        .binary_search_by(|(n, _)| (**n).cmp(IGNORE_FILE))
+                        .is_ok();
                     if has || eye.rules.has(dir) {
                         eye.read_rules_of(Some(dir));
                     }
@@ -206,7 +211,7 @@ impl Sweep {
         let missing = missing.filter(|p| {
             frame
                 .names
-                .binary_search_by(|n| (**n).cmp(p.name()))
+                .binary_search_by(|(n, _)| (**n).cmp(p.name()))
                 .is_err()
         });
         self.gone.extend(missing.cloned());
@@ -218,6 +223,25 @@ fn is_dir_record(record: &Record) -> bool {
 }
 
 impl Eye {
+    /// Looks at a name of an open folder. A new file has to be read, so it is looked at by opening it.
+    fn look_at_listed(
+        &self,
+        dir: BorrowedFd<'_>,
+        path: &RelPath,
+        is_new_file: bool,
+    ) -> io::Result<Option<(Stat, Also)>> {
+        let is_wanted = || !self.is_ignored(path, false) && !self.hints.is_quiet_waiting(path);
+        if is_new_file
+            && is_wanted()
+            && let Ok((file, stat)) = open_regular_in(dir, path.name())
+        {
+            return Ok(Some((stat, Also::Open(file))));
+        }
+        // It may be something else by now, or not to be opened: what it is says its stat.
+        let stat = sys::stat_at(dir, path.name())?;
+        Ok(stat.map(|stat| (stat, Also::of(&stat, dir, path))))
+    }
+
     /// Tells what is gone: of `dirty` folders every record without a name on disk, and the paths of
     /// `gone` that still are. Everything below first. Not a word if the root can not be trusted.
     fn tell_gone(&mut self, dirty: &BTreeSet<Option<RelPath>>, gone: &[RelPath]) {
@@ -253,7 +277,7 @@ impl Eye {
     fn tell_tree(&mut self, path: &RelPath) {
         if self.is_stopped() || self.is_held(path) {
             if self.is_held(path) {
-                self.hints.put_off(path.clone());
+                self.hints.put_off(path.clone(), false);
             }
             return;
         }

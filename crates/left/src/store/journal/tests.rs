@@ -48,6 +48,28 @@ fn the_latest_come_first_and_last() {
     assert!(!journal.knows(&RelPath::new("x").unwrap()).unwrap());
 }
 
+/// However they are grouped into statements.
+#[test]
+fn all_of_one_transaction_are_there_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&dir.path().join("journal.db")).unwrap();
+    let mut expected = Vec::new();
+    for count in [1, ROWS - 1, ROWS, ROWS + 1, 3 * ROWS + 2] {
+        let notes: Vec<Note> = (0..count)
+            .map(|n| Note {
+                size: n as u64,
+                device: DeviceId([n as u8 % 3; 32]),
+                ..note(&format!("{count}/{n}"), What::Changed)
+            })
+            .collect();
+        journal.add(count as u64, &notes).unwrap();
+        expected.splice(0..0, notes.into_iter().rev());
+    }
+    let all = journal.latest(Filter::default(), 1000).unwrap();
+    let all: Vec<Note> = all.into_iter().map(|c| c.note).collect();
+    assert_eq!(all, expected);
+}
+
 #[test]
 fn it_stays_bounded() {
     let dir = tempfile::tempdir().unwrap();
