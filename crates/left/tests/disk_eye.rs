@@ -425,7 +425,7 @@ fn what_was_made_under_a_hold_is_not_looked_at_unless_more_happened() {
     let paths = ["a", "b", "c", "d", "e", "new/f"].map(p);
     let hold = w.eye.hold(paths.to_vec());
     s.mkdir("new");
-    ["a", "b", "c", "d", "new/f"].map(make);
+    ["a", "b", "c", "d", "new/f"].into_iter().for_each(make);
     append("b");
     let mode = fs::Permissions::from_mode(0o600);
     fs::set_permissions(s.at("c"), mode).unwrap();

@@ -16,6 +16,7 @@ use left_core::plan::StageName;
 use left_core::version::DeviceId;
 
 use super::ask::Msg;
+use super::latest::Latest;
 use super::limits::{Limited, Limits};
 use super::offers::{Offering, Offers};
 use super::owner::FetchResults;
@@ -206,6 +207,7 @@ pub(super) struct Source {
     stock: Stock,
     /// Contents whose manifests are being made again.
     making: Mutex<HashSet<ContentId>>,
+    pub(super) latest: Latest,
 }
 
 impl Source {
@@ -225,7 +227,22 @@ impl Source {
                 offers,
             },
             making: Mutex::default(),
+            latest: Latest::default(),
         }
+    }
+
+    /// Where the index has each of these.
+    fn search(&self, contents: &[ContentId]) -> Vec<Vec<(RelPath, FileStat)>> {
+        if contents.is_empty() {
+            return Vec::new();
+        }
+        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(found) = index.by_contents(contents, MAX_PLACES) else {
+            return vec![Vec::new(); contents.len()];
+        };
+        let place = |(path, record): (RelPath, Record)| Some((path, record.stat?));
+        let places = |all: Vec<_>| all.into_iter().filter_map(place).collect();
+        found.into_iter().map(places).collect()
     }
 
     /// Reads a file of ours again for the manifest alone.
@@ -263,18 +280,21 @@ impl ContentSource for Source {
         if let Some(offered) = self.manifests.offers.find(content) {
             return vec![(offered.path.clone(), offered.stat)];
         }
-        let mut found = self.locate_all(std::slice::from_ref(content));
+        let mut found = self.search(std::slice::from_ref(content));
         found.pop().unwrap_or_default()
     }
 
     fn locate_all(&self, contents: &[ContentId]) -> Vec<Vec<(RelPath, FileStat)>> {
-        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        let Ok(found) = index.by_contents(contents, MAX_PLACES) else {
-            return vec![Vec::new(); contents.len()];
+        let latest = self.latest.find(contents);
+        let unknown = contents.iter().zip(&latest);
+        let unknown = unknown.filter(|(_, place)| place.is_none());
+        let unknown: Vec<ContentId> = unknown.map(|(c, _)| *c).collect();
+        let mut rest = self.search(&unknown).into_iter();
+        let places = |latest: Option<_>| match latest {
+            Some(place) => vec![place],
+            None => rest.next().unwrap_or_default(),
         };
-        let place = |(path, record): (RelPath, Record)| Some((path, record.stat?));
-        let places = |all: Vec<_>| all.into_iter().filter_map(place).collect();
-        found.into_iter().map(places).collect()
+        latest.into_iter().map(places).collect()
     }
 
     fn open(&self, path: &RelPath, stat: &FileStat) -> io::Result<File> {

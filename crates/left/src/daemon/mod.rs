@@ -12,6 +12,7 @@ mod device;
 mod gate;
 pub mod handle;
 pub mod history;
+mod latest;
 pub(crate) mod limits;
 mod links;
 mod members;

@@ -48,7 +48,8 @@ pub trait Opener {
 pub trait ContentSource: Send + Sync {
     /// Where this share holds the content, and what `lstat` said there.
     fn locate(&self, content: &ContentId) -> Vec<(RelPath, FileStat)>;
-    /// [`locate`](Self::locate) for each of these, in order.
+    /// [`locate`](Self::locate) for each of these, in order. Not all places need be there: if none of what is
+    /// there is any good, `locate` has the last word.
     fn locate_all(&self, contents: &[ContentId]) -> Vec<Vec<(RelPath, FileStat)>> {
         contents.iter().map(|c| self.locate(c)).collect()
     }

@@ -170,6 +170,7 @@ impl Owner {
         if self.checkpoints.due().is_none() {
             // Nothing has changed for seconds.
             self.index.rest();
+            self.source.latest.clear();
         }
         Ok(())
     }

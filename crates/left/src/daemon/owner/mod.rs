@@ -34,6 +34,7 @@ use super::ask::Msg;
 use super::gate::Door;
 use super::handle::{ApplyTimes, DaemonEvent};
 use super::history::{Scribe, SharedLimits, Thinner};
+use super::latest;
 use super::limits::Limiter;
 use super::links::Links;
 use super::members::Members;
@@ -313,7 +314,9 @@ impl Owner {
                 if !good.is_empty() {
                     self.checkpoints.changed();
                 }
+                let places = latest::places(&good, |path| !self.engine.is_path_busy(path));
                 self.handle(Event::Observed(good))?;
+                self.source.latest.recorded(places);
                 self.eye.recorded();
                 Ok(())
             }

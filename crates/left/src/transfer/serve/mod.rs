@@ -157,9 +157,10 @@ impl Serving<'_> {
         for item in 0..items {
             let last = item + 1 == items;
             let more = match &want.what {
-                What::Whole(_) => {
+                What::Whole(contents) => {
                     let places = located.next().unwrap_or_default();
-                    self.whole(want.id, item, last, places, opener.as_deref_mut())?
+                    let found = (&contents[item], places);
+                    self.whole(want.id, item, last, found, opener.as_deref_mut())?
                 }
                 What::Refs { content, from } => self.refs(want.id, content, *from)?,
                 What::Lists { content, segments } => {
@@ -190,10 +191,14 @@ impl Serving<'_> {
         want: u32,
         item: usize,
         last: bool,
-        places: Vec<(RelPath, FileStat)>,
+        (content, places): (&ContentId, Vec<(RelPath, FileStat)>),
         mut opener: Option<&mut (dyn Opener + '_)>,
     ) -> Result<bool, ServeError> {
-        for (path, stat) in places {
+        let source = Arc::clone(&self.source);
+        // Asked only if none of these is any good.
+        let more = (!places.is_empty()).then(|| std::iter::once_with(|| source.locate(content)));
+        let more = more.into_iter().flatten().flatten();
+        for (path, stat) in places.into_iter().chain(more) {
             if stat.size > WHOLE_MAX {
                 return Err(ServeError::BadWant("big content asked for whole".into()));
             }

@@ -278,6 +278,12 @@ impl ContentSource for Node {
         files.get(content).cloned().unwrap_or_default()
     }
 
+    /// As a source that remembers where a file was last.
+    fn locate_all(&self, contents: &[ContentId]) -> Vec<Vec<(RelPath, FileStat)>> {
+        let first = |c| self.locate(c).into_iter().take(1).collect();
+        contents.iter().map(first).collect()
+    }
+
     fn open(&self, path: &RelPath, stat: &FileStat) -> io::Result<File> {
         let file = File::open(self.path(&path.to_string()))?;
         match stat_of(&file.metadata()?).same_but_ctime(stat) {
