@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use disk_support::{MapIndex, Share, Sink, Watched, brief, file, p};
 use left::disk::{Cut, EyeEvent, Near, RootGone, ScanIndex};
 use left_core::chunker::content_id;
-use left_core::diff::Seen;
+use left_core::diff::{Observation, Seen};
 use left_core::entry::Mtime;
 use left_core::ignore::MAX_FOLDER_TEXT;
 use left_core::path::RelPath;
@@ -443,6 +443,33 @@ fn what_was_made_under_a_hold_is_not_looked_at_unless_more_happened() {
     // Once the hold is over everything counts.
     append("a");
     assert_eq!(brief(&w.barrier()), ["+a"]);
+}
+
+/// It is watched from its first moment, or nearly so; what came before that is found by walking it.
+#[test]
+fn a_folder_that_was_made_under_a_hold_is_walked_when_that_ends() {
+    let s = Share::new();
+    let mut w = Watched::start(&s);
+    for round in 0..20 {
+        let dir = format!("d{round}");
+        let hold = w.eye.hold(vec![p(&dir)]);
+        s.mkdir(&dir);
+        s.write(&format!("{dir}/at once"), "1");
+        s.write("seen", format!("{round}"));
+        w.until_path("seen");
+        s.write(&format!("{dir}/later"), "2");
+        // Its holder records it.
+        w.index.take(&[Observation {
+            path: p(&dir),
+            seen: Seen::Dir(s.stat(&dir)),
+        }]);
+        hold.end(Vec::new());
+        w.barrier();
+        let here = w.index.paths();
+        for name in ["", "/at once", "/later"] {
+            assert!(here.contains(&format!("{dir}{name}")), "{dir}{name}");
+        }
+    }
 }
 
 #[test]

@@ -27,6 +27,13 @@ pub(super) struct Hint {
     pub(super) lone: bool,
 }
 
+/// What is kept of a hint that is put off.
+#[derive(Clone, Copy)]
+struct PutOff {
+    deep: bool,
+    lone: bool,
+}
+
 #[derive(Default)]
 pub(super) struct Hints {
     now: BTreeMap<RelPath, Hint>,
@@ -34,8 +41,8 @@ pub(super) struct Hints {
     quiet: BTreeMap<RelPath, Instant>,
     /// Not later than the first quiet file's time.
     quiet_due: Option<Instant>,
-    /// Put off until a hold ends; of each whether that it was made, once, is all that was said of it.
-    held: BTreeMap<RelPath, bool>,
+    /// Put off until a hold ends.
+    held: BTreeMap<RelPath, PutOff>,
 }
 
 impl Hints {
@@ -74,10 +81,25 @@ impl Hints {
         self.due.get_or_insert(now + COALESCE);
     }
 
-    /// Puts a path off until its hold ends; `lone` as in [`Hint`].
-    pub(super) fn put_off(&mut self, path: RelPath, lone: bool) {
-        let first = !self.held.contains_key(&path);
-        self.held.insert(path, first && lone);
+    /// Puts a path off until its hold ends.
+    pub(super) fn put_off(&mut self, path: RelPath, hint: Hint) {
+        let Hint { deep, lone, .. } = hint;
+        self.held
+            .entry(path)
+            .and_modify(|put_off| {
+                put_off.deep |= deep;
+                put_off.lone = false;
+            })
+            .or_insert(PutOff { deep, lone });
+    }
+
+    /// The same of a path that a walk has found. Where that it was made is a hint, or was put off, the walk adds
+    /// nothing to that.
+    pub(super) fn put_off_found(&mut self, path: RelPath) {
+        if !self.now.get(&path).is_some_and(|hint| hint.lone) {
+            let (deep, lone) = (false, false);
+            self.held.entry(path).or_insert(PutOff { deep, lone });
+        }
     }
 
     /// Who holds a path has made a file there and recorded it: that it was made needs no look then. The name
@@ -86,7 +108,10 @@ impl Hints {
         if self.quiet.contains_key(path) {
             return;
         }
-        let (held, now) = (self.held.get(path), self.now.get(path).map(|h| h.lone));
+        let (held, now) = (
+            self.held.get(path).map(|put_off| put_off.lone),
+            self.now.get(path).map(|hint| hint.lone),
+        );
         match (held, now) {
             (Some(true), None) => drop(self.held.remove(path)),
             (None, Some(true)) => drop(self.now.remove(path)),
@@ -100,8 +125,8 @@ impl Hints {
             .into_iter()
             .partition(|(p, _)| is_held(p));
         self.held = still;
-        for path in BTreeMap::into_keys(free) {
-            self.add(path, When::Now, false);
+        for (path, put_off) in BTreeMap::into_iter(free) {
+            self.add(path, When::Now, put_off.deep);
         }
     }
 

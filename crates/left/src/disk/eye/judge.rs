@@ -54,7 +54,7 @@ impl Eye {
                 return;
             }
             if self.is_held(&path) {
-                self.hints.put_off(path, hint.lone);
+                self.hints.put_off(path, hint);
             } else if sweep.covers(&path) {
                 if hint.created {
                     self.hints.add(path, When::Quiet, false);

@@ -112,11 +112,21 @@ pub(crate) enum Command {
     Barrier(u64),
     /// What stands on the disk counts, whatever a power cut took back.
     AcceptTorn,
-    /// A hold ended; files that were made under it and recorded.
-    Released(Vec<RelPath>),
+    /// A hold ended.
+    Released,
 }
 
-type Holds = Arc<Mutex<HashMap<RelPath, usize>>>;
+/// What is held, and what came of it.
+#[derive(Default)]
+struct Held {
+    /// How many hold each path.
+    paths: HashMap<RelPath, usize>,
+    /// Files that were made under a hold that ended, and recorded, which the eye has not heard yet. Said together
+    /// with the end of the hold, so that whoever sees a path free sees this too.
+    made: Vec<RelPath>,
+}
+
+type Holds = Arc<Mutex<Held>>;
 
 /// Sends commands to the eye and wakes it.
 #[derive(Clone)]
@@ -220,7 +230,7 @@ impl DiskEye {
     pub fn hold(&self, paths: Vec<RelPath>) -> Hold {
         let mut holds = lock(&self.holds);
         for path in &paths {
-            *holds.entry(path.clone()).or_default() += 1;
+            *holds.paths.entry(path.clone()).or_default() += 1;
         }
         drop(holds);
         Hold {
@@ -273,16 +283,16 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let mut holds = lock(&self.holds);
         for path in &self.paths {
-            if let Some(n) = holds.get_mut(path) {
+            if let Some(n) = holds.paths.get_mut(path) {
                 *n -= 1;
                 if *n == 0 {
-                    holds.remove(path);
+                    holds.paths.remove(path);
                 }
             }
         }
+        holds.made.append(&mut self.made);
         drop(holds);
-        let made = std::mem::take(&mut self.made);
-        self.bell.send(Command::Released(made));
+        self.bell.send(Command::Released);
     }
 }
 

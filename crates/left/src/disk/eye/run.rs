@@ -1,7 +1,7 @@
 //! The eye's thread: waits, takes hints and commands, and gives each kind of work its turn.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -188,18 +188,34 @@ impl Eye {
                 }
                 Command::ScanAll => self.scan_all(EyeEvent::ScanDone),
                 Command::AcceptTorn => self.torn = None,
-                Command::Released(made) => self.released(&made),
+                Command::Released => self.release(),
                 Command::Barrier(token) => self.barrier(token),
             }
         }
     }
 
-    fn released(&mut self, made: &[RelPath]) {
-        if !made.is_empty() {
-            // What the system said of them lies there by now.
-            self.read_events();
+    /// Takes up what is held no more.
+    fn release(&mut self) {
+        let holds = Arc::clone(&self.holds);
+        loop {
+            self.hear_of_made();
+            let held = lock(&holds);
+            if held.made.is_empty() {
+                self.hints.release(|path| held.paths.contains_key(path));
+                return;
+            }
         }
-        for path in made {
+    }
+
+    /// What was made under holds that ended needs no look for having been made.
+    fn hear_of_made(&mut self) {
+        let made = std::mem::take(&mut lock(&self.holds).made);
+        if made.is_empty() {
+            return;
+        }
+        // What the system said of it lies there by now.
+        self.read_events();
+        for path in &made {
             let is_news = self.trouble.contains(path)
                 || self.told.is_open(path)
                 || path.name() == IGNORE_FILE
@@ -209,8 +225,6 @@ impl Eye {
                 self.hints.made(path);
             }
         }
-        let holds = Arc::clone(&self.holds);
-        self.hints.release(|p| lock(&holds).contains_key(p));
     }
 
     fn barrier(&mut self, token: u64) {
@@ -275,15 +289,21 @@ impl Eye {
     }
 
     /// Turns all that inotify has into hints.
-    fn read_events(&mut self) -> bool {
+    pub(super) fn read_events(&mut self) -> bool {
         let Some(mut watcher) = self.watcher.take() else {
             return false;
         };
         let mut check_root = false;
         let mut overflow = false;
         let mut bad = Vec::new();
+        let mut folders = Vec::new();
         let read = watcher.read(&mut |signal| match signal {
-            Signal::Look { path, when, deep } => self.hints.add(path, when, deep),
+            Signal::Look { path, when, deep } => {
+                if deep && self.is_held(&path) {
+                    folders.push(path.clone());
+                }
+                self.hints.add(path, when, deep);
+            }
             Signal::BadName { dir, name } => bad.push((dir, name)),
             Signal::CheckRoot => check_root = true,
             Signal::Overflow => overflow = true,
@@ -291,6 +311,12 @@ impl Eye {
         self.watcher = Some(watcher);
         for (dir, name) in bad {
             self.bad_name(dir.as_ref(), &name);
+        }
+        for dir in folders {
+            // Walked when its hold ends. What is made in it until then should be heard of.
+            if let Ok(fd) = self.root.open_dir(Some(&dir)) {
+                self.watch(Some(&dir), fd.as_fd());
+            }
         }
         if check_root && let Err(reason) = self.root.check() {
             self.root_gone(reason);
@@ -316,6 +342,7 @@ impl Eye {
         if self.gone.is_some() {
             return;
         }
+        self.hear_of_made();
         let due = self.hints.take_due(Instant::now());
         if !due.is_empty() {
             self.look_at_hints(due);
@@ -463,6 +490,6 @@ impl Eye {
     }
 
     pub(super) fn is_held(&self, path: &RelPath) -> bool {
-        lock(&self.holds).contains_key(path)
+        lock(&self.holds).paths.contains_key(path)
     }
 }

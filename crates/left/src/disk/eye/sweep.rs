@@ -11,6 +11,7 @@ use left_core::ignore::IGNORE_FILE;
 use left_core::path::{self, RelPath};
 use rustix::fs::FileType;
 
+use super::hints::Hint;
 use super::judge::Also;
 use super::run::Eye;
 use crate::disk::look::open_regular_in;
@@ -102,6 +103,8 @@ impl Sweep {
             }
             return false;
         };
+        // Before what was listed is looked at, it is heard how it came there.
+        eye.read_events();
         for _ in 0..SLICE {
             let Some((name, listed)) = frame.names.get(frame.at) else {
                 self.end_frame(eye, frame);
@@ -118,7 +121,7 @@ impl Sweep {
             };
             let record = self.record_at(&mut frame, &path);
             if eye.is_held(&path) {
-                eye.hints.put_off(path, false);
+                eye.hints.put_off_found(path);
                 continue;
             }
             let is_new_file = listed == FileType::RegularFile && record.is_none();
@@ -277,7 +280,7 @@ impl Eye {
     fn tell_tree(&mut self, path: &RelPath) {
         if self.is_stopped() || self.is_held(path) {
             if self.is_held(path) {
-                self.hints.put_off(path.clone(), false);
+                self.hints.put_off(path.clone(), Hint::default());
             }
             return;
         }
