@@ -119,11 +119,11 @@ impl Engine {
                 continue;
             };
             match result {
-                Ok(_) if job.drops => self.drop_done(job),
+                Ok(_) if job.drops => self.drop_done(*job),
                 Err(error) if job.drops => {
                     let done = std::mem::take(&mut puts);
                     self.commit(done.txn, &done.from, index)?;
-                    self.drop_failed(job, error, index, out)?;
+                    self.drop_failed(*job, error, index, out)?;
                 }
                 Ok(done) => self.op_done(now, job, done, index, &mut puts, out)?,
                 Err(error) => {
@@ -142,7 +142,7 @@ impl Engine {
     fn op_done(
         &mut self,
         now: Now,
-        job: Job,
+        job: Box<Job>,
         done: OpDone,
         index: &dyn Index,
         puts: &mut Puts,
@@ -421,8 +421,8 @@ impl Engine {
     }
 
     /// Ends a job: its paths are free again.
-    fn release(&mut self, id: OpId, out: &mut Vec<Effect>) -> Option<Job> {
-        let job = *self.jobs.remove(&id)?;
+    fn release(&mut self, id: OpId, out: &mut Vec<Effect>) -> Option<Box<Job>> {
+        let job = self.jobs.remove(&id)?;
         if let Some(content) = job.fetching {
             self.contents.remove(&content);
         }

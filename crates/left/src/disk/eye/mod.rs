@@ -2,7 +2,8 @@
 //! what differs from the index.
 //!
 //! It only reports; every observation was true when it was looked at, and the one who takes it must
-//! ask [`Near::still_holds`](super::Near::still_holds) in the same breath in which it is recorded.
+//! ask [`Near::still_holds`](super::Near::still_holds) in the same breath in which it is recorded, if it
+//! changed the folder itself since then. What others change is told of again.
 
 mod hints;
 mod judge;
@@ -20,6 +21,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use left_core::content::{ContentId, Segment};
@@ -71,7 +73,12 @@ pub trait ManifestOut {
 pub enum EyeEvent {
     /// What was seen and differs from the index. Within one sweep, what is new or changed comes before
     /// what is gone.
-    Observed(Vec<Observation>),
+    Observed {
+        /// What each is now.
+        seen: Vec<Observation>,
+        /// All of it was looked at after this moment; `None` where a file was read that took longer.
+        since: Option<Instant>,
+    },
     /// The whole tree was looked at since the start or since [`DiskEye::scan_all`].
     ScanDone,
     /// All that had changed before [`DiskEye::barrier`] was observed.
