@@ -338,6 +338,7 @@ impl Work<'_> {
                         found_by.ino,
                         rec
                     ])?;
+                self.rows.heard.recorded(&key);
                 Ok(())
             }
         }

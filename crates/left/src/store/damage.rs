@@ -359,6 +359,7 @@ fn an_undone_announcement_was_never_heard() {
         ..Txn::default()
     };
     db.commit(heard(&old)).unwrap();
+    assert_eq!(db.get(&p("a")).unwrap(), None);
     let breaker = Connection::open(&path).unwrap();
     breaker
         .execute_batch(
@@ -366,13 +367,15 @@ fn an_undone_announcement_was_never_heard() {
         )
         .unwrap();
     let both = Txn {
-        put: vec![(p("b"), file(1, 2, 3))],
+        put: vec![(p("a"), file(1, 2, 3)), (p("b"), file(1, 2, 3))],
         ..heard(&new)
     };
     db.commit(both.clone()).unwrap_err();
+    assert_eq!(db.get(&p("a")).unwrap(), None);
     assert_eq!(db.theirs(&p("a")).unwrap(), [(device(1), old)]);
     breaker.execute_batch("DROP TRIGGER no").unwrap();
     db.commit(both).unwrap();
+    assert_eq!(db.get(&p("a")).unwrap(), Some(file(1, 2, 3)));
     let all = [(device(1), new)];
     assert_eq!(db.theirs(&p("a")).unwrap(), all);
     assert_eq!(db.needs(Walk::Up, None, 9).unwrap()[0].theirs, all);

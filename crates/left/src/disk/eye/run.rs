@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use super::hints::Hints;
 use super::pool::HashPool;
 use super::sweep::Sweep;
+use super::tell::FIRST_BATCH;
 use super::told::Told;
 use super::torn::Torn;
 use super::{Command, EyeEvent, Holds, ManifestSink, ScanIndex, lock};
@@ -92,6 +93,8 @@ pub(super) struct Eye {
     pub(super) promises: Vec<Promise>,
     pub(super) batch: Vec<Observation>,
     pub(super) batch_since: Option<Instant>,
+    /// How many observations are told of at once.
+    pub(super) batch_limit: usize,
     /// When the turn began in which the first of the batch was looked at, ...
     pub(super) seen_since: Option<Instant>,
     /// ... but for large files, which are looked at before they are read.
@@ -135,6 +138,7 @@ impl Eye {
             promises: Vec::new(),
             batch: Vec::new(),
             batch_since: None,
+            batch_limit: FIRST_BATCH,
             seen_since: None,
             read_long: false,
             turn: Instant::now(),

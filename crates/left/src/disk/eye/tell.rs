@@ -13,8 +13,11 @@ use rustix::io::Errno;
 use super::EyeEvent;
 use super::run::{BLIND_SCAN, Eye, MAX_WAIT};
 
-/// Most observations of one event.
-const MAX_BATCH: usize = 512;
+/// Most observations of the first event after a rest: whoever takes them should have work soon. Each further one
+/// may have twice as many, ...
+pub(super) const FIRST_BATCH: usize = 128;
+/// ... at most so many: each is a transaction of the index.
+const MAX_BATCH: usize = 1024;
 /// How often progress is told.
 const ACTIVITY: Duration = Duration::from_millis(250);
 /// Refused names that are remembered as told.
@@ -121,8 +124,9 @@ impl Eye {
         self.seen_since.get_or_insert(self.turn);
         self.told.note(&path);
         self.batch.push(Observation { path, seen });
-        if self.batch.len() >= MAX_BATCH {
+        if self.batch.len() >= self.batch_limit {
             self.flush();
+            self.batch_limit = MAX_BATCH.min(2 * self.batch_limit);
         }
     }
 
@@ -147,6 +151,7 @@ impl Eye {
     pub(super) fn flush_unless_hints(&mut self) {
         if self.gone.is_none() {
             self.flush();
+            self.batch_limit = FIRST_BATCH;
         }
     }
 
