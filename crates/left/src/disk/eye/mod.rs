@@ -5,6 +5,7 @@
 //! ask [`Near::still_holds`](super::Near::still_holds) in the same breath in which it is recorded, if it
 //! changed the folder itself since then. What others change is told of again.
 
+mod hear;
 mod hints;
 mod judge;
 mod pool;

@@ -1,7 +1,7 @@
 //! The eye's thread: waits, takes hints and commands, and gives each kind of work its turn.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 use left_core::content::ContentId;
 use left_core::diff::Observation;
 use left_core::entry::FileStat;
-use left_core::ignore::{IGNORE_FILE, Rules};
+use left_core::ignore::Rules;
 use left_core::path::RelPath;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -21,15 +21,13 @@ use super::sweep::Sweep;
 use super::tell::FIRST_BATCH;
 use super::told::Told;
 use super::torn::Torn;
-use super::{Command, EyeEvent, Holds, ManifestSink, ScanIndex, lock};
+use super::{Command, EyeEvent, Holds, ManifestSink, ScanIndex};
 use crate::disk::durable::Cut;
 use crate::disk::root::{Root, RootGone};
-use crate::disk::watch::{Signal, Watcher, When};
+use crate::disk::watch::{Watcher, When};
 
 /// Longest time an observation waits for others.
 pub(super) const MAX_WAIT: Duration = Duration::from_millis(50);
-/// After events, inotify is left alone so long: a file written without pause costs no more than that.
-const BREATH: Duration = Duration::from_millis(2);
 /// How often a missing root is looked for, and ...
 const ROOT_POLL: Duration = Duration::from_secs(1);
 /// ... how often the tree is walked when it can not be watched.
@@ -208,39 +206,6 @@ impl Eye {
         }
     }
 
-    /// Takes up what is held no more.
-    fn release(&mut self) {
-        let holds = Arc::clone(&self.holds);
-        loop {
-            self.hear_of_made();
-            let held = lock(&holds);
-            if held.made.is_empty() {
-                self.hints.release(|path| held.paths.contains_key(path));
-                return;
-            }
-        }
-    }
-
-    /// What was made under holds that ended needs no look for having been made.
-    fn hear_of_made(&mut self) {
-        let made = std::mem::take(&mut lock(&self.holds).made);
-        if made.is_empty() {
-            return;
-        }
-        // What the system said of it lies there by now.
-        self.read_events();
-        for path in &made {
-            let is_news = self.trouble.contains(path)
-                || self.told.is_open(path)
-                || path.name() == IGNORE_FILE
-                || self.is_held(path);
-            if !is_news {
-                self.is_there(path);
-                self.hints.made(path);
-            }
-        }
-    }
-
     fn barrier(&mut self, token: u64) {
         self.read_events();
         if self.gone.is_none() {
@@ -290,66 +255,6 @@ impl Eye {
         sweep.id = self.next_sweep;
         self.next_sweep += 1;
         self.sweeps.push_front(sweep);
-    }
-
-    fn take_events(&mut self) {
-        if self.quiet_until.is_some_and(|t| t > Instant::now()) {
-            return;
-        }
-        self.quiet_until = None;
-        if self.read_events() {
-            self.quiet_until = Some(Instant::now() + BREATH);
-        }
-    }
-
-    /// Turns all that inotify has into hints.
-    pub(super) fn read_events(&mut self) -> bool {
-        let Some(mut watcher) = self.watcher.take() else {
-            return false;
-        };
-        let mut check_root = false;
-        let mut overflow = false;
-        let mut bad = Vec::new();
-        let mut folders = Vec::new();
-        let read = watcher.read(&mut |signal| match signal {
-            Signal::Look { path, when, deep } => {
-                if deep && self.is_held(&path) {
-                    folders.push(path.clone());
-                }
-                self.hints.add(path, when, deep);
-            }
-            Signal::BadName { dir, name } => bad.push((dir, name)),
-            Signal::CheckRoot => check_root = true,
-            Signal::Overflow => overflow = true,
-        });
-        self.watcher = Some(watcher);
-        for (dir, name) in bad {
-            self.bad_name(dir.as_ref(), &name);
-        }
-        for dir in folders {
-            // Walked when its hold ends. What is made in it until then should be heard of.
-            if let Ok(fd) = self.root.open_dir(Some(&dir)) {
-                self.watch(Some(&dir), fd.as_fd());
-            }
-        }
-        if check_root && let Err(reason) = self.root.check() {
-            self.root_gone(reason);
-        }
-        if overflow || self.hints.are_too_many() {
-            tracing::info!(
-                "more changes than can be followed one by one: looking at the whole share"
-            );
-            self.hints.clear_looks();
-            self.scan_all(EyeEvent::ScanDone);
-        }
-        match read {
-            Ok(any) => any,
-            Err(e) => {
-                self.watcher = None;
-                self.go_blind(&format!("watching failed: {e}"));
-                false
-            }
-        }
     }
 
     fn take_due(&mut self) {
@@ -501,9 +406,5 @@ impl Eye {
 
     pub(super) fn is_gone(&self) -> bool {
         self.gone.is_some()
-    }
-
-    pub(super) fn is_held(&self, path: &RelPath) -> bool {
-        lock(&self.holds).paths.contains_key(path)
     }
 }
