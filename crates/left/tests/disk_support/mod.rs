@@ -374,7 +374,7 @@ impl Watched {
             let event = self.next();
             let last = end(&event);
             match event {
-                EyeEvent::Observed { seen, .. } => {
+                EyeEvent::Observed(seen) => {
                     self.index.take(&seen);
                     self.eye.recorded();
                     all.extend(seen);
@@ -391,7 +391,7 @@ impl Watched {
     /// The next observations, which are not recorded.
     pub fn unrecorded(&mut self) -> Vec<Observation> {
         loop {
-            if let EyeEvent::Observed { seen, .. } = self.next() {
+            if let EyeEvent::Observed(seen) = self.next() {
                 return seen;
             }
         }
@@ -412,9 +412,7 @@ impl Watched {
     /// All until this path is observed.
     pub fn until_path(&mut self, path: &str) -> Vec<Observation> {
         let path = p(path);
-        self.until(
-            |e| matches!(e, EyeEvent::Observed { seen: o, .. } if o.iter().any(|o| o.path == path)),
-        )
+        self.until(|e| matches!(e, EyeEvent::Observed(o) if o.iter().any(|o| o.path == path)))
     }
 }
 

@@ -142,7 +142,6 @@ impl Owner {
             done -= batch.len;
             self.applied.add(batch.len as u64, batch.since.elapsed());
             batch.end(&good);
-            self.batch_ended = Some(Instant::now());
         }
         Ok(())
     }

@@ -103,8 +103,6 @@ pub(super) struct Owner {
     links: Links,
     /// What the applier has to do, in order.
     batches: VecDeque<Batch>,
-    /// When the results of the last batch had been recorded.
-    batch_ended: Option<Instant>,
     applied: ApplyTimes,
     checkpoints: Checkpoints,
     waits: HashMap<u64, Sender<()>>,
@@ -300,11 +298,6 @@ impl Owner {
         }
     }
 
-    /// Whether no operation of ours was under way since then.
-    fn was_idle(&self, since: Instant) -> bool {
-        self.batches.is_empty() && self.batch_ended.is_none_or(|ended| ended < since)
-    }
-
     /// Which observations hold still, and which do not.
     fn look_once_more(&self, seen: Vec<Observation>) -> (Vec<Observation>, Vec<Observation>) {
         let mut near = Near::new(&self.root);
@@ -312,16 +305,13 @@ impl Owner {
             .partition(|o| self.engine.is_path_busy(&o.path) || near.still_holds(o))
     }
 
-    /// The disk showed something. Where an operation of ours may have been done since then, each observation is
-    /// checked once more, in the same breath in which the engine records it.
+    /// The disk showed something. Each observation is checked once more, in the same breath in which the engine
+    /// records it: an operation of ours may have been done since it was made, or the folder have become unreadable.
     fn look(&mut self, event: EyeEvent) -> Result<(), IndexError> {
         match event {
-            EyeEvent::Observed { seen, since } => {
+            EyeEvent::Observed(seen) => {
                 crash_point!("seen");
-                let (good, stale) = match since.is_some_and(|since| self.was_idle(since)) {
-                    true => (seen, Vec::new()),
-                    false => self.look_once_more(seen),
-                };
+                let (good, stale) = self.look_once_more(seen);
                 if !stale.is_empty() {
                     self.eye.rescan(stale.into_iter().map(|o| o.path).collect());
                 }

@@ -94,7 +94,6 @@ impl Owner {
             source: transfers.source,
             offers: transfers.offers,
             batches: VecDeque::new(),
-            batch_ended: None,
             applied: ApplyTimes::default(),
             checkpoints: Checkpoints::new(kept.durable, kept.pack, kept.cut.is_some()),
             waits: HashMap::new(),

@@ -304,8 +304,6 @@ impl Eye {
 
     /// Takes a large file's result.
     pub(super) fn hash_done(&mut self, done: Done) {
-        // It was looked at when its reading began.
-        self.read_long = true;
         self.hashed(done.path, done.stat, done.result);
     }
 

@@ -2,8 +2,7 @@
 //! what differs from the index.
 //!
 //! It only reports; every observation was true when it was looked at, and the one who takes it must
-//! ask [`Near::still_holds`](super::Near::still_holds) in the same breath in which it is recorded, if it
-//! changed the folder itself since then. What others change is told of again.
+//! ask [`Near::still_holds`](super::Near::still_holds) in the same breath in which it is recorded.
 
 mod hear;
 mod hints;
@@ -22,7 +21,6 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use left_core::content::{ContentId, Segment};
@@ -74,12 +72,7 @@ pub trait ManifestOut {
 pub enum EyeEvent {
     /// What was seen and differs from the index. Within one sweep, what is new or changed comes before
     /// what is gone.
-    Observed {
-        /// What each is now.
-        seen: Vec<Observation>,
-        /// All of it was looked at after this moment; `None` where a file was read that took longer.
-        since: Option<Instant>,
-    },
+    Observed(Vec<Observation>),
     /// The whole tree was looked at since the start or since [`DiskEye::scan_all`].
     ScanDone,
     /// All that had changed before [`DiskEye::barrier`] was observed.

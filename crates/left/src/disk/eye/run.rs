@@ -93,12 +93,6 @@ pub(super) struct Eye {
     pub(super) batch_since: Option<Instant>,
     /// How many observations are told of at once.
     pub(super) batch_limit: usize,
-    /// When the turn began in which the first of the batch was looked at, ...
-    pub(super) seen_since: Option<Instant>,
-    /// ... but for large files, which are looked at before they are read.
-    pub(super) read_long: bool,
-    /// When the turn at hand began. What else is told of in it was looked at in it.
-    pub(super) turn: Instant,
     /// Paths reported as unreadable: told when they are well again.
     pub(super) trouble: BTreeSet<RelPath>,
     pub(super) bad_names: HashSet<String>,
@@ -137,9 +131,6 @@ impl Eye {
             batch: Vec::new(),
             batch_since: None,
             batch_limit: FIRST_BATCH,
-            seen_since: None,
-            read_long: false,
-            turn: Instant::now(),
             trouble: BTreeSet::new(),
             bad_names: HashSet::new(),
             recent: HashMap::new(),
@@ -154,7 +145,6 @@ impl Eye {
     pub(super) fn run(mut self) {
         self.begin();
         while !self.is_stopped() {
-            self.turn = Instant::now();
             self.take_commands();
             self.come_back();
             self.take_events();

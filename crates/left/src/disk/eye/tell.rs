@@ -121,7 +121,6 @@ impl Eye {
 
     pub(super) fn emit(&mut self, path: RelPath, seen: Seen) {
         self.batch_since.get_or_insert_with(Instant::now);
-        self.seen_since.get_or_insert(self.turn);
         self.told.note(&path);
         self.batch.push(Observation { path, seen });
         if self.batch.len() >= self.batch_limit {
@@ -135,9 +134,7 @@ impl Eye {
         if !self.batch.is_empty() {
             let batch = std::mem::take(&mut self.batch);
             self.told.send();
-            let was_slow = std::mem::take(&mut self.read_long);
-            let since = self.seen_since.take().filter(|_| !was_slow);
-            self.send(EyeEvent::Observed { seen: batch, since });
+            self.send(EyeEvent::Observed(batch));
         }
     }
 
