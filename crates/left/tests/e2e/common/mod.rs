@@ -14,7 +14,7 @@ pub use files::{bytes, fill, overwrite, write};
 pub use image::Image;
 pub use net::Net;
 pub use small::Small;
-pub use tree::{assert_same, assert_tree, compare, snapshot};
+pub use tree::{Node, assert_same, assert_tree, compare, snapshot};
 
 /// Waits on every device, twice around, so that what one passes on to the next has arrived too;
 /// then all folders must be equal.
