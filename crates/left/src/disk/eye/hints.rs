@@ -105,9 +105,6 @@ impl Hints {
     /// Who holds a path has made a file there and recorded it: that it was made needs no look then. The name
     /// was free, so a single "made" is that one; whatever was done there since is said by itself.
     pub(super) fn made(&mut self, path: &RelPath) {
-        if self.quiet.contains_key(path) {
-            return;
-        }
         let (held, now) = (
             self.held.get(path).map(|put_off| put_off.lone),
             self.now.get(path).map(|hint| hint.lone),
@@ -205,5 +202,103 @@ impl Hints {
             hint.created = false;
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// The system says something.
+        Say(When),
+        /// The hints are taken while the path is held.
+        PutOff,
+        /// A walk comes to the path while it is held.
+        Walk,
+        /// What was being written has been left alone for a while, and is taken while it is held.
+        Rest,
+    }
+    use Step::{PutOff, Rest, Say, Walk};
+
+    fn path() -> RelPath {
+        RelPath::new("file").expect("a path")
+    }
+
+    fn put_off_due(hints: &mut Hints, after: Duration) {
+        for (path, hint) in hints.take_due(Instant::now() + after) {
+            hints.put_off(path, hint);
+        }
+    }
+
+    /// Whether a path is looked at after these steps and the word of its holder that it made it.
+    fn is_looked_at(steps: &[Step]) -> bool {
+        let mut hints = Hints::default();
+        for step in steps {
+            match step {
+                Say(when) => hints.add(path(), *when, false),
+                PutOff => put_off_due(&mut hints, 2 * COALESCE),
+                Walk => hints.put_off_found(path()),
+                Rest => put_off_due(&mut hints, 2 * QUIET),
+            }
+        }
+        hints.made(&path());
+        hints.release(|_| false);
+        hints.take_all().contains_key(&path())
+    }
+
+    #[test]
+    fn that_it_was_made_is_no_hint_for_who_made_it() {
+        let made = Say(When::Created);
+        for steps in [
+            &[][..],
+            &[made],
+            &[made, PutOff],
+            &[made, Walk],
+            &[made, PutOff, Walk],
+            &[made, Walk, PutOff],
+        ] {
+            assert!(!is_looked_at(steps), "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_else_was_said_or_may_have_been_is_one() {
+        let made = Say(When::Created);
+        let mut all: Vec<Vec<Step>> = vec![
+            // It was there before anything could be heard.
+            vec![Walk],
+            vec![Walk, made],
+            vec![Walk, made, PutOff],
+            vec![made, PutOff, made],
+            vec![made, PutOff, made, PutOff],
+        ];
+        for more in [When::Now, When::Attributes, When::Quiet].map(Say) {
+            all.push(vec![more]);
+            all.push(vec![more, PutOff]);
+            all.push(vec![more, made, Rest]);
+            all.push(vec![made, more]);
+            all.push(vec![made, more, PutOff]);
+            all.push(vec![made, more, Rest]);
+            all.push(vec![made, PutOff, more]);
+            all.push(vec![made, PutOff, more, PutOff]);
+            all.push(vec![made, PutOff, more, Rest]);
+            all.push(vec![made, PutOff, Walk, more]);
+        }
+        for steps in all {
+            assert!(is_looked_at(&steps), "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn a_folder_put_off_is_walked_afterwards() {
+        let mut hints = Hints::default();
+        hints.add(path(), When::Now, true);
+        put_off_due(&mut hints, 2 * COALESCE);
+        hints.release(|_| true);
+        assert!(hints.has_held() && hints.take_all().is_empty());
+        hints.release(|_| false);
+        assert!(hints.take_all()[&path()].deep);
     }
 }
