@@ -16,7 +16,7 @@ use left_core::plan::StageName;
 use left_core::version::DeviceId;
 
 use super::ask::Msg;
-use super::latest::Latest;
+use super::latest::{Latest, Places};
 use super::limits::{Limited, Limits};
 use super::offers::{Offering, Offers};
 use super::owner::FetchResults;
@@ -232,10 +232,7 @@ impl Source {
     }
 
     /// Where the index has each of these.
-    fn search(&self, contents: &[ContentId]) -> Vec<Vec<(RelPath, FileStat)>> {
-        if contents.is_empty() {
-            return Vec::new();
-        }
+    fn search(&self, contents: &[ContentId]) -> Vec<Places> {
         let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(found) = index.by_contents(contents, MAX_PLACES) else {
             return vec![Vec::new(); contents.len()];
@@ -285,16 +282,7 @@ impl ContentSource for Source {
     }
 
     fn locate_all(&self, contents: &[ContentId]) -> Vec<Vec<(RelPath, FileStat)>> {
-        let latest = self.latest.find(contents);
-        let unknown = contents.iter().zip(&latest);
-        let unknown = unknown.filter(|(_, place)| place.is_none());
-        let unknown: Vec<ContentId> = unknown.map(|(c, _)| *c).collect();
-        let mut rest = self.search(&unknown).into_iter();
-        let places = |latest: Option<_>| match latest {
-            Some(place) => vec![place],
-            None => rest.next().unwrap_or_default(),
-        };
-        latest.into_iter().map(places).collect()
+        self.latest.find(contents, |rest| self.search(rest))
     }
 
     fn open(&self, path: &RelPath, stat: &FileStat) -> io::Result<File> {

@@ -14,7 +14,10 @@ const MAX_FILES: usize = 2048;
 /// The longest time in which files join one generation.
 const MAX_AGE: Duration = Duration::from_secs(1);
 
-type Places = HashMap<ContentId, (RelPath, FileStat)>;
+/// Where a content lies, and what `lstat` said there.
+pub(super) type Places = Vec<(RelPath, FileStat)>;
+
+type ByContent = HashMap<ContentId, (RelPath, FileStat)>;
 
 /// Peers ask for a new file right after they heard of it, and then it need not be searched for in the index.
 /// What is not here is; and what is here may have changed since, as with any place.
@@ -25,8 +28,8 @@ pub(super) struct Latest {
 
 #[derive(Default)]
 struct Generations {
-    young: Places,
-    old: Places,
+    young: ByContent,
+    old: ByContent,
     since: Option<Instant>,
 }
 
@@ -68,8 +71,28 @@ impl Latest {
         }
     }
 
-    /// A place of each content, where it is known.
-    pub(super) fn find(&self, contents: &[ContentId]) -> Vec<Option<(RelPath, FileStat)>> {
+    /// Places of each content, in order: one where it is known; what `search` finds of the rest.
+    pub(super) fn find(
+        &self,
+        contents: &[ContentId],
+        search: impl FnOnce(&[ContentId]) -> Vec<Places>,
+    ) -> Vec<Places> {
+        let known = self.known(contents);
+        let rest = contents.iter().zip(&known).filter(|(_, k)| k.is_none());
+        let rest: Vec<ContentId> = rest.map(|(content, _)| *content).collect();
+        let mut found = match rest.is_empty() {
+            true => Vec::new(),
+            false => search(&rest),
+        }
+        .into_iter();
+        let places = |known: Option<_>| match known {
+            Some(place) => vec![place],
+            None => found.next().unwrap_or_default(),
+        };
+        known.into_iter().map(places).collect()
+    }
+
+    fn known(&self, contents: &[ContentId]) -> Vec<Option<(RelPath, FileStat)>> {
         let mut all = self.lock();
         all.turn();
         let find = |c| all.young.get(c).or_else(|| all.old.get(c)).cloned();
@@ -104,13 +127,30 @@ mod tests {
         let latest = Latest::default();
         latest.recorded((0..3 * MAX_FILES).map(place).collect());
         let ids: Vec<ContentId> = (0..3 * MAX_FILES).map(|n| place(n).0).collect();
-        let found = latest.find(&ids);
+        let found = latest.known(&ids);
         assert!(found[..MAX_FILES].iter().all(Option::is_none));
         for (n, found) in found.into_iter().enumerate().skip(2 * MAX_FILES) {
             assert_eq!(found.map(|(path, _)| path), Some(place(n).1));
         }
         latest.clear();
-        assert_eq!(latest.find(&ids[5..6]), [None]);
+        assert_eq!(latest.known(&ids[ids.len() - 1..]), [None]);
+    }
+
+    #[test]
+    fn what_is_not_known_is_searched_for_and_each_gets_its_own() {
+        let latest = Latest::default();
+        latest.recorded(vec![place(1), place(3)]);
+        let of = |n: usize| vec![(place(n).1, place(n).2)];
+        let ids = [0, 1, 2, 3, 4].map(|n| place(n).0);
+        let found = latest.find(&ids, |rest| {
+            assert_eq!(rest, [0, 2, 4].map(|n| place(n).0));
+            vec![of(0), Vec::new(), of(4)]
+        });
+        assert_eq!(found, [of(0), of(1), Vec::new(), of(3), of(4)]);
+        let known = latest.find(&ids[1..2], |_| {
+            unreachable!("nothing is left to search for")
+        });
+        assert_eq!(known, [of(1)]);
     }
 
     #[test]
