@@ -48,12 +48,7 @@ impl Fact {
         })
     }
 
-    fn holds(&self, root: &Path) -> bool {
-        fs::symlink_metadata(root.join(&self.path))
-            .is_ok_and(|meta| meta.len() == self.len && time(&meta) == self.time)
-    }
-
-    /// The same, for a file whose folder is open.
+    /// Whether it is so now, in its open folder.
     fn holds_in(&self, folder: &File) -> bool {
         let Some(name) = self.path.file_name() else {
             return false;
@@ -121,7 +116,7 @@ impl Goal {
 
     /// Whether it is reached now.
     pub fn reached(&self, root: &Path) -> bool {
-        self.files.iter().all(|fact| fact.holds(root))
+        first_that_hold(&self.files, root) == self.files.len()
             && self
                 .gone
                 .iter()
