@@ -338,7 +338,6 @@ impl Work<'_> {
                         found_by.ino,
                         rec
                     ])?;
-                self.rows.heard.recorded(&key);
                 Ok(())
             }
         }

@@ -19,44 +19,15 @@ type Announced = Vec<(DeviceId, Entry)>;
 /// A new file of a peer is looked up four times within moments: when it is found, begun, done and taken
 /// in. Whoever writes to the table tells what stands there then; what is not here is asked of the file.
 /// The first that come stay, as they are also the first to be done.
-///
-/// It also knows of such a path that we have no record of it, which is asked as often.
 #[derive(Default)]
 pub(super) struct Heard {
-    by_key: RefCell<HashMap<Box<[u8]>, Path>>,
-}
-
-struct Path {
-    all: Announced,
-    is_new: bool,
+    by_key: RefCell<HashMap<Box<[u8]>, Announced>>,
 }
 
 impl Heard {
     /// All that peers announced of a path, if that is known.
     pub(super) fn get(&self, key: &[u8]) -> Option<Announced> {
-        self.by_key.borrow().get(key).map(|path| path.all.clone())
-    }
-
-    /// Whether a path is known to have no record of ours.
-    pub(super) fn is_new(&self, key: &[u8]) -> bool {
-        self.by_key
-            .borrow()
-            .get(key)
-            .is_some_and(|path| path.is_new)
-    }
-
-    /// A path was found to have none.
-    pub(super) fn note_new(&self, key: &[u8]) {
-        if let Some(path) = self.by_key.borrow_mut().get_mut(key) {
-            path.is_new = true;
-        }
-    }
-
-    /// A path gets a record.
-    pub(super) fn recorded(&self, key: &[u8]) {
-        if let Some(path) = self.by_key.borrow_mut().get_mut(key) {
-            path.is_new = false;
-        }
+        self.by_key.borrow().get(key).cloned()
     }
 
     /// `all` is what the file says of a path from now on.
@@ -68,10 +39,9 @@ impl Heard {
                 *by_key = HashMap::new();
             }
         } else if let Some(known) = by_key.get_mut(key) {
-            known.all = all;
+            *known = all;
         } else if !is_full {
-            let is_new = false;
-            by_key.insert(key.into(), Path { all, is_new });
+            by_key.insert(key.into(), all);
         }
     }
 

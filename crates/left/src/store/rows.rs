@@ -165,13 +165,9 @@ impl Rows {
 
     /// Our record with its sequence number.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<(u64, Record)>, StoreError> {
-        if self.heard.is_new(key) {
-            return Ok(None);
-        }
         let mut q = self.prepare("SELECT seq, rec FROM entry WHERE key = ?")?;
         let mut rows = q.query([key])?;
         let Some(row) = rows.next()? else {
-            self.heard.note_new(key);
             return Ok(None);
         };
         let seq = int(row, 0)?;
@@ -180,9 +176,6 @@ impl Rows {
 
     /// What replacing our record must know of it.
     pub(super) fn stored(&self, key: &[u8]) -> Result<Option<Stored>, StoreError> {
-        if self.heard.is_new(key) {
-            return Ok(None);
-        }
         let mut q = self.prepare("SELECT id, seq, c4, ino, rec FROM entry WHERE key = ?")?;
         let mut rows = q.query([key])?;
         let Some(row) = rows.next()? else {

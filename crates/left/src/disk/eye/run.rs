@@ -18,7 +18,6 @@ use rustix::io::Errno;
 use super::hints::Hints;
 use super::pool::HashPool;
 use super::sweep::Sweep;
-use super::tell::FIRST_BATCH;
 use super::told::Told;
 use super::torn::Torn;
 use super::{Command, EyeEvent, Holds, ManifestSink, ScanIndex};
@@ -91,8 +90,6 @@ pub(super) struct Eye {
     pub(super) promises: Vec<Promise>,
     pub(super) batch: Vec<Observation>,
     pub(super) batch_since: Option<Instant>,
-    /// How many observations are told of at once.
-    pub(super) batch_limit: usize,
     /// Paths reported as unreadable: told when they are well again.
     pub(super) trouble: BTreeSet<RelPath>,
     pub(super) bad_names: HashSet<String>,
@@ -130,7 +127,6 @@ impl Eye {
             promises: Vec::new(),
             batch: Vec::new(),
             batch_since: None,
-            batch_limit: FIRST_BATCH,
             trouble: BTreeSet::new(),
             bad_names: HashSet::new(),
             recent: HashMap::new(),

@@ -13,11 +13,8 @@ use rustix::io::Errno;
 use super::EyeEvent;
 use super::run::{BLIND_SCAN, Eye, MAX_WAIT};
 
-/// Most observations of the first event after a rest: whoever takes them should have work soon. Each further one
-/// may have twice as many, ...
-pub(super) const FIRST_BATCH: usize = 128;
-/// ... at most so many: each is a transaction of the index.
-const MAX_BATCH: usize = 1024;
+/// Most observations of one event.
+const MAX_BATCH: usize = 512;
 /// How often progress is told.
 const ACTIVITY: Duration = Duration::from_millis(250);
 /// Refused names that are remembered as told.
@@ -123,9 +120,8 @@ impl Eye {
         self.batch_since.get_or_insert_with(Instant::now);
         self.told.note(&path);
         self.batch.push(Observation { path, seen });
-        if self.batch.len() >= self.batch_limit {
+        if self.batch.len() >= MAX_BATCH {
             self.flush();
-            self.batch_limit = MAX_BATCH.min(2 * self.batch_limit);
         }
     }
 
@@ -148,7 +144,6 @@ impl Eye {
     pub(super) fn flush_unless_hints(&mut self) {
         if self.gone.is_none() {
             self.flush();
-            self.batch_limit = FIRST_BATCH;
         }
     }
 
