@@ -297,8 +297,9 @@ impl Bed {
     }
 
     /// The user of `b` renamed `round N` to `old N`, `a` did the same, and the power was cut before it
-    /// could record that: the very file (by its inode), whole, has its new name, of which the index has
-    /// not heard. No other file than those is ever renamed here.
+    /// could record that: the very file (by its inode), whole, has its new name. Of that the index has not
+    /// heard, or has recorded this very file there: a look tells what is gone last, and may end before.
+    /// No other file than those is ever renamed here.
     fn is_renamed(&self, root: &Root, ours: &IndexDb, path: &RelPath, record: &Record) -> bool {
         let old = String::from_utf8_lossy(path.as_bytes()).into_owned();
         let Some(rest) = old.strip_prefix("work/round ") else {
@@ -306,17 +307,23 @@ impl Bed {
         };
         let new = RelPath::new(format!("work/old {rest}")).unwrap();
         let heard = ours.get(&new).unwrap();
-        if heard.is_some_and(|r| r.entry.node.is_live()) {
-            return false;
-        }
+        let heard = heard.filter(|r| r.entry.node.is_live());
         let Some(Found::File(now, _)) = root.look(&new).unwrap() else {
             return false;
         };
+        let content = record.entry.node.content();
+        let is_it = |r: &Record| {
+            r.entry.node.content() == content && r.stat.is_some_and(|then| then.ino == now.ino)
+        };
+        let recorded = heard.as_ref().is_none_or(is_it);
         let same = record.stat.is_some_and(|then| then.ino == now.ino);
         let hash = hash_file(root, &new, &now, &mut |_| ControlFlow::Continue(()));
-        let whole = Some(hash.unwrap()) == record.entry.node.content();
-        println!("{path} is {new}: the same file {same}, whole {whole}");
-        same && whole
+        let whole = Some(hash.unwrap()) == content;
+        println!(
+            "{path} is {new}: the same file {same}, whole {whole}, heard of {}, as it is {recorded}",
+            heard.is_some()
+        );
+        same && whole && recorded
     }
 
     /// Where the folder of `a` is not what its index says, or something that nobody wrote. What was done
