@@ -126,6 +126,29 @@ fn a_renamed_file_or_folder_is_not_read() {
     assert_eq!(brief(&w.until_path("new/sub/fresh")), ["+new/sub/fresh"]);
 }
 
+/// As what an operation puts into a folder that is being walked.
+#[test]
+fn what_is_recorded_while_its_folder_is_walked_is_not_read() {
+    let s = Share::new();
+    s.mkdir("dir");
+    s.write("dir/big", vec![7u8; 300_000]);
+    let w = Watched::start(&s);
+    let (index, sink) = (w.index.clone(), w.sink.clone());
+    drop(w);
+    index.late.lock().unwrap().insert(p("dir/big"));
+    let mut w = Watched::over(&s, index, sink);
+    w.scan_done();
+    assert_eq!(w.sink.begun.load(Ordering::SeqCst), 1);
+    // One that is not as recorded is.
+    s.write("dir/big", vec![8u8; 300_000]);
+    w.barrier();
+    assert_eq!(w.sink.begun.load(Ordering::SeqCst), 2);
+    assert_eq!(
+        w.index.content("dir/big"),
+        Some(content_id(&[8u8; 300_000]))
+    );
+}
+
 #[test]
 fn a_new_file_in_a_used_inode_is_read_though_size_and_time_agree() {
     let s = Share::new();

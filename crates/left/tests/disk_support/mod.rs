@@ -171,6 +171,8 @@ pub struct MapIndex {
     map: Arc<Mutex<BTreeMap<RelPath, Record>>>,
     /// Paths that ever had an inode.
     inodes: Arc<Mutex<HashMap<u64, BTreeSet<RelPath>>>>,
+    /// Those that are recorded right after the records of their folder were asked for.
+    pub late: Arc<Mutex<BTreeSet<RelPath>>>,
 }
 
 impl MapIndex {
@@ -251,7 +253,8 @@ impl ScanIndex for MapIndex {
         };
         let below = below.take_while(|(p, _)| dir.is_none_or(|d| *p == d || p.is_below(d)));
         let depth = dir.map_or(0, |d| d.parts().count()) + 1;
-        let direct = below.filter(|(p, _)| p.parts().count() == depth);
+        let late = self.late.lock().unwrap();
+        let direct = below.filter(|(p, _)| p.parts().count() == depth && !late.contains(p));
         Ok(direct.map(|(p, r)| (p.clone(), r.clone())).collect())
     }
 

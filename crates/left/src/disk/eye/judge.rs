@@ -263,7 +263,7 @@ impl Eye {
     }
 
     /// The content of a file that was only renamed: the inode, size and mtime of a record whose own
-    /// path holds that inode no more.
+    /// path holds that inode no more. Or of one whose record is newer than the one that was read.
     ///
     /// An inode number is used again soon after a deletion, and archives give many files one size and
     /// time. So the inode must be older than the record; where the file system does not say, the time
@@ -284,6 +284,10 @@ impl Eye {
             let (Some(content), Some(then)) = (record.entry.node.content(), record.stat) else {
                 continue;
             };
+            // Put there by an operation, and recorded since the folder's records were read.
+            if old == *path && look_at_file(Some(&record), file) == Look::Same {
+                return Some(content);
+            }
             let same = then.ino == file.ino && then.size == file.size && then.mtime == file.mtime;
             let old_enough = match stat.born {
                 Some(born) => born <= then.ctime,
