@@ -234,7 +234,8 @@ impl Engine {
                         continue;
                     }
                     Decision::Merge(mut entry) => {
-                        if totals.away_files > 0 {
+                        // What others announced before may be settled by it, and nobody would look at it again.
+                        if needing {
                             entry = self.settle(&path, entry, index, &mut txn)?;
                         }
                         from.push(if entry == theirs { vec![peer] } else { vec![] });
