@@ -240,6 +240,45 @@ fn a_file_that_is_still_open_is_told_when_quiet_or_at_a_barrier() {
     assert_eq!(w.index.content("f"), Some(content_id(b"part and more")));
 }
 
+/// As with `cp -r`: the folder is new, so the file was made before anybody could hear of it.
+#[test]
+fn a_file_made_in_a_new_folder_is_not_told_as_empty_before_it_is_written() {
+    let s = Share::new();
+    let elsewhere = tempfile::tempdir_in(s.dir.path().parent().unwrap()).unwrap();
+    let mut w = Watched::start(&s);
+    let tries = (0..50).any(|n| {
+        let (out, dir, path) = (elsewhere.path(), format!("d{n}"), format!("d{n}/f"));
+        fs::create_dir(out.join(&dir)).unwrap();
+        let made = std::time::Instant::now();
+        let mut open = fs::File::create(out.join(&path)).unwrap();
+        fs::rename(out.join(&dir), s.at(&dir)).unwrap();
+        // A file beside it, later in order, is told: so this one has been passed by.
+        s.write(&format!("{dir}/g"), "g");
+        let first = w.until_path(&format!("{dir}/g"));
+        open.write_all(b"bytes").unwrap();
+        drop(open);
+        // A slow machine may have left it alone for so long that it counts as finished.
+        let in_time = made.elapsed() < std::time::Duration::from_millis(200);
+        if in_time {
+            assert!(first.iter().all(|o| o.path != p(&path)), "{first:?}");
+        }
+        w.barrier();
+        assert_eq!(w.index.content(&path), Some(content_id(b"bytes")));
+        in_time
+    });
+    assert!(tries, "this machine is too slow for this test");
+    // One that stays empty is told without asking, and at once where somebody asks.
+    fs::create_dir(elsewhere.path().join("e")).unwrap();
+    fs::write(elsewhere.path().join("e/f"), "").unwrap();
+    fs::rename(elsewhere.path().join("e"), s.at("e")).unwrap();
+    w.until_path("e/f");
+    fs::create_dir(elsewhere.path().join("h")).unwrap();
+    fs::write(elsewhere.path().join("h/f"), "").unwrap();
+    fs::rename(elsewhere.path().join("h"), s.at("h")).unwrap();
+    w.barrier();
+    assert_eq!(w.index.content("h/f"), Some(content_id(b"")));
+}
+
 #[test]
 fn a_barrier_waits_for_large_files() {
     let s = Share::new();

@@ -210,10 +210,16 @@ fn what_is_made_where_nothing_is_held_is_an_edit() {
     let [a, b, c] = three(&world);
     choose(&c, &["top"]);
     assert!(!c.share.join("old").exists() && !c.share.join("new").exists());
-    // New, equal and different.
-    write(&c.share.join("new/fresh"), "fresh");
-    write(&c.share.join("old/one"), bytes("old/one", 0, 3000));
-    write(&c.share.join("new/three"), "another three");
+    // New, equal and different. Each whole at once: an empty file would be an edit of its own.
+    let put = |path: &str, content: &[u8]| {
+        let (whole, place) = (world.path().join("whole"), c.share.join(path));
+        write(&whole, content);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::rename(whole, place).unwrap();
+    };
+    put("new/fresh", b"fresh");
+    put("old/one", &bytes("old/one", 0, 3000));
+    put("new/three", b"another three");
     wait(&[&a, &b, &c]);
     assert_same(&a.share, &b.share);
     assert_eq!(read(&a, "new/fresh"), Some(b"fresh".to_vec()));

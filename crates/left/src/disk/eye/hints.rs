@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use left_core::entry::FileStat;
 use left_core::path::RelPath;
 
+use crate::disk::sys;
 use crate::disk::watch::When;
 
 /// Hints are gathered so long, so that a burst is one batch and both ends of a rename are in it.
@@ -13,6 +15,12 @@ const COALESCE: Duration = Duration::from_millis(3);
 const QUIET: Duration = Duration::from_millis(200);
 /// More hints than this are not worth keeping apart: the whole tree is looked at instead.
 const MAX_HINTS: usize = 100_000;
+
+/// Whether a file changed so lately, by this machine's clock, that who made it may still be writing.
+pub(super) fn is_just_changed(stat: &FileStat) -> bool {
+    let age = sys::nanos_between(stat.ctime, sys::now());
+    (0..QUIET.as_nanos() as i128).contains(&age)
+}
 
 /// How to look at one path.
 #[derive(Clone, Copy, Debug, Default)]
@@ -134,6 +142,11 @@ impl Hints {
     /// Whether a file is waiting to be left alone.
     pub(super) fn is_quiet_waiting(&self, path: &RelPath) -> bool {
         self.quiet.contains_key(path)
+    }
+
+    /// The same, or it was heard of as made a moment ago, so that it is going to.
+    pub(super) fn is_waiting_for_its_bytes(&self, path: &RelPath) -> bool {
+        self.is_quiet_waiting(path) || self.now.get(path).is_some_and(|hint| hint.created)
     }
 
     pub(super) fn are_too_many(&self) -> bool {

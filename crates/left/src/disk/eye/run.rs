@@ -210,6 +210,12 @@ impl Eye {
         });
     }
 
+    /// Whether somebody waits until all that had changed is told.
+    pub(super) fn owes_barrier(&self) -> bool {
+        let is_barrier = |p: &Promise| matches!(p.event, EyeEvent::Barrier(_));
+        self.promises.iter().any(is_barrier)
+    }
+
     /// Has the whole tree looked at, then says `event`.
     pub(super) fn scan_all(&mut self, event: EyeEvent) {
         let waiting = self.sweeps.iter().find(|s| s.is_fresh_full()).map(|s| s.id);

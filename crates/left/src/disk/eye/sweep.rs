@@ -11,7 +11,7 @@ use left_core::ignore::IGNORE_FILE;
 use left_core::path::{self, RelPath};
 use rustix::fs::FileType;
 
-use super::hints::Hint;
+use super::hints::{Hint, is_just_changed};
 use super::judge::Also;
 use super::run::Eye;
 use crate::disk::look::open_regular_in;
@@ -26,6 +26,8 @@ const SLICE: usize = 64;
 /// records are in memory only while it is being walked. What is gone is told at the end.
 pub(super) struct Sweep {
     pub(super) id: u64,
+    /// Of the whole tree: it finds what was there before anything could be heard.
+    is_whole: bool,
     roots: VecDeque<Option<RelPath>>,
     stack: Vec<Frame>,
     /// Folders whose records name something that is not on disk.
@@ -46,6 +48,7 @@ impl Sweep {
     pub(super) fn all() -> Sweep {
         Sweep {
             id: 0,
+            is_whole: true,
             roots: VecDeque::from([None]),
             stack: Vec::new(),
             dirty: BTreeSet::new(),
@@ -55,6 +58,7 @@ impl Sweep {
 
     pub(super) fn below(dirs: Vec<RelPath>) -> Sweep {
         Sweep {
+            is_whole: false,
             roots: dirs.into_iter().map(Some).collect(),
             ..Sweep::all()
         }
@@ -149,9 +153,14 @@ impl Sweep {
             if record.as_ref().is_some_and(is_dir_record) {
                 self.gone.push(path.clone());
             }
-            if !eye.hints.is_quiet_waiting(&path) {
-                eye.judge(fd.as_fd(), &path, record.as_ref(), &stat, also);
+            if eye.hints.is_waiting_for_its_bytes(&path) {
+                continue;
             }
+            if !self.is_whole && record.is_none() && eye.may_be_being_made(&stat) {
+                eye.hints.add(path, When::Quiet, false);
+                continue;
+            }
+            eye.judge(fd.as_fd(), &path, record.as_ref(), &stat, also);
         }
         self.stack.push(frame);
         false
@@ -226,6 +235,14 @@ fn is_dir_record(record: &Record) -> bool {
 }
 
 impl Eye {
+    /// Whether a new file may be one that a program has just made, before its folder was watched, and has yet
+    /// to write into: an empty file is announced a moment later, and a file in its making is not announced
+    /// as an empty one, which elsewhere may win over another's bytes.
+    fn may_be_being_made(&self, stat: &Stat) -> bool {
+        let is_empty = stat.kind == FileType::RegularFile && stat.file.size == 0;
+        is_empty && !self.owes_barrier() && is_just_changed(&stat.file)
+    }
+
     /// Looks at a name of an open folder. A new file has to be read, so it is looked at by opening it.
     fn look_at_listed(
         &self,
@@ -233,7 +250,8 @@ impl Eye {
         path: &RelPath,
         is_new_file: bool,
     ) -> io::Result<Option<(Stat, Also)>> {
-        let is_wanted = || !self.is_ignored(path, false) && !self.hints.is_quiet_waiting(path);
+        let is_wanted =
+            || !self.is_ignored(path, false) && !self.hints.is_waiting_for_its_bytes(path);
         if is_new_file
             && is_wanted()
             && let Ok((file, stat)) = open_regular_in(dir, path.name())
