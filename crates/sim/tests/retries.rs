@@ -126,6 +126,37 @@ fn what_is_newer_goes_before_it_comes() {
     assert!(s.tree().is_empty());
 }
 
+/// Lets things happen for so many of device 1's milliseconds.
+fn pass(s: &mut Scenario, ms: u64) {
+    let end = s.world.now(1).mono_ms + ms;
+    while s.world.now(1).mono_ms < end && s.world.happen() {}
+}
+
+/// Each try of what found no room walks all needs, so a disk that stays full is tried less and less
+/// often; as soon as something fitted, it is tried soon again.
+#[test]
+fn a_disk_that_stays_full() {
+    let mut s = Scenario::new(2);
+    s.settle();
+    let found_full = |s: &Scenario| s.world.stats.reports.get("full").copied().unwrap_or(0) / 2;
+    s.world.devices[1].disk.full = true;
+    s.write(0, "file", 1);
+    pass(&mut s, 300_000);
+    let tries = found_full(&s);
+    assert!((8..=12).contains(&tries), "{tries}");
+    s.world.devices[1].disk.full = false;
+    pass(&mut s, 45_000);
+    assert_eq!(s.tree_of(1).get("file"), Some(&"file 1".to_owned()));
+    s.world.devices[1].disk.full = true;
+    s.write(0, "more", 2);
+    while found_full(&s) == tries {
+        assert!(s.world.happen());
+    }
+    s.world.devices[1].disk.full = false;
+    pass(&mut s, 6000);
+    assert_eq!(s.tree_of(1).get("more"), Some(&"file 2".to_owned()));
+}
+
 /// These tests notice when the rule is broken.
 #[test]
 fn they_notice_their_fault() {

@@ -35,6 +35,7 @@ pub use event::{Effect, Event, Now, PeerState, Report, State};
 use heal::Damage;
 pub use own::Edits;
 use own::OwnEdits;
+use results::FULL_MS;
 use shed::Sheds;
 pub use shed::{Dropped, Kept, MAX_SHEDS};
 use wait::Waits;
@@ -99,6 +100,8 @@ pub struct Engine {
     paused: bool,
     /// Until when nothing is fetched because the disk is full.
     full_until: Option<u64>,
+    /// How long the next wait for room is, in milliseconds.
+    full_wait: u64,
     /// When to walk all needs again, because too many failed to remember each.
     rewalk_at: Option<u64>,
     /// The whole tree was looked at since start.
@@ -143,6 +146,7 @@ impl Engine {
             alarm: None,
             paused: false,
             full_until: None,
+            full_wait: FULL_MS,
             rewalk_at: None,
             scanned: false,
             first_scan: index.head() == 0,

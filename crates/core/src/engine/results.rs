@@ -18,7 +18,9 @@ const RETRY_MS: u64 = 1000;
 /// Longest waiting between tries.
 const RETRY_MAX_MS: u64 = 60_000;
 /// Waiting for room on a full disk.
-const FULL_MS: u64 = 5000;
+pub(super) const FULL_MS: u64 = 5000;
+/// The same when again and again nothing could be put in place: each try walks all needs.
+const FULL_MAX_MS: u64 = 40_000;
 /// Failures remembered one by one; beyond it all needs are walked again after a while.
 const MAX_RETRIES: usize = 10_000;
 /// Records read at a time below a folder that went away.
@@ -125,7 +127,10 @@ impl Engine {
                     self.commit(done.txn, &done.from, index)?;
                     self.drop_failed(*job, error, index, out)?;
                 }
-                Ok(done) => self.op_done(now, job, done, index, &mut puts, out)?,
+                Ok(done) => {
+                    self.full_wait = FULL_MS;
+                    self.op_done(now, job, done, index, &mut puts, out)?;
+                }
                 Err(error) => {
                     let path = job.path.clone();
                     // What is decided now must see what was done before.
@@ -416,8 +421,9 @@ impl Engine {
     fn disk_full(&mut self, now: Now, out: &mut Vec<Effect>) {
         if self.full_until.is_none() {
             out.push(Effect::Report(Report::Full(true)));
+            self.full_until = Some(now.mono_ms + self.full_wait);
+            self.full_wait = (2 * self.full_wait).min(FULL_MAX_MS);
         }
-        self.full_until = Some(now.mono_ms + FULL_MS);
     }
 
     /// Ends a job: its paths are free again.
