@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
@@ -45,6 +46,8 @@ pub(super) fn connect(path: &Path, setup: Setup) -> Result<Connection, StoreErro
     let conn = Connection::open_with_flags_and_vfs(path, flags, VFS)?;
     conn.busy_timeout(BUSY)?;
     conn.set_prepared_statement_cache_capacity(64);
+    // Else a statement whose LIMIT is a parameter is compiled anew each time it is bound.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     let sync = sync_level(setup.durable);
     // A reader opens for writing too, only then can the last one out tidy up the log.
     let query_only = u8::from(setup.read_only);
