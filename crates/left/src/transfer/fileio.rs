@@ -14,6 +14,9 @@ use rustix::io::Errno;
 const READ: usize = 1 << 20;
 /// Bytes that are given to the disk at a time.
 const WRITEBACK: u64 = 8 << 20;
+/// How far behind what is written the disk is sure to have written, mostly.
+const BEHIND: u64 = 64 << 20;
+const FOLIO: u64 = 2 << 20;
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// Whether the open file still is what `stat` says (a rename in between does not matter).
@@ -136,15 +139,33 @@ pub(crate) fn advise_soon(file: &File, offset: u64, len: u64) {
 
 /// Begins to write to the disk, without waiting, what was written before this range; called for each
 /// range it does so once every [`WRITEBACK`] bytes of the file. On Linux "not needed" starts writing
-/// what is dirty and drops from memory only what is clean, so what was just written stays there.
-pub(crate) fn start_writeback(file: &File, offset: u64, len: u64) {
+/// what is dirty and drops from memory only what is clean, so what was just written stays there. What
+/// lies [`BEHIND`] is on the disk by then, and does not stay where the file shall not be `kept` in memory.
+pub(crate) fn start_writeback(file: &File, offset: u64, len: u64, kept: bool) {
+    let from = offset / WRITEBACK * WRITEBACK;
     let end = (offset + len) / WRITEBACK * WRITEBACK;
-    if end > offset {
-        let from = (offset / WRITEBACK) * WRITEBACK;
-        let len = std::num::NonZeroU64::new(end - from);
-        // Only a hint: failing changes nothing.
-        let _ = rustix::fs::fadvise(file, from, len, Advice::DontNeed);
+    if end <= offset {
+        return;
     }
+    not_needed(file, from, end);
+    if !kept && end > BEHIND {
+        not_needed(file, from.saturating_sub(BEHIND), end - BEHIND);
+    }
+}
+
+fn not_needed(file: &File, from: u64, end: u64) {
+    // Only a hint: failing changes nothing. A length of 0 would mean all of the file.
+    if let Some(len) = std::num::NonZeroU64::new(end.saturating_sub(from)) {
+        let _ = rustix::fs::fadvise(file, from, Some(len), Advice::DontNeed);
+    }
+}
+
+/// Gives back the memory that holds these bytes of a file that is read from front to back and then not
+/// needed any more: what is written meanwhile takes it again, instead of memory that nobody used for long.
+/// The system holds a file in blocks of up to [`FOLIO`] and drops only whole ones; so one that was not
+/// read to its end last time is dropped now.
+pub(crate) fn done_with(file: &File, offset: u64, len: u64) {
+    not_needed(file, offset.saturating_sub(FOLIO), offset + len);
 }
 
 /// Makes `dst` share the blocks of `src`, where the file system can.
@@ -232,4 +253,65 @@ fn skip_hole(src: &File, offset: u64, size: u64, builder: &mut ManifestBuilder) 
     let count = (hole - max) / each + 1;
     builder.push_zeros(count);
     Ok(count * each)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
+
+    use rustix::io::ReadWriteFlags;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// A file that is on the disk and in memory; `None` on a file system that is only in memory.
+    fn on_disk(mib: u64) -> Option<File> {
+        const TMPFS: i64 = 0x0102_1994;
+        let file = tempfile::tempfile().unwrap();
+        let kind = rustix::fs::fstatfs(&file).unwrap().f_type;
+        if i128::from(kind) == i128::from(TMPFS) {
+            return None;
+        }
+        let noise: Vec<u8> = (0..MIB).map(|n| ((n * n) >> 7) as u8).collect();
+        for n in 0..mib {
+            file.write_all_at(&noise, n * MIB).unwrap();
+        }
+        file.sync_all().unwrap();
+        Some(file)
+    }
+
+    /// Whether a read would find the bytes in memory.
+    fn in_memory(file: &File, at: u64) -> bool {
+        let mut buf = [0; 1];
+        let bufs = &mut [io::IoSliceMut::new(&mut buf)];
+        match rustix::io::preadv2(file, bufs, at, ReadWriteFlags::NOWAIT) {
+            Ok(read) => read == 1,
+            Err(Errno::AGAIN) => false,
+            Err(e) => panic!("{e}"),
+        }
+    }
+
+    #[test]
+    fn what_is_written_of_a_file_that_is_not_kept_leaves_memory_behind() {
+        let Some(file) = on_disk(80) else { return };
+        start_writeback(&file, 79 * MIB, MIB, false);
+        assert!(!in_memory(&file, 8 * MIB));
+        assert!(!in_memory(&file, 16 * MIB - 1));
+    }
+
+    #[test]
+    fn what_an_older_version_gave_leaves_memory() {
+        let Some(file) = on_disk(8) else { return };
+        // As segments lie: not where blocks begin.
+        let cuts = [1_000_001, 2_000_003, 3_500_007, 5_500_011];
+        let mut from = 0;
+        for cut in cuts {
+            done_with(&file, from, cut - from);
+            from = cut;
+        }
+        for at in [0, 1_000_001, 2_000_003, 3_000_000] {
+            assert!(!in_memory(&file, at), "{at}");
+        }
+    }
 }

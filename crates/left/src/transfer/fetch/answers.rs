@@ -16,12 +16,12 @@ use tracing::warn;
 use super::big::Page;
 use super::file::BigFile;
 use super::lane::InFlight;
-use super::shared::{Shared, guarded, lock, stage_error};
+use super::shared::{Shared, guarded, lock, stage_error, written};
 use super::small::{Failed, Key};
 use super::state::{Job, State, Task};
 use super::wanted::{Asked, BigTask, MissingChunks, Place, Wanted};
 use crate::counters::HASHED;
-use crate::transfer::fileio::{matches, start_writeback, write_chunks};
+use crate::transfer::fileio::{matches, write_chunks};
 use crate::transfer::frame::{
     CHUNK_REF_LEN, FrameError, FrameKind, Header, REFS_PAGE, SEGMENT_REF_LEN, parse_list,
     parse_refs,
@@ -311,9 +311,7 @@ fn write_segment(
     if done.is_none() {
         return Ok(Written::Closed);
     }
-    if shared.config.early_writeback {
-        start_writeback(f, place.offset, bytes.len() as u64);
-    }
+    written(shared, file, f, place.offset, bytes.len() as u64);
     let segment = Segment {
         sref: place.sref,
         chunks: list,
@@ -366,9 +364,7 @@ fn write_missing(
         return Ok(Written::Closed);
     }
     let sref = missing.place.sref;
-    if shared.config.early_writeback {
-        start_writeback(&prepared.file, missing.place.offset, sref.len);
-    }
+    written(shared, file, &prepared.file, missing.place.offset, sref.len);
     let segment = Segment {
         sref,
         chunks: missing.list.clone(),

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use left_core::content::{ChunkId, ChunkRef, ContentId, Segment, SegmentId, SegmentRef};
 
 use crate::counters::HASHED;
-use crate::transfer::fileio::{matches, read_at_most, reflink};
+use crate::transfer::fileio::{done_with, matches, read_at_most, reflink};
 use crate::transfer::ports::ManifestRead;
 
 /// Segments of a manifest that are read from the store at a time.
@@ -124,7 +124,9 @@ impl Base {
 
     /// Reads a segment that [`Self::find`] found into `buf`; `false` when the bytes are others by now.
     pub(super) fn read(&self, segment: &Segment, offset: u64, buf: &mut [u8]) -> io::Result<bool> {
-        read(&self.file, segment, offset, buf)
+        let read = read(&self.file, segment, offset, buf);
+        done_with(&self.file, offset, buf.len() as u64);
+        read
     }
 
     /// Makes `staged`, which is empty, share the older version's blocks, where the file system can.

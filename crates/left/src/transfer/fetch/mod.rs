@@ -70,6 +70,9 @@ pub struct FetchConfig {
     pub base_chunks: usize,
     /// Start writing to the disk early, so that the applier's fsync is short.
     pub early_writeback: bool,
+    /// Files up to this size stay in memory when they are on the disk; larger ones would displace there
+    /// what others need.
+    pub kept_in_memory: u64,
     /// How long a lane is watched before the peer is told how fast its bytes come.
     pub rate_after: Duration,
     /// How long nothing may come on the lane of another receiver that owes something, before it is given
@@ -93,11 +96,19 @@ impl Default for FetchConfig {
             results_batch: 256,
             base_chunks: 256 * 1024,
             early_writeback: true,
+            kept_in_memory: memory() / 32,
             rate_after: Duration::from_millis(250),
             stuck_after: Duration::from_secs(20),
             offer_idle: Duration::from_secs(60),
         }
     }
+}
+
+/// Bytes of memory that this machine has.
+#[allow(clippy::useless_conversion)] // The field has 32 bits where addresses have.
+fn memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit))
 }
 
 /// Counters over all lanes.

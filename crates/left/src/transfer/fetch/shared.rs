@@ -1,6 +1,7 @@
 //! What all threads of a fetcher hold in common, and how ends of items are reported.
 
 use std::collections::hash_map::RandomState;
+use std::fs::File;
 use std::hash::BuildHasher;
 use std::io;
 use std::sync::atomic::Ordering;
@@ -19,6 +20,7 @@ use super::offers;
 use super::state::{Job, Outcome, State, Whereabouts};
 use super::wanted::Asked;
 use super::{FetchConfig, FetchStats, is_small, stock, swarm};
+use crate::transfer::fileio::start_writeback;
 use crate::transfer::ports::{FetchDisk, ManifestStore};
 
 /// Results wait at most about this long for others to be reported with.
@@ -346,6 +348,14 @@ pub(super) fn guarded<T>(
     match *closed {
         true => Ok(None),
         false => write().map(Some),
+    }
+}
+
+/// Has the disk begin with what was written to the staged file, of which this range is the newest part.
+pub(super) fn written(shared: &Shared, file: &BigFile, staged: &File, offset: u64, len: u64) {
+    let config = &shared.config;
+    if config.early_writeback {
+        start_writeback(staged, offset, len, file.size <= config.kept_in_memory);
     }
 }
 

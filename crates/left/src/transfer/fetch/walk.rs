@@ -14,10 +14,10 @@ use super::base::{self, Base};
 use super::elsewhere::LISTS_FIRST;
 use super::file::{BigFile, Prepared};
 use super::offers::offer_name;
-use super::shared::{Shared, guarded, lock, stage_error};
+use super::shared::{Shared, guarded, lock, stage_error, written};
 use super::wanted::{MissingChunks, Place, Wanted};
 use crate::counters::HASHED;
-use crate::transfer::fileio::{has_data, make_zero, read_at_most, start_writeback, write_chunks};
+use crate::transfer::fileio::{has_data, make_zero, read_at_most, write_chunks};
 
 /// Opens the stage and the base: of a content with this (verified) segment list, or of an offer.
 pub(super) fn prepare(shared: &Shared, file: &Arc<BigFile>, refs: Option<&[SegmentRef]>) {
@@ -254,9 +254,7 @@ fn look(
     if guarded(file, write)?.is_none() {
         return Ok(Found::Closed);
     }
-    if shared.config.early_writeback {
-        start_writeback(staged, offset, sref.len);
-    }
+    written(shared, file, staged, offset, sref.len);
     Ok(Found::Here(segment))
 }
 
