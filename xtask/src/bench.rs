@@ -164,7 +164,7 @@ fn measure_parts(
         figures.limits = limits::measure(work)?;
     }
     if !rows.is_empty() {
-        let tools = choose_tools(&args.common, &[], &mut figures.machine)?;
+        let tools = choose_tools(&args.common, &[], args.docs, &mut figures.machine)?;
         let net = Net::create()?;
         measure_all(
             rows,
@@ -300,10 +300,12 @@ fn choose_rows(names: &[String]) -> Result<Vec<&'static Row>> {
     names.iter().map(find).collect()
 }
 
-/// The tools that were asked for, or those of `usual` (all, where it is empty), that are there.
+/// The tools that were asked for, or those of `usual` (all, where it is empty), that are there. Figures that
+/// go to the documents take the place of whole rows: for them none may be missing.
 fn choose_tools(
     common: &Common,
     usual: &[&str],
+    docs: bool,
     machine: &mut Machine,
 ) -> Result<Vec<Box<dyn Tool>>> {
     let mut tools = tools::all(common.left.as_deref());
@@ -330,6 +332,11 @@ fn choose_tools(
         }
     });
     ensure!(!tools.is_empty(), "no tool to measure");
+    ensure!(
+        !docs || machine.missing.is_empty(),
+        "the documents would lose the figures of what is missing: install it, or say with --tools which are to \
+         be in the tables from now on"
+    );
     if !measure::sees_children() {
         eprintln!("note: this kernel does not list children; forked processes are not measured");
     }

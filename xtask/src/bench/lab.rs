@@ -81,7 +81,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         machine: Machine::here(&work.0),
         ..Figures::default()
     };
-    let done = measure_rows(&args.only, &args.link, &args.common, &work.0, &mut figures);
+    let done = measure_rows(
+        &args.only,
+        &args.link,
+        args.docs,
+        &args.common,
+        &work.0,
+        &mut figures,
+    );
     finish(figures, &args.common, args.docs && done.is_ok(), done)
 }
 
@@ -92,12 +99,13 @@ pub fn measure(
     work: &Path,
     figures: &mut Figures,
 ) -> Result<()> {
-    measure_rows(&[], settings, common, work, figures)
+    measure_rows(&[], settings, true, common, work, figures)
 }
 
 fn measure_rows(
     only: &[String],
     settings: &Settings,
+    docs: bool,
     common: &Common,
     work: &Path,
     figures: &mut Figures,
@@ -113,6 +121,7 @@ fn measure_rows(
     let tools = choose_tools(
         common,
         &["left", "rsync", "syncthing"],
+        docs,
         &mut figures.machine,
     )?;
     for row in ROWS {

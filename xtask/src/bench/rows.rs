@@ -153,7 +153,7 @@ pub const ROWS: &[Row] = &[
     row(
         "latency-busy",
         "the same while a big file is under way",
-        note(200, 0),
+        note(400, 0),
     )
     .course(Course::Busy),
     row(
