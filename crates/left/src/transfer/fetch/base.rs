@@ -124,9 +124,12 @@ impl Base {
 
     /// Reads a segment that [`Self::find`] found into `buf`; `false` when the bytes are others by now.
     pub(super) fn read(&self, segment: &Segment, offset: u64, buf: &mut [u8]) -> io::Result<bool> {
-        let read = read(&self.file, segment, offset, buf);
-        done_with(&self.file, offset, buf.len() as u64);
-        read
+        read(&self.file, segment, offset, buf)
+    }
+
+    /// These bytes were read, and no more will be: the file is replaced by what they went into.
+    pub(super) fn done_with(&self, offset: u64, len: u64) {
+        done_with(&self.file, offset, len);
     }
 
     /// Makes `staged`, which is empty, share the older version's blocks, where the file system can.

@@ -74,6 +74,11 @@ fn next(shared: &Shared) -> Option<Work> {
 
 /// Stages an item from files of this share, or passes it on to the peers.
 fn copy(shared: &Shared, item: FetchItem) {
+    // What was offered for its path may be nearly there, from other files of the share as well.
+    let offered = offers::is_ahead(&lock(&shared.state), &item);
+    if !offered {
+        offers::forget(shared, &mut lock(&shared.state), &item.path);
+    }
     let mut failed = None;
     if item.size == 0 && item.content == content_id(&[]) {
         return match shared.disk.stage_create(&shared.own_name(item.id)) {
@@ -85,8 +90,9 @@ fn copy(shared: &Shared, item: FetchItem) {
         if !lock(&shared.state).items.contains_key(&item.id) {
             break;
         }
-        match try_copy(shared, &item, path) {
+        match try_copy(shared, &item, path, offered) {
             Ok(true) => {
+                offers::forget(shared, &mut lock(&shared.state), &item.path);
                 let local = &shared.stats.local;
                 local.fetch_add(item.size, Ordering::Relaxed);
                 return shared.staged(item.id, shared.own_name(item.id));
@@ -120,11 +126,13 @@ fn fail(shared: &Shared, id: OpId, e: &io::Error) {
 }
 
 /// Copies one file and checks what was copied. `Ok(false)` when the file is not what it should
-/// be, or cannot be read; errors are the stage's.
+/// be, cannot be read, or shares no blocks with its copy though it shall (`only_shared`); errors are the
+/// stage's.
 fn try_copy(
     shared: &Shared,
     item: &FetchItem,
     path: &left_core::path::RelPath,
+    only_shared: bool,
 ) -> io::Result<bool> {
     let Ok((src, stat)) = shared.disk.open_local(path) else {
         return Ok(false);
@@ -153,6 +161,7 @@ fn try_copy(
     // copied.
     let id = match reflink(&src, &staged) {
         true => copy_hashed(&staged, None, &stop)?,
+        false if only_shared => return Ok(false),
         false => copy_hashed(&src, Some(&staged), &stop)?,
     };
     if id.is_some_and(|id| id != item.content) {

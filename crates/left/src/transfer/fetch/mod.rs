@@ -297,7 +297,6 @@ impl Fetcher {
         let mut st = lock(&self.shared.state);
         for item in items {
             if item.size == 0 || !item.copies.is_empty() {
-                offers::forget(&self.shared, &mut st, &item.path);
                 st.items.insert(item.id, Whereabouts::Local);
                 st.copies.push_back(item);
             } else {

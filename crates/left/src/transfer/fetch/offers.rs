@@ -3,6 +3,7 @@
 //! a hint. What is kept of it is what the content's own, verified segment list says too.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use left_core::content::{ContentId, MAX_FILE_SIZE, SegmentRef};
 use left_core::path::RelPath;
@@ -123,6 +124,20 @@ pub(super) fn forget(shared: &Shared, st: &mut State, path: &RelPath) {
     if let Some(serial) = find(st, path) {
         end(shared, st, serial);
     }
+}
+
+/// Whether it is quicker to go on with what was offered for the item's path than to copy it anew.
+pub(super) fn is_ahead(st: &State, item: &FetchItem) -> bool {
+    let big = find(st, &item.path).and_then(|serial| st.bigs.get(&serial));
+    let file = big.map(|b| &b.file).filter(|f| f.size == item.size);
+    // What it was is told by a peer.
+    let confirmed = item.peers.iter().any(|p| st.peers.alive(p));
+    file.filter(|_| confirmed).is_some_and(|file| {
+        let done = file.bytes_done.load(Ordering::Relaxed);
+        // With places the rest comes from the same files as a copy would.
+        let local = file.prepared.get().is_some_and(|p| p.places);
+        done > 0 && (local || done >= file.size / 2)
+    })
 }
 
 fn find(st: &State, path: &RelPath) -> Option<u64> {

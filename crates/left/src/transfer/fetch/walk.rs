@@ -236,6 +236,7 @@ fn look(
     }
     let from_base = base.zip(in_base).and_then(|(base, (at, segment))| {
         let read = base.read(&segment, at, buf).unwrap_or(false);
+        base.done_with(at, sref.len);
         read.then_some(segment)
     });
     let found = from_base.or_else(|| match prepared.places {

@@ -9,6 +9,7 @@ use left_core::plan::FetchError;
 
 use super::hostile::header;
 use super::node::{Asker, Node, frame, manifest, noise, script};
+use crate::transfer::fileio::reflink;
 use crate::transfer::frame::{CHUNK_REF_LEN, FrameKind, Header};
 use crate::transfer::{FetchConfig, Offered};
 
@@ -277,4 +278,48 @@ fn who_offered_may_go() {
     assert!(asker.fetch(item) == bytes);
     let rest = bytes.len() as u64 - bytes_of(half);
     assert!(other.wire() < rest + 64 * 1024);
+}
+
+/// All of it came from another file of the share already: that file is not copied besides, unless that
+/// takes no writing.
+#[test]
+fn what_was_offered_and_is_here_is_not_copied_again() {
+    let bytes = noise(11, 12 * MIB);
+    let (server, content, segments) = reading(&bytes);
+    let client = Node::new(2);
+    client.add("other", &bytes);
+    let asker = Asker::new(&client);
+    asker.connect(&server);
+    offer(&asker, &server, bytes.len(), 0, &segments);
+    let local = || asker.fetcher.stats().local.load(Ordering::SeqCst);
+    until("all", || local() == bytes.len() as u64);
+
+    server.index("f", &bytes);
+    let mut item = asker.item(content, bytes.len(), &[&server]);
+    item.copies = vec![RelPath::new("other").unwrap()];
+    assert!(asker.fetch(item) == bytes);
+    let (file, clone) = (client.path("other"), client.stage("clone"));
+    let file = std::fs::File::open(file).unwrap();
+    if !reflink(&file, &std::fs::File::create(clone).unwrap()) {
+        assert_eq!(local(), bytes.len() as u64);
+    }
+}
+
+/// What was offered can not be confirmed when nobody is there who has it.
+#[test]
+fn what_was_offered_is_copied_where_its_peer_left() {
+    let bytes = noise(12, 12 * MIB);
+    let (server, content, segments) = reading(&bytes);
+    let client = Node::new(2);
+    client.add("other", &bytes);
+    let asker = Asker::new(&client);
+    asker.connect(&server);
+    offer(&asker, &server, bytes.len(), 0, &segments);
+    let local = || asker.fetcher.stats().local.load(Ordering::SeqCst);
+    until("all", || local() == bytes.len() as u64);
+
+    asker.fetcher.drop_peer(server.id);
+    let mut item = asker.item(content, bytes.len(), &[&server]);
+    item.copies = vec![RelPath::new("other").unwrap()];
+    assert!(asker.fetch(item) == bytes);
 }
