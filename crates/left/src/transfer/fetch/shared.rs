@@ -355,7 +355,8 @@ pub(super) fn guarded<T>(
 pub(super) fn written(shared: &Shared, file: &BigFile, staged: &File, offset: u64, len: u64) {
     let config = &shared.config;
     if config.early_writeback {
-        start_writeback(staged, offset, len, file.size <= config.kept_in_memory);
+        let kept = file.size <= config.kept_in_memory || file.served.is_slow();
+        start_writeback(staged, offset, len, kept);
     }
 }
 

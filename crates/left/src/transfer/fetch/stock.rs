@@ -114,6 +114,7 @@ impl Stock {
             return None;
         }
         buf.resize(usize::try_from(sref.len).ok()?, 0);
+        let begun = Instant::now();
         let whole = |file: &File, buf: &mut [u8]| {
             let read = read_at_most(file, buf, offset);
             read.map(|n| n == buf.len())
@@ -123,7 +124,10 @@ impl Stock {
                 let staged = &file.prepared.get()?.file;
                 // Who writes there while it is read writes the same bytes.
                 match guarded(&file, || whole(staged, buf)) {
-                    Ok(Some(read)) => (read, list),
+                    Ok(Some(read)) => {
+                        file.served.note(begun.elapsed(), sref.len);
+                        (read, list)
+                    }
                     // It was just put in place, where the user may write to it.
                     Ok(None) => (matches!(whole(staged, buf), Ok(true)), None),
                     Err(_) => (false, None),
