@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use left_core::content::{ContentId, Segment, SegmentId};
 use left_core::message::What;
 use left_core::path::RelPath;
-use left_core::plan::FetchError;
+use left_core::plan::{FetchError, FetchItem};
 
 use super::hostile::header;
 use super::node::{Asker, Node, frame, manifest, noise, script};
@@ -280,28 +280,36 @@ fn who_offered_may_go() {
     assert!(other.wire() < rest + 64 * 1024);
 }
 
-/// All of it came from another file of the share already: that file is not copied besides, unless that
-/// takes no writing.
-#[test]
-fn what_was_offered_and_is_here_is_not_copied_again() {
-    let bytes = noise(11, 12 * MIB);
-    let (server, content, segments) = reading(&bytes);
+fn local(asker: &Asker) -> u64 {
+    asker.fetcher.stats().local.load(Ordering::SeqCst)
+}
+
+/// "x" is offered, and all of it is staged already, from the file "other" of the share; and the item that
+/// then wants it, as a copy of that file.
+fn offered_and_here(bytes: &[u8]) -> (Arc<Node>, Arc<Node>, Asker, FetchItem) {
+    let (server, content, segments) = reading(bytes);
     let client = Node::new(2);
-    client.add("other", &bytes);
+    client.add("other", bytes);
     let asker = Asker::new(&client);
     asker.connect(&server);
     offer(&asker, &server, bytes.len(), 0, &segments);
-    let local = || asker.fetcher.stats().local.load(Ordering::SeqCst);
-    until("all", || local() == bytes.len() as u64);
-
-    server.index("f", &bytes);
+    until("all", || local(&asker) == bytes.len() as u64);
     let mut item = asker.item(content, bytes.len(), &[&server]);
     item.copies = vec![RelPath::new("other").unwrap()];
+    (server, client, asker, item)
+}
+
+/// The other file is not copied besides, unless that takes no writing.
+#[test]
+fn what_was_offered_and_is_here_is_not_copied_again() {
+    let bytes = noise(11, 12 * MIB);
+    let (server, client, asker, item) = offered_and_here(&bytes);
+    server.index("f", &bytes);
     assert!(asker.fetch(item) == bytes);
-    let (file, clone) = (client.path("other"), client.stage("clone"));
-    let file = std::fs::File::open(file).unwrap();
-    if !reflink(&file, &std::fs::File::create(clone).unwrap()) {
-        assert_eq!(local(), bytes.len() as u64);
+    let file = std::fs::File::open(client.path("other")).unwrap();
+    let clone = std::fs::File::create(client.stage("clone")).unwrap();
+    if !reflink(&file, &clone) {
+        assert_eq!(local(&asker), bytes.len() as u64);
     }
 }
 
@@ -309,17 +317,7 @@ fn what_was_offered_and_is_here_is_not_copied_again() {
 #[test]
 fn what_was_offered_is_copied_where_its_peer_left() {
     let bytes = noise(12, 12 * MIB);
-    let (server, content, segments) = reading(&bytes);
-    let client = Node::new(2);
-    client.add("other", &bytes);
-    let asker = Asker::new(&client);
-    asker.connect(&server);
-    offer(&asker, &server, bytes.len(), 0, &segments);
-    let local = || asker.fetcher.stats().local.load(Ordering::SeqCst);
-    until("all", || local() == bytes.len() as u64);
-
+    let (server, _client, asker, item) = offered_and_here(&bytes);
     asker.fetcher.drop_peer(server.id);
-    let mut item = asker.item(content, bytes.len(), &[&server]);
-    item.copies = vec![RelPath::new("other").unwrap()];
     assert!(asker.fetch(item) == bytes);
 }
