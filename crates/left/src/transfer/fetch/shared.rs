@@ -171,7 +171,16 @@ impl Shared {
         }
         if let Some(serial) = offers::bind(st, &item) {
             st.items.insert(item.id, Whereabouts::Big(serial));
-            return Vec::new();
+            // Who would confirm it may have left before it was wanted.
+            let why = st.bigs.get(&serial).and_then(|b| b.hopeless(&st.peers));
+            let Some(why) = why else {
+                return Vec::new();
+            };
+            let ended = st.remove_big(serial);
+            return st.end(ended.map(|big| {
+                close(&big.file);
+                (big.waiters, why)
+            }));
         }
         let serial = st.serial();
         let name = self.final_name(st, &item.content, item.id);

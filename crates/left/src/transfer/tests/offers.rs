@@ -321,3 +321,14 @@ fn what_was_offered_is_copied_where_its_peer_left() {
     asker.fetcher.drop_peer(server.id);
     assert!(asker.fetch(item) == bytes);
 }
+
+/// Nor is it waited for without an end.
+#[test]
+fn what_was_offered_ends_where_its_peer_left_before_it_was_wanted() {
+    let bytes = noise(13, 12 * MIB);
+    let (server, _client, asker, mut item) = offered_and_here(&bytes);
+    item.copies.clear();
+    asker.fetcher.drop_peer(server.id);
+    asker.submit(item);
+    assert_eq!(asker.one(), Err(FetchError::Gone));
+}
