@@ -261,8 +261,47 @@ fn what_users_touched_is_no_edit_when_it_is_empty() {
         assert_eq!(bed.s.read("touched"), b"came from a peer");
         assert_eq!(bed.s.read("zeros"), b"came too");
         assert_eq!(bed.s.read("written"), b"\0\0 and a user's");
-        assert_eq!(bed.s.all_bytes(".left/history"), Vec::<Vec<u8>>::new());
+        // Only the index says that this was to stand there.
+        let kept = recorded.then(|| b"came as well".to_vec());
+        assert_eq!(bed.s.all_bytes(".left/history"), Vec::from_iter(kept));
     }
+}
+
+/// A cut took back what had come, and a user went on with the older state before LEFT ran again: the
+/// pack may be all that has what came.
+#[test]
+fn what_a_user_wrote_over_before_the_repair_is_kept() {
+    let mut bed = Bed::new();
+    let names = ["edited", "linked", "a folder", "dir/below", "same"];
+    bed.s.mkdir("dir");
+    names.iter().for_each(|name| bed.s.write(name, "older"));
+    let ops = names.map(|name| bed.place(name, name.as_bytes())).to_vec();
+    bed.apply(ops, true);
+    let replace = |name: &str| {
+        fs::remove_file(bed.s.at(name)).unwrap();
+        bed.s.at(name)
+    };
+    fs::write(replace("edited"), "older, and a user's").unwrap();
+    std::os::unix::fs::symlink("edited", replace("linked")).unwrap();
+    fs::create_dir(replace("a folder")).unwrap();
+    fs::remove_dir_all(bed.s.at("dir")).unwrap();
+    bed.s.write("dir", "a file");
+    fs::write(replace("same"), "same").unwrap();
+    let done = bed.repair();
+    assert_eq!((done.count, done.kept, done.failed), (0, 4, 0));
+    assert_eq!(bed.s.read("edited"), b"older, and a user's");
+    assert_eq!(bed.s.read("dir"), b"a file");
+    let mut kept = bed.s.all_bytes(".left/history");
+    kept.retain(|bytes| bytes != b"older");
+    kept.sort();
+    assert_eq!(
+        kept,
+        ["a folder", "dir/below", "edited", "linked"].map(|b| b.as_bytes().to_vec())
+    );
+    assert!(
+        bed.packs().is_empty(),
+        "what is in the history needs no pack"
+    );
 }
 
 /// A program may write and set the time back. What it wrote has no trace of ours, so it is his.
@@ -296,9 +335,12 @@ fn what_users_wrote_under_the_old_time_is_kept() {
     // Nobody but the pack knows what was to stand here: both are somewhere.
     assert_eq!((done.count, done.failed), (1, 0));
     assert_eq!(bed.s.read("early"), b"came, and was not recorded yet");
+    assert_eq!(done.kept, 1);
+    let mut kept = bed.s.all_bytes(".left/history");
+    kept.sort();
     assert_eq!(
-        bed.s.all_bytes(".left/history"),
-        [b"a user's early".to_vec()]
+        kept,
+        [b"a user's early".to_vec(), b"came from a peer".to_vec()]
     );
 }
 

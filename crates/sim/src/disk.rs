@@ -256,7 +256,7 @@ impl FakeDisk {
         self.stamped
     }
 
-    fn new_inode(&mut self) -> u64 {
+    pub(crate) fn new_inode(&mut self) -> u64 {
         // Numbers are used again at once, as ext4 does.
         self.free_inodes.pop().unwrap_or_else(|| {
             self.last_inode += 1;

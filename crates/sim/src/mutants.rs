@@ -36,7 +36,7 @@ const fn mutant(name: &'static str, within: u64) -> Mutant {
 }
 
 /// All faults.
-pub const MUTANTS: [Mutant; 27] = [
+pub const MUTANTS: [Mutant; 28] = [
     // Who wins, what is kept.
     mutant("mtime decides the winner", 50),
     mutant("edit loses to deletion", 50),
@@ -56,6 +56,7 @@ pub const MUTANTS: [Mutant; 27] = [
     mutant("committed before synced", 100),
     mutant("the pack is ignored", 50),
     mutant("a packed file goes to history unsynced", 300),
+    mutant("what was written over before the repair is not kept", 300),
     mutant("announced before committed", 150),
     mutant("acknowledged before committed", 2000),
     // Races with users.

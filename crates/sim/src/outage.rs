@@ -1,5 +1,6 @@
 //! Devices start, crash, lose power and lose their index.
 
+use left_core::content::ContentId;
 use left_core::engine::{Config, Engine, Event};
 use left_core::index::Index;
 use left_core::path::RelPath;
@@ -29,11 +30,15 @@ impl World {
             send_only: d.send_only,
         };
         if !mutant("the pack is ignored") {
+            let taken = self.taken_back(device);
+            let d = &mut self.devices[device];
             let (placed, kept) = d.disk.repair(&d.index, wall_ms);
             record(&mut d.index, placed);
             // One that was edited under a clock set back looks older than what was placed.
             self.written.superseded.extend(kept);
+            self.check_brought_back(device, &taken);
         }
+        let d = &mut self.devices[device];
         let vanished = vanished(&d.disk, &d.index);
         if let Some(cut) = &mut d.disk.cut {
             cut.vanished.extend(vanished);
@@ -120,6 +125,28 @@ impl World {
             if !self.devices.iter().any(|d| d.disk.holds(bytes)) {
                 self.written.destroyed.insert(bytes);
             }
+        }
+    }
+
+    /// Whatever a power cut took back and the pack has is somewhere after the repair, if only in the
+    /// history.
+    fn check_brought_back(&mut self, device: usize, taken: &[(RelPath, ContentId)]) {
+        let d = &self.devices[device];
+        let since = d.disk.cut.as_ref().map(|c| c.since);
+        let unsure = |path: &RelPath| {
+            let record = d.index.get(path).ok().flatten();
+            let stat = record.and_then(|r| r.stat);
+            stat.is_some_and(|s| since.is_some_and(|since| s.ctime >= since))
+        };
+        let gone = taken.iter().find(|(path, content)| {
+            let all = self.written.all.keys().filter(|b| b.id() == *content);
+            let mut all = all.peekable();
+            unsure(path) && all.peek().is_some() && !all.any(|b| d.disk.holds(*b))
+        });
+        if let Some((path, _)) = gone {
+            self.fail(format!(
+                "{device}: {path} was in the pack, and the repair left it nowhere"
+            ));
         }
     }
 

@@ -183,6 +183,12 @@ impl FakeDisk {
             let of_record = record.as_ref().and_then(|r| pack.of_content(r));
             // A folder or link; the path may have been told of as one before it became a file.
             let told = |r: &Record| r.entry.node.content().is_none() && pack.told.contains(&path);
+            // Where a user made something else meanwhile, it goes to the history.
+            let over = of_record.filter(|_| {
+                let unsure = record.as_ref().and_then(|r| r.stat);
+                let unsure = unsure.is_some_and(|s| s.ctime >= since);
+                unsure && !mutant("what was written over before the repair is not kept")
+            });
             let recorded = record.as_ref().filter(|r| of_record.is_some() || told(r));
             let there = self.get(&path).cloned();
             let (node, bytes) = match (&there, recorded) {
@@ -212,12 +218,19 @@ impl FakeDisk {
                             (record.entry.node.clone(), Some(item.bytes))
                         }
                         (_, _, Some(item)) => (item.node.clone(), Some(item.bytes)),
-                        _ => continue,
+                        _ => {
+                            self.keep(&path, over.filter(|i| i.bytes != *bytes), wall_ms);
+                            continue;
+                        }
                     }
                 }
-                _ => continue,
+                (there, _) => {
+                    self.keep(&path, over.filter(|_| there.is_some()), wall_ms);
+                    continue;
+                }
             };
             if !self.make_parents(&path, index, wall_ms) {
+                self.keep(&path, over, wall_ms);
                 continue;
             }
             if let Some(old) = self.take(&path, wall_ms)
@@ -234,6 +247,26 @@ impl FakeDisk {
         // All of it, before any of it is recorded.
         self.sync_names();
         (placed, kept)
+    }
+
+    /// Puts what an item of the pack holds into the history.
+    fn keep(&mut self, path: &RelPath, item: Option<&Item>, wall_ms: u64) {
+        let Some(Item {
+            node: Node::File { mode, mtime, .. },
+            bytes,
+            ..
+        }) = item
+        else {
+            return;
+        };
+        let object = Object {
+            thing: Thing::File(*bytes),
+            mode: *mode,
+            mtime: *mtime,
+            ino: self.new_inode(),
+            ctime: self.stamp(wall_ms),
+        };
+        self.history.push((path.clone(), object));
     }
 
     /// Makes the folders above a path that the index has; whether they are all there.

@@ -119,7 +119,7 @@ impl World {
     }
 
     /// What a power cut took back and the pack will bring: where, and what.
-    fn taken_back(&self, device: usize) -> Vec<(RelPath, ContentId)> {
+    pub(crate) fn taken_back(&self, device: usize) -> Vec<(RelPath, ContentId)> {
         let d = &self.devices[device];
         if d.engine.is_some() || d.disk.cut.is_none() {
             return Vec::new();

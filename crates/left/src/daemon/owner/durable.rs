@@ -119,13 +119,22 @@ pub(super) fn bring_back(
         ..Txn::default()
     };
     index.commit(txn).map_err(|e| e.to_string())?;
-    Ok((done.count > 0).then(|| {
-        format!(
+    let mut said = Vec::new();
+    if done.count > 0 {
+        said.push(format!(
             "a power cut took back {} files that had just come from peers; they were brought back \
              from what LEFT keeps of such files, and nothing of them is lost",
             done.count
-        )
-    }))
+        ));
+    }
+    if done.kept > 0 {
+        said.push(format!(
+            "of {} files that had just come from peers and were changed here before LEFT ran again, what had \
+             come is in the history: `left log PATH` shows it, `left restore` brings it back",
+            done.kept
+        ));
+    }
+    Ok((!said.is_empty()).then(|| said.join(". ")))
 }
 
 impl Owner {

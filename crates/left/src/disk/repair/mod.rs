@@ -27,6 +27,8 @@ use super::root::Root;
 use super::stage::Stage;
 use super::sys::Stat;
 
+mod kept;
+
 /// Operations of one batch, and bytes staged for it.
 const BATCH: usize = 512;
 const BATCH_BYTES: u64 = 16 << 20;
@@ -48,6 +50,8 @@ pub struct Repaired {
     pub placed: Vec<(RelPath, FileStat)>,
     /// How many files, folders and links were brought back.
     pub count: usize,
+    /// How many a user had written over before: they are in the history.
+    pub kept: usize,
     /// How many could not be.
     pub failed: usize,
 }
@@ -61,6 +65,14 @@ struct Fix {
     recorded: bool,
     /// What stands there is what is left of a file of ours.
     junk: bool,
+}
+
+/// What is to be done about a path.
+enum Verdict {
+    Fix(Fix),
+    /// A user's file stands where this was to stand.
+    Keep(RelPath, Node),
+    Well,
 }
 
 /// Brings back what the packs know of. Durable when this returns, and then the packs are retired, but
@@ -91,10 +103,16 @@ pub fn repair(
         done: Repaired::default(),
     };
     work.learn();
-    let mut fixes = Vec::new();
+    let (mut fixes, mut overwritten) = (Vec::new(), Vec::new());
     for path in work.paths()? {
-        fixes.extend(work.judge(path)?);
+        match work.judge(path)? {
+            Verdict::Fix(fix) => fixes.push(fix),
+            Verdict::Keep(path, node) => overwritten.push((path, node)),
+            Verdict::Well => {}
+        }
     }
+    // First: where this fails, and after the next cut, the packs tell of it still.
+    work.keep(overwritten);
     let fixes = work.with_parents(fixes)?;
     for batch in batches(&fixes) {
         work.fix(batch);
@@ -185,31 +203,38 @@ impl Work<'_> {
         }
     }
 
-    fn judge(&self, path: RelPath) -> Result<Option<Fix>, IndexError> {
+    fn judge(&self, path: RelPath) -> Result<Verdict, IndexError> {
         let record = self.index.get(&path)?.filter(|r| r.entry.node.is_live());
         let found = match self.root.stat(&path) {
             Ok(found) => found,
             // The eye will find the same, and say so.
-            Err(_) => return Ok(None),
+            Err(_) => return Ok(Verdict::Well),
         };
-        Ok(match found {
-            None => record.and_then(|record| self.missing(path, record)),
-            Some(stat) if stat.kind == FileType::RegularFile => self.standing(path, record, &stat),
+        let fix = match &found {
+            None => record.as_ref().and_then(|r| self.missing(&path, r)),
+            Some(stat) if stat.kind == FileType::RegularFile => {
+                self.standing(&path, record.as_ref(), stat)
+            }
             Some(_) => None,
-        })
+        };
+        if let Some(fix) = fix {
+            return Ok(Verdict::Fix(fix));
+        }
+        let overwritten = record.and_then(|r| self.overwritten(&path, &r, found.as_ref()));
+        Ok(overwritten.map_or(Verdict::Well, |node| Verdict::Keep(path, node)))
     }
 
     /// Nothing stands where the index has something.
-    fn missing(&self, path: RelPath, record: Record) -> Option<Fix> {
-        let node = record.entry.node;
+    fn missing(&self, path: &RelPath, record: &Record) -> Option<Fix> {
+        let node = record.entry.node.clone();
         let known = match node.content() {
             Some(content) => self.contents.contains_key(&content),
-            None => self.told.contains(&path),
+            None => self.told.contains(path),
         };
         // What was there at the checkpoint is no loss of the cut.
         let unsure = record.stat.is_some_and(|s| s.ctime >= self.cut.since);
-        (known && unsure).then_some(Fix {
-            path,
+        (known && unsure).then(|| Fix {
+            path: path.clone(),
             node,
             expect: Expect::Absent,
             recorded: true,
@@ -218,12 +243,12 @@ impl Work<'_> {
     }
 
     /// A file stands there: what should, what is left of one of ours, one from before, or a user's.
-    fn standing(&self, path: RelPath, record: Option<Record>, stat: &Stat) -> Option<Fix> {
-        let recorded = record.as_ref().filter(|r| {
+    fn standing(&self, path: &RelPath, record: Option<&Record>, stat: &Stat) -> Option<Fix> {
+        let recorded = record.filter(|r| {
             let content = r.entry.node.content();
             content.is_some_and(|c| self.contents.contains_key(&c))
         });
-        let then = record.as_ref().and_then(|r| r.stat);
+        let then = record.and_then(|r| r.stat);
         // The index has heard of something later than what we placed: whether a cut took that back is
         // for the eye to say.
         if recorded.is_none() && then.is_some_and(|then| stat.file.ctime <= then.ctime) {
@@ -237,7 +262,7 @@ impl Work<'_> {
         // Of one that somebody touched since. What was written to it is his; what is empty is not.
         let touched = || {
             let item = self.made_as(stat).filter(|_| !known)?;
-            let said = record.as_ref().and_then(|r| r.entry.node.content());
+            let said = record.and_then(|r| r.entry.node.content());
             let same = said.is_none_or(|c| Some(c) == item.node.content());
             same.then_some(&item.node)
         };
@@ -245,7 +270,7 @@ impl Work<'_> {
         if !known && touched.is_none() {
             return None;
         }
-        let content = match self.hash(&path, &stat.file) {
+        let content = match self.hash(path, &stat.file) {
             Ok(content) => content,
             Err(_) => return None,
         };
@@ -256,7 +281,7 @@ impl Work<'_> {
             // Its inode, and not its bytes. A program may write and set the time back: what it wrote is
             // in no file of ours that is torn.
             (Some(node), _) if node.content() != Some(content) => {
-                let remnant = self.is_remnant(&path, node);
+                let remnant = self.is_remnant(path, node);
                 let written = then.is_some_and(|then| stat.file.ctime > then.ctime);
                 if written && !remnant {
                     return None;
@@ -266,7 +291,7 @@ impl Work<'_> {
             (_, Some(record)) if record.entry.node.content() != Some(content) => {
                 // Looks as recorded: that may be a program's bytes of which the time did not reach the disk.
                 let node = &record.entry.node;
-                (self.is_remnant(&path, node), node)
+                (self.is_remnant(path, node), node)
             }
             _ => return None,
         };
@@ -275,7 +300,7 @@ impl Work<'_> {
             None => (should.clone(), false),
         };
         Some(Fix {
-            path,
+            path: path.clone(),
             node,
             expect: Expect::Present(Kind::File, stat.file),
             recorded,
@@ -359,7 +384,7 @@ impl Work<'_> {
     }
 
     fn fix(&mut self, fixes: &[Fix]) {
-        let mut junk = HashSet::new();
+        let (mut junk, mut overwritten) = (HashSet::new(), Vec::new());
         let mut ops = Vec::with_capacity(fixes.len());
         for (n, fix) in fixes.iter().enumerate() {
             if let (true, Expect::Present(_, stat)) = (fix.junk, &fix.expect) {
@@ -399,21 +424,26 @@ impl Work<'_> {
                         self.done.placed.push((fix.path.clone(), stat));
                     }
                 }
-                // A user was faster: the eye will see to it.
-                Err(OpError::Unexpected) => {}
+                // A user was faster, or made something else of its folder: the eye will see to it.
+                Err(OpError::Unexpected | OpError::NoParent) => {
+                    if fix.node.content().is_some() {
+                        overwritten.push((fix.path.clone(), fix.node.clone()));
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(path = %fix.path, %error, "not repaired from a pack");
                     self.done.failed += 1;
                 }
             }
         }
+        self.keep(overwritten);
     }
 
     fn stage_content(&self, content: ContentId) -> io::Result<StageName> {
         let told = self.contents.get(&content);
         let told = told.and_then(|n| self.packs.items.get(*n));
         let bytes = told.and_then(|told| self.packs.content(told));
-        let bytes = bytes.ok_or_else(|| io::Error::other("its bytes in the pack are damaged"))?;
+        let bytes = bytes.ok_or_else(damaged)?;
         let name = self.stage.unique_name();
         self.stage.create(&name)?.write_all(&bytes)?;
         Ok(name)
@@ -442,6 +472,10 @@ impl Work<'_> {
             tracing::warn!(%error, "the history could not be looked through");
         }
     }
+}
+
+fn damaged() -> io::Error {
+    io::Error::other("its bytes in the pack are damaged")
 }
 
 /// Whether each block of a torn file is as it was to be, or was never written.

@@ -1,0 +1,116 @@
+//! What a user wrote over before it was brought back: its bytes go to the history.
+
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+
+use left_core::entry::{Node, Record};
+use left_core::path::RelPath;
+use rustix::fs::FileType;
+
+use super::Work;
+use crate::disk::history::{Batch, History};
+use crate::disk::root::Root;
+use crate::disk::stage::Stage;
+use crate::disk::sys::{self, Stat};
+
+impl Work<'_> {
+    /// What the cut took back where a user made something else since: the folder that he saw had not
+    /// got it, and the pack may be all that has.
+    pub(super) fn overwritten(
+        &self,
+        path: &RelPath,
+        record: &Record,
+        found: Option<&Stat>,
+    ) -> Option<Node> {
+        let content = record.entry.node.content()?;
+        let unsure = record.stat.is_some_and(|s| s.ctime >= self.cut.since);
+        if !unsure || !self.contents.contains_key(&content) {
+            return None;
+        }
+        let stat = found?;
+        let stands = stat.kind == FileType::RegularFile
+            && stat.file.size == record.entry.node.size()
+            && self.hash(path, &stat.file).is_ok_and(|c| c == content);
+        (!stands).then(|| record.entry.node.clone())
+    }
+
+    /// Puts such contents into the history, under their paths.
+    pub(super) fn keep(&mut self, lost: Vec<(RelPath, Node)>) {
+        let mut shelf = Shelf {
+            root: self.root,
+            stage: self.stage,
+            history: self.history,
+            batch: None,
+        };
+        for (path, node) in lost {
+            let bytes = self.wanted(&node).ok_or_else(super::damaged);
+            match bytes.and_then(|bytes| shelf.put(&path, &node, &bytes)) {
+                Ok(()) => self.done.kept += 1,
+                Err(error) => {
+                    tracing::warn!(%path, %error, "what a user wrote over is in a pack, and not in the history");
+                    self.done.failed += 1;
+                }
+            }
+        }
+        shelf.close();
+    }
+}
+
+/// Writes files into the history.
+struct Shelf<'a> {
+    root: &'a Root,
+    stage: &'a Stage,
+    history: &'a History,
+    batch: Option<Batch>,
+}
+
+impl Shelf<'_> {
+    fn put(&mut self, path: &RelPath, node: &Node, bytes: &[u8]) -> io::Result<()> {
+        let slot = self.slot(path)?;
+        // By way of the stage: what is in the history is whole.
+        let name = self.stage.unique_name();
+        let mut file = self.stage.create(&name)?;
+        file.write_all(bytes)?;
+        if let Node::File { mode, mtime, .. } = node {
+            sys::chmod(&file, *mode)?;
+            sys::set_mtime_open(&file, *mtime)?;
+        }
+        self.stage.with(|stage| {
+            let from = name.0.as_bytes();
+            Ok(self
+                .root
+                .renamer
+                .move_new(stage, from, &slot, path.name())?)
+        })?;
+        let stat = sys::stat_at(&slot, path.name())?;
+        if let (Some(batch), Some(stat)) = (&mut self.batch, stat) {
+            batch.keep(path.clone(), stat.file);
+        }
+        Ok(())
+    }
+
+    /// The folder of the history for a path, in a new batch where one is in the way.
+    fn slot(&mut self, path: &RelPath) -> io::Result<OwnedFd> {
+        for _ in 0..2 {
+            let batch = match self.batch.take() {
+                Some(batch) => batch,
+                None => self.history.batch(false)?,
+            };
+            let slot = batch.slot(self.root, path);
+            match &slot {
+                Ok(None) => self.history.seal(batch),
+                _ => self.batch = Some(batch),
+            }
+            if let Some(slot) = slot? {
+                return Ok(slot);
+            }
+        }
+        Err(io::Error::other("no place for it in the history"))
+    }
+
+    fn close(self) {
+        if let Some(batch) = self.batch {
+            self.history.seal(batch);
+        }
+    }
+}
