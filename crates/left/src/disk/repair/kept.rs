@@ -3,37 +3,16 @@
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
-use left_core::entry::{Node, Record};
+use left_core::entry::Node;
 use left_core::path::RelPath;
-use rustix::fs::FileType;
 
 use super::Work;
 use crate::disk::history::{Batch, History};
 use crate::disk::root::Root;
 use crate::disk::stage::Stage;
-use crate::disk::sys::{self, Stat};
+use crate::disk::sys;
 
 impl Work<'_> {
-    /// What the cut took back where a user made something else since: the folder that he saw had not
-    /// got it, and the pack may be all that has.
-    pub(super) fn overwritten(
-        &self,
-        path: &RelPath,
-        record: &Record,
-        found: Option<&Stat>,
-    ) -> Option<Node> {
-        let content = record.entry.node.content()?;
-        let unsure = record.stat.is_some_and(|s| s.ctime >= self.cut.since);
-        if !unsure || !self.contents.contains_key(&content) {
-            return None;
-        }
-        let stat = found?;
-        let stands = stat.kind == FileType::RegularFile
-            && stat.file.size == record.entry.node.size()
-            && self.hash(path, &stat.file).is_ok_and(|c| c == content);
-        (!stands).then(|| record.entry.node.clone())
-    }
-
     /// Puts such contents into the history, under their paths.
     pub(super) fn keep(&mut self, lost: Vec<(RelPath, Node)>) {
         let mut shelf = Shelf {
