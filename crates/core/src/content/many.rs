@@ -80,9 +80,7 @@ pub(super) fn ids(bytes: &[u8], lens: impl Iterator<Item = usize>) -> Vec<ChunkI
     }
     let mut values = vec![[0; CV]; at];
     full_leaves(platform, &trees, &mut values);
-    trees
-        .iter()
-        .for_each(|t| last_leaf(platform, t, &mut values));
+    last_leaves(platform, &trees, &mut values);
     parents(platform, &mut trees, &mut values);
     roots(platform, &trees, &values, &mut ids);
     ids
@@ -92,7 +90,8 @@ pub(super) fn ids(bytes: &[u8], lens: impl Iterator<Item = usize>) -> Vec<ChunkI
 fn full_leaves(platform: Platform, trees: &[Tree<'_>], values: &mut [[u8; CV]]) {
     let mut inputs: Vec<&[u8; LEAF]> = Vec::with_capacity(trees.len());
     let mut places = Vec::with_capacity(trees.len());
-    let mut out = vec![0; trees.len() * CV];
+    let lanes = platform.simd_degree();
+    let mut out = vec![0; (trees.len() + lanes) * CV];
     for n in 0.. {
         inputs.clear();
         places.clear();
@@ -103,9 +102,10 @@ fn full_leaves(platform: Platform, trees: &[Tree<'_>], values: &mut [[u8; CV]]) 
                 places.push(tree.at + n);
             }
         }
-        if inputs.is_empty() {
+        let Some(any) = inputs.first().copied() else {
             return;
-        }
+        };
+        inputs.resize(filled(inputs.len(), lanes), any);
         let out = &mut out[..inputs.len() * CV];
         let (first, last) = (CHUNK_START, CHUNK_END);
         let same = IncrementCounter::No;
@@ -116,51 +116,82 @@ fn full_leaves(platform: Platform, trees: &[Tree<'_>], values: &mut [[u8; CV]]) 
     }
 }
 
-/// A tree's last leaf, where it is not full.
-fn last_leaf(platform: Platform, tree: &Tree<'_>, values: &mut [[u8; CV]]) {
-    let n = tree.width - 1;
-    let leaf = &tree.bytes[n * LEAF..];
-    if leaf.len() == LEAF {
-        return;
+/// How many leaves to hash where `count` are wanted. What is left over once all lanes were filled is hashed by
+/// eight, four and one at a time, and those take nearly as long as more at once: of one thread with
+/// AVX-512 16 leaves took 2.2 µs, 15 took 4.5, 8 took 1.3, 7 took 3.2, 4 took 1.2 and 3 took 2.0.
+fn filled(count: usize, lanes: usize) -> usize {
+    let over = count % lanes;
+    match over {
+        0..=2 => count,
+        _ => count - over + over.next_power_of_two(),
     }
-    let (mut cv, mut flags) = (IV, CHUNK_START);
-    let mut blocks = leaf.chunks(BLOCK).peekable();
-    while let Some(part) = blocks.next() {
-        let mut block = [0; BLOCK];
-        block[..part.len()].copy_from_slice(part);
-        if blocks.peek().is_none() {
-            flags |= CHUNK_END;
+}
+
+/// The last leaves of trees, where they are not full: a block of each after the other, as no block waits for one
+/// of another tree, and the processor goes on with the next before it is done with one.
+fn last_leaves(platform: Platform, trees: &[Tree<'_>], values: &mut [[u8; CV]]) {
+    struct Last<'a> {
+        leaf: &'a [u8],
+        counter: u64,
+        cv: [u32; 8],
+        place: usize,
+    }
+    let last = |t: &Tree<'_>| t.width - 1;
+    let cut_off = trees.iter().filter(|t| t.bytes.len() % LEAF != 0);
+    let mut all: Vec<Last<'_>> = cut_off
+        .map(|tree| Last {
+            leaf: &tree.bytes[last(tree) * LEAF..],
+            counter: last(tree) as u64,
+            cv: IV,
+            place: tree.at + last(tree),
+        })
+        .collect();
+    for n in 0..LEAF / BLOCK {
+        for one in &mut all {
+            let Some(rest) = one.leaf.get(n * BLOCK..).filter(|rest| !rest.is_empty()) else {
+                continue;
+            };
+            let start = if n == 0 { CHUNK_START } else { 0 };
+            match rest.split_first_chunk::<BLOCK>() {
+                Some((block, after)) => {
+                    let end = if after.is_empty() { CHUNK_END } else { 0 };
+                    let len = BLOCK as u8;
+                    platform.compress_in_place(&mut one.cv, block, len, one.counter, start | end);
+                }
+                None => {
+                    let mut block = [0; BLOCK];
+                    block[..rest.len()].copy_from_slice(rest);
+                    let (len, flags) = (rest.len() as u8, start | CHUNK_END);
+                    platform.compress_in_place(&mut one.cv, &block, len, one.counter, flags);
+                }
+            }
         }
-        platform.compress_in_place(&mut cv, &block, part.len() as u8, n as u64, flags);
-        flags = 0;
     }
-    let value = &mut values[tree.at + n];
-    for (bytes, word) in value.as_chunks_mut::<4>().0.iter_mut().zip(cv) {
-        *bytes = word.to_le_bytes();
+    for one in &all {
+        let value = &mut values[one.place];
+        for (bytes, word) in value.as_chunks_mut::<4>().0.iter_mut().zip(one.cv) {
+            *bytes = word.to_le_bytes();
+        }
     }
 }
 
 /// Joins the values of each tree in pairs, level by level, until two are left; the odd one of a
 /// level goes up as it is.
 fn parents(platform: Platform, trees: &mut [Tree<'_>], values: &mut [[u8; CV]]) {
-    let mut inputs: Vec<[u8; BLOCK]> = Vec::new();
-    loop {
-        inputs.clear();
-        for tree in trees.iter().filter(|t| t.width > 2) {
-            let (pairs, _) = values[tree.at..tree.at + tree.width].as_chunks::<2>();
-            inputs.extend(pairs.iter().map(joined));
-        }
-        if inputs.is_empty() {
-            return;
-        }
-        let out = hash_parents(platform, &inputs, PARENT);
-        let mut out = out.as_chunks::<CV>().0.iter();
+    let mut out = vec![0; values.len() / 2 * CV];
+    while trees.iter().any(|t| t.width > 2) {
+        let wide = trees.iter().filter(|t| t.width > 2);
+        let pairs = wide.flat_map(|t| pairs(&values[t.at..t.at + t.width]));
+        let inputs: Vec<&[u8; BLOCK]> = pairs.collect();
+        let out = &mut out[..inputs.len() * CV];
+        hash_parents(platform, &inputs, PARENT, out);
+        let mut out = out.as_chunks::<CV>().0;
         for tree in trees.iter_mut().filter(|t| t.width > 2) {
             let (half, odd) = (tree.width / 2, tree.width % 2);
             let own = &mut values[tree.at..tree.at + tree.width];
-            own.iter_mut()
-                .zip(out.by_ref().take(half))
-                .for_each(|(to, from)| *to = *from);
+            let (joined, after) = out.split_at(half);
+            own[..half].copy_from_slice(joined);
+            out = after;
             if odd == 1 {
                 own[half] = own[tree.width - 1];
             }
@@ -170,28 +201,22 @@ fn parents(platform: Platform, trees: &mut [Tree<'_>], values: &mut [[u8; CV]]) 
 }
 
 fn roots(platform: Platform, trees: &[Tree<'_>], values: &[[u8; CV]], ids: &mut [ChunkId]) {
-    let inputs: Vec<[u8; BLOCK]> = trees
-        .iter()
-        .map(|t| joined(&[values[t.at], values[t.at + 1]]))
-        .collect();
-    let out = hash_parents(platform, &inputs, PARENT | ROOT);
+    let two = trees.iter().flat_map(|t| pairs(&values[t.at..t.at + 2]));
+    let inputs: Vec<&[u8; BLOCK]> = two.collect();
+    let mut out = vec![0; inputs.len() * CV];
+    hash_parents(platform, &inputs, PARENT | ROOT, &mut out);
     for (tree, value) in trees.iter().zip(out.as_chunks::<CV>().0) {
         ids[tree.nth] = ChunkId(*value);
     }
 }
 
-fn joined(pair: &[[u8; CV]; 2]) -> [u8; BLOCK] {
-    let mut block = [0; BLOCK];
-    block[..CV].copy_from_slice(&pair[0]);
-    block[CV..].copy_from_slice(&pair[1]);
-    block
+/// Two values each, as they lie side by side: a parent's block.
+fn pairs(values: &[[u8; CV]]) -> &[[u8; BLOCK]] {
+    values.as_flattened().as_chunks().0
 }
 
-fn hash_parents(platform: Platform, inputs: &[[u8; BLOCK]], flags: u8) -> Vec<u8> {
-    let inputs: Vec<&[u8; BLOCK]> = inputs.iter().collect();
-    let mut out = vec![0; inputs.len() * CV];
-    platform.hash_many(&inputs, &IV, 0, IncrementCounter::No, flags, 0, 0, &mut out);
-    out
+fn hash_parents(platform: Platform, inputs: &[&[u8; BLOCK]], flags: u8, out: &mut [u8]) {
+    platform.hash_many(inputs, &IV, 0, IncrementCounter::No, flags, 0, 0, out);
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use left_core::chunker::{self, MAX_CHUNK, ManifestBuilder};
 use left_core::content::{ChunkId, ChunkRef, ContentId};
 use left_core::entry::{FileStat, Mtime};
 use rustix::fs::{Advice, FallocateFlags, SeekFrom};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 const READ: usize = 1 << 20;
 /// Bytes that are given to the disk at a time.
@@ -91,6 +91,13 @@ pub(crate) fn read_at_most(file: &File, out: &mut [u8], offset: u64) -> io::Resu
         }
     }
     Ok(done)
+}
+
+/// Reads what is in memory already, from the front of the range on; says how many bytes that were. None where the
+/// file system does not tell.
+pub(crate) fn read_from_memory(file: &File, out: &mut [u8], offset: u64) -> usize {
+    let bufs = &mut [io::IoSliceMut::new(out)];
+    rustix::io::preadv2(file, bufs, offset, ReadWriteFlags::NOWAIT).unwrap_or(0)
 }
 
 /// Checks `bytes` against a chunk list that covers exactly them.
@@ -258,8 +265,6 @@ fn skip_hole(src: &File, offset: u64, size: u64, builder: &mut ManifestBuilder) 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
-
-    use rustix::io::ReadWriteFlags;
 
     use super::*;
 

@@ -179,7 +179,7 @@ fn small_failed(shared: &Shared, key: Key, peer: DeviceId, lied: bool) {
     let outcomes = st.end(failed);
     drop(guard);
     shared.report(outcomes);
-    shared.wake.notify_all();
+    shared.wake_all();
 }
 
 impl Shared {
@@ -219,7 +219,7 @@ fn refs(shared: &Shared, file: &Arc<BigFile>, whom: &Asked, from: u64, payload: 
         }
     }
     drop(st);
-    shared.wake.notify_all();
+    shared.wake_all();
 }
 
 fn part(
@@ -245,7 +245,7 @@ fn part(
                     st.jobs.push_back(job);
                 }
                 drop(st);
-                shared.wake.notify_all();
+                shared.wake_all();
                 return;
             }
             None => Ok(Written::Bad),
@@ -284,7 +284,7 @@ fn superfluous(shared: &Shared, file: &Arc<BigFile>, n: usize, cost: u64, whom: 
     };
     big.landed(n, cost, whom);
     drop(st);
-    shared.wake.notify_all();
+    shared.wake_all();
     true
 }
 
@@ -429,5 +429,5 @@ fn ask_again(shared: &Shared, file: &Arc<BigFile>, whom: &Asked, parts: Vec<Want
     if let Some(why) = hopeless {
         return shared.fail_big(file, why);
     }
-    shared.wake.notify_all();
+    shared.wake_all();
 }

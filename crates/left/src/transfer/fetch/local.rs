@@ -27,7 +27,7 @@ pub(super) fn work(shared: &Shared) {
             Work::Copy(item) => {
                 copy(shared, *item);
                 lock(&shared.state).copying -= 1;
-                shared.wake.notify_all();
+                shared.wake_all();
             }
             Work::Job(Job::Walk(file)) => walk::walk(shared, &file),
             Work::Job(Job::Prepare(file)) => walk::prepare(shared, &file, None),
@@ -67,7 +67,7 @@ fn next(shared: &Shared) -> Option<Work> {
             flushed = true;
             continue;
         }
-        st = shared.wake.wait(st).unwrap_or_else(PoisonError::into_inner);
+        st = shared.work.wait(st).unwrap_or_else(PoisonError::into_inner);
         flushed = false;
     }
 }
@@ -113,7 +113,7 @@ fn copy(shared: &Shared, item: FetchItem) {
     };
     drop(st);
     shared.report(outcomes);
-    shared.wake.notify_all();
+    shared.wake_all();
 }
 
 fn is_full(e: &io::Error) -> bool {

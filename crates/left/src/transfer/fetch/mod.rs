@@ -306,7 +306,7 @@ impl Fetcher {
         st.jobs.push_back(Job::Flush);
         drop(st);
         self.shared.report_later(outcomes);
-        self.shared.wake.notify_all();
+        self.shared.wake_all();
     }
 
     /// Ends items with [`FetchError::Cancelled`], unless they have ended already. What is staged
@@ -337,7 +337,7 @@ impl Fetcher {
             shared::close(&big.file);
         }
         self.shared.report_later(outcomes);
-        self.shared.wake.notify_all();
+        self.shared.wake_all();
     }
 
     /// How far all is. The rate is that since the last call.
@@ -388,7 +388,7 @@ impl Drop for Fetcher {
         let lanes = std::mem::take(&mut st.peers.lanes);
         let files: Vec<_> = st.bigs.values().map(|b| Arc::clone(&b.file)).collect();
         drop(st);
-        self.shared.wake.notify_all();
+        self.shared.wake_all();
         for lane in lanes.values() {
             lane.closer.close();
         }

@@ -70,7 +70,7 @@ pub(super) fn take(shared: &Shared, peer: DeviceId, offered: Offered) {
         }
     }
     drop(guard);
-    shared.wake.notify_all();
+    shared.wake_all();
 }
 
 /// Ends an offer, before another one can take its place: nothing is written to its staged file any
@@ -175,7 +175,7 @@ pub(super) fn settle(shared: &Shared, file: &Arc<BigFile>, list: Vec<SegmentRef>
         close(file);
         restart(shared, st, file);
         drop(guard);
-        shared.wake.notify_all();
+        shared.wake_all();
         return;
     }
     let waiter = big.waiters.first().copied();

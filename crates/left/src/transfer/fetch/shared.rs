@@ -51,8 +51,11 @@ pub(super) struct Shared {
     pub(super) disk: Arc<dyn FetchDisk>,
     pub(super) manifests: Arc<dyn ManifestStore>,
     pub(super) state: Mutex<State>,
-    /// Something in the state changed that a lane or a worker may wait for.
+    /// Something in the state changed that a lane may wait for.
     pub(super) wake: Condvar,
+    /// There may be a job for a local worker. Apart, as lanes are woken for each segment that is in place, when
+    /// there is hardly ever one.
+    pub(super) work: Condvar,
     /// There may be something to tell to others.
     pub(super) news: Condvar,
     pub(super) stats: FetchStats,
@@ -76,6 +79,7 @@ impl Shared {
             manifests,
             state: Mutex::new(State::new()),
             wake: Condvar::new(),
+            work: Condvar::new(),
             news: Condvar::new(),
             stats: FetchStats::default(),
             luck: Luck::default(),
@@ -83,6 +87,12 @@ impl Shared {
             out,
             nonce: RandomState::new().hash_one(std::process::id()),
         }
+    }
+
+    /// Wakes whoever may have something to do now: lanes and local workers.
+    pub(super) fn wake_all(&self) {
+        self.wake.notify_all();
+        self.work.notify_all();
     }
 
     /// A staged name of this item alone.
@@ -215,7 +225,7 @@ impl Shared {
             close(&big.file);
         }
         self.report_later(outcomes);
-        self.wake.notify_all();
+        self.wake_all();
     }
 
     /// Ends a big content with an error. What is staged stays for a later resumption.
@@ -229,7 +239,7 @@ impl Shared {
         st.jobs.push_back(Job::Flush);
         drop(st);
         self.report_later(outcomes);
-        self.wake.notify_all();
+        self.wake_all();
     }
 
     /// A segment is verified and in place; where a peer was asked for it, who that was and what it
@@ -273,7 +283,7 @@ impl Shared {
                 let run = big.drain();
                 let done = big.is_done();
                 if st.schedule_walk(file.serial, &self.config) {
-                    self.wake.notify_all();
+                    self.wake_all();
                 }
                 (run, done)
             };
@@ -324,7 +334,7 @@ impl Shared {
         stock::delivered(&mut st, big, again);
         drop(st);
         self.news.notify_all();
-        self.wake.notify_all();
+        self.wake_all();
     }
 
     /// Removes a staged file that is of no use.

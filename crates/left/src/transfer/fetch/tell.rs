@@ -191,7 +191,7 @@ pub(super) fn run(shared: &Shared, tell: &Tell) {
             drop(st);
         }
         if wake {
-            shared.wake.notify_all();
+            shared.wake_all();
         }
         if !all.is_empty() {
             under_way.store(true, Ordering::Release);
@@ -263,7 +263,7 @@ pub(super) fn heard(shared: &Shared, peer: DeviceId, parts: &Parts) {
         // With the first partner there is something to look after.
         let first = big.swarm.is_quiet();
         if big.hear(peer, parts, &st.peers) {
-            shared.wake.notify_all();
+            shared.wake_all();
         }
         if parts.hello || first {
             shared.news.notify_all();

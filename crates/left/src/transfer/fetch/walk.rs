@@ -77,7 +77,7 @@ fn start(shared: &Shared, file: &Arc<BigFile>) {
         while st.schedule_walk(file.serial, &shared.config) {}
     }
     drop(guard);
-    shared.wake.notify_all();
+    shared.wake_all();
 }
 
 /// The staged file, of the right length, and whether nothing is in it. What an earlier run left
@@ -282,7 +282,7 @@ pub(super) fn from_base(shared: &Shared, file: &Arc<BigFile>, place: Place, list
                 big.want(part);
             }
             drop(st);
-            shared.wake.notify_all();
+            shared.wake_all();
             give_up_if_hopeless(shared, file);
         }
         Ok(_) => {}

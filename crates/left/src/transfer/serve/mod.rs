@@ -15,7 +15,7 @@ use left_core::message::{Want, What};
 use left_core::path::RelPath;
 use tracing::{debug, warn};
 
-use super::fileio::{advise_sequential, advise_soon, read_at_most, unchanged};
+use super::fileio::{advise_sequential, advise_soon, read_at_most, read_from_memory, unchanged};
 use super::frame::{
     CHUNK_REF_LEN, FrameKind, MAX_PAYLOAD, MAX_WANT, MAX_WANT_ITEMS, REFS_PAGE, SEGMENT_REF_LEN,
     put_list, put_refs,
@@ -424,12 +424,16 @@ impl Serving<'_> {
             return Ok(false);
         };
         let end = offset + len as u64;
-        if end + READ_AHEAD / 2 > opened.soon || end + 2 * READ_AHEAD < opened.soon {
+        let target = &mut self.out.payload(draft)[at..at + len];
+        let got = read_from_memory(&opened.file, target, offset);
+        let ahead = end + READ_AHEAD / 2 > opened.soon || end + 2 * READ_AHEAD < opened.soon;
+        // Where all is in memory the system would look for each page of what follows in vain.
+        if got < len && ahead {
             advise_soon(&opened.file, end, READ_AHEAD);
             opened.soon = end + READ_AHEAD;
         }
-        let target = &mut self.out.payload(draft)[at..at + len];
-        let read = opened.file.read_exact_at(target, offset);
+        let rest = &mut target[got..];
+        let read = opened.file.read_exact_at(rest, offset + got as u64);
         // A write between our read and this look shows in the mtime; one the clock's grain hides
         // is found by the asker's hashing.
         let good = read.is_ok() && unchanged(&opened.file, &opened.stat).unwrap_or(false);
