@@ -17,6 +17,8 @@ use super::tree::{self, Goal};
 
 /// How long a tool may go on working after the change is visible, and still be charged for it.
 const REST: Duration = Duration::from_secs(5);
+/// What a tool puts off until some seconds after its last work, as syncing the disk, is not idling.
+const PUT_OFF: Duration = Duration::from_secs(10);
 /// Of a file that is under way while small ones are measured, so much has passed at the first one.
 const UNDER_WAY: u64 = 4 << 20;
 /// Small changes that must have been made while the big file was under way.
@@ -92,6 +94,9 @@ pub fn once(row: &Row, tool: &dyn Tool, pair: &Pair<'_>, settings: Settings) -> 
 
     let daemons: Vec<u32> = run.daemons();
     Meter::start(&daemons).rest(4 * REST)?;
+    if row.course == Course::Idle {
+        halt::nap(PUT_OFF)?;
+    }
     let narrow = match row.course {
         Course::HalfWay { rate } => Some(rate),
         _ => None,
