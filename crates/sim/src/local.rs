@@ -312,13 +312,13 @@ impl World {
         d.ops.pop_front();
         // What was heard is durable before the folder shows it.
         d.index.sync();
-        d.disk.before(&op);
+        d.disk.before(&op, wall);
         let before = d.disk.get(op.path()).and_then(Object::bytes);
         let result = apply(&mut d.disk, &op, wall);
         if result.is_ok() {
-            d.disk.after(&op);
+            d.disk.after(&op, wall);
         }
-        d.names_wait &= waits(&op);
+        d.names_wait &= waits(&op, wall);
         if result.is_ok() && !d.disk.tree().is_empty() {
             // An emptied folder into which an operation that was under way still puts something is
             // empty no more: nothing tells it from one in which most was deleted.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use left_core::content::WHOLE_MAX;
-use left_core::entry::{FileStat, Kind, Node, Record};
+use left_core::entry::{FileStat, Kind, Mtime, Node, Record};
 use left_core::index::{Index, Txn};
 use left_core::path::RelPath;
 use left_core::plan::{Expect, Op};
@@ -55,7 +55,12 @@ impl Pack {
 
 /// Whether an operation needs no sync of its own, as the real applier decides it on a file system with
 /// a journal.
-pub fn waits(op: &Op) -> bool {
+pub fn waits(op: &Op, wall_ms: u64) -> bool {
+    // The last moment of this millisecond.
+    let now = Mtime {
+        secs: (wall_ms / 1000) as i64,
+        nanos: (wall_ms % 1000) as u32 * 1_000_000 + 999_999,
+    };
     match op {
         Op::Place {
             node,
@@ -64,7 +69,9 @@ pub fn waits(op: &Op) -> bool {
             ..
         } if node.size() <= WHOLE_MAX => match expect {
             Expect::Absent => true,
-            Expect::Present(kind, _) => *kind == Kind::File && node.kind() == Kind::File,
+            Expect::Present(kind, old) => {
+                *kind == Kind::File && node.kind() == Kind::File && old.ctime <= now
+            }
         },
         _ => false,
     }
@@ -72,7 +79,7 @@ pub fn waits(op: &Op) -> bool {
 
 impl FakeDisk {
     /// Before an operation: its contents are made durable, and a file of ours that goes away is synced.
-    pub fn before(&mut self, op: &Op) {
+    pub fn before(&mut self, op: &Op, wall_ms: u64) {
         let old = match op {
             Op::Place { path, expect, .. }
             | Op::Remove { path, expect }
@@ -93,7 +100,7 @@ impl FakeDisk {
         else {
             return;
         };
-        if !waits(op) {
+        if !waits(op, wall_ms) {
             return;
         }
         match staged.as_ref().and_then(|name| self.stage.get(name)) {
@@ -123,11 +130,11 @@ impl FakeDisk {
     }
 
     /// After an operation that waits: this is the file whose bytes are not on the disk.
-    pub fn after(&mut self, op: &Op) {
+    pub fn after(&mut self, op: &Op, wall_ms: u64) {
         let ino = self.get(op.path()).map(|o| o.ino);
         if let Some(item) = self.pack.items.last_mut()
             && item.path == *op.path()
-            && waits(op)
+            && waits(op, wall_ms)
         {
             item.ino = ino;
         }

@@ -35,15 +35,17 @@ fn small_seeds() {
 /// place it had just been moved to (42001), a power cut after the clock was set back (the next two), a repair
 /// that took an edited file for a link of old at the same path (the third, a fault of the fake), a file deleted before
 /// it was fetched that stayed a need (the fourth), what a power cut took from its author and a user elsewhere wrote over before
-/// it was repaired (the last).
+/// it was repaired (the fifth), what was replaced under a clock set back and came again with a power cut (the last two).
 #[test]
 fn seeds_that_failed_once() {
-    const LAST: [u64; 5] = [
+    const LAST: [u64; 7] = [
         1_795_685_115_028,
         1_795_685_108_090,
         1_795_720_571_062,
         1_795_758_587_054,
         1_795_786_507_094,
+        1_795_786_528_290,
+        1_795_786_529_147,
     ];
     for seed in [663, 22_294, 42_001, 63_572].into_iter().chain(LAST) {
         passes(&Params::new(seed, 40));

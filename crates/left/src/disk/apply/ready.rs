@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use left_core::content::WHOLE_MAX;
-use left_core::entry::{FileStat, Kind, Node};
+use left_core::entry::{FileStat, Kind, Mtime, Node};
 use left_core::path::RelPath;
 use left_core::plan::{Expect, Op, OpError, OpId, StageName};
 use rustix::fs::FileType;
@@ -114,7 +114,7 @@ fn old_file(op: &Op) -> Option<(&RelPath, &FileStat)> {
 
 /// Whether what an operation does can be done again after a power cut, from the pack and the index
 /// alone, and takes nothing else with it when it is lost.
-fn can_wait(op: &Op, order: Order) -> bool {
+fn can_wait(op: &Op, order: Order, now: Mtime) -> bool {
     let Op::Place {
         node,
         expect,
@@ -127,9 +127,11 @@ fn can_wait(op: &Op, order: Order) -> bool {
     let small = node.size() <= WHOLE_MAX;
     match expect {
         Expect::Absent => small && order >= Order::Local,
-        // The old file is in its place or in history: at no moment it has no name.
-        Expect::Present(Kind::File, _) => {
-            small && node.kind() == Kind::File && order >= Order::Journaled
+        // The old file is in its place or in history: at no moment it has no name. Where the clock was set
+        // back since it changed it would look later than the new one, as if a user had made it after the cut.
+        Expect::Present(Kind::File, old) => {
+            let swap = node.kind() == Kind::File && order >= Order::Journaled;
+            small && swap && old.ctime <= now
         }
         Expect::Present(..) => false,
     }
@@ -169,8 +171,9 @@ fn sync_old(root: &Root, pack: &Pack, junk: &HashSet<u64>, ops: &[(OpId, Op)], a
 
 /// Packs whatever can wait.
 fn pack_all(stage: &Stage, pack: &Pack, ops: &[(OpId, Op)], all: &mut [Ready]) -> io::Result<()> {
+    let now = sys::now();
     let waiting: Vec<usize> = (0..ops.len())
-        .filter(|at| all[*at].failed.is_none() && can_wait(&ops[*at].1, pack.order()))
+        .filter(|at| all[*at].failed.is_none() && can_wait(&ops[*at].1, pack.order(), now))
         .collect();
     if waiting.is_empty() {
         return Ok(());
@@ -420,4 +423,41 @@ pub(super) fn in_parallel<T: Sync>(most: usize, items: &[T], each: impl Fn(usize
 /// See [`in_parallel`]: for folders, which are synced.
 pub(super) fn sync_in_parallel<T: Sync>(items: &[T], each: impl Fn(usize, &T) + Sync) {
     in_parallel(SYNC_THREADS, items, each);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
+
+    use left_core::content::ContentId;
+
+    use super::*;
+
+    #[test]
+    fn what_looks_later_than_now_is_not_replaced_without_waiting() {
+        let at = |secs| Mtime { secs, nanos: 0 };
+        let replaces = |ctime| Op::Place {
+            path: RelPath::new("f").unwrap(),
+            node: Node::File {
+                mode: 0o644,
+                mtime: at(1),
+                size: 5,
+                content: ContentId([1; 32]),
+            },
+            staged: None,
+            expect: Expect::Present(
+                Kind::File,
+                FileStat {
+                    ctime,
+                    ..FileStat::default()
+                },
+            ),
+            loser: None,
+        };
+        for (changed, waits) in [(9, true), (10, true), (11, false)] {
+            let op = replaces(at(changed));
+            assert_eq!(can_wait(&op, Order::Journaled, at(10)), waits, "{changed}");
+        }
+        assert!(!can_wait(&replaces(at(9)), Order::Local, at(10)));
+    }
 }
