@@ -185,17 +185,22 @@ impl FakeDisk {
             .filter(|(_, o)| pack.of_inode(o.ino).is_some());
         paths.extend(strays.map(|(path, _)| path.clone()));
         for path in paths {
-            let record = index.get(&path).ok().flatten();
-            let record = record.filter(|r| r.entry.node.is_live());
+            let heard = index.get(&path).ok().flatten();
+            let record = heard.clone().filter(|r| r.entry.node.is_live());
             let of_record = record.as_ref().and_then(|r| pack.of_content(r));
             // A folder or link; the path may have been told of as one before it became a file.
             let told = |r: &Record| r.entry.node.content().is_none() && pack.told.contains(&path);
-            // Where a user made something else meanwhile, it goes to the history.
-            let over = of_record.filter(|_| {
-                let unsure = record.as_ref().and_then(|r| r.stat);
-                let unsure = unsure.is_some_and(|s| s.ctime >= since);
-                unsure && !mutant("what was written over before the repair is not kept")
-            });
+            // Where a user made something else meanwhile, it goes to the history; and what the index has never
+            // heard of, as one that was lost.
+            let over = match &heard {
+                Some(_) => of_record.filter(|_| {
+                    let unsure = record.as_ref().and_then(|r| r.stat);
+                    unsure.is_some_and(|s| s.ctime >= since)
+                }),
+                None => pack.items.iter().rev().find(|i| i.path == path),
+            };
+            let over =
+                over.filter(|_| !mutant("what was written over before the repair is not kept"));
             let recorded = record.as_ref().filter(|r| of_record.is_some() || told(r));
             let there = self.get(&path).cloned();
             let (node, bytes) = match (&there, recorded) {
@@ -232,7 +237,8 @@ impl FakeDisk {
                     }
                 }
                 (there, _) => {
-                    self.keep(&path, over.filter(|_| there.is_some()), wall_ms);
+                    let gone = there.is_some() || heard.is_none();
+                    self.keep(&path, over.filter(|_| gone), wall_ms);
                     continue;
                 }
             };

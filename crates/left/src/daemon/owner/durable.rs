@@ -129,8 +129,8 @@ pub(super) fn bring_back(
     }
     if done.kept > 0 {
         said.push(format!(
-            "of {} files that had just come from peers and were changed here before LEFT ran again, what had \
-             come is in the history: `left log PATH` shows it, `left restore` brings it back",
+            "of {} files that had just come from peers, and were changed here before LEFT ran again or are not \
+             known any more, what had come is in the history: `left log PATH` shows it, `left restore` brings it back",
             done.kept
         ));
     }

@@ -20,31 +20,30 @@ use crate::disk::sys::Stat;
 /// What is to be done about a path.
 pub(super) enum Verdict {
     Fix(Fix),
-    /// A user's file stands where this was to stand.
+    /// This will not stand there again, but must be somewhere.
     Keep(RelPath, Node),
     Well,
 }
 
 impl Work<'_> {
     pub(super) fn judge(&self, path: RelPath) -> Result<Verdict, IndexError> {
-        let record = self.index.get(&path)?.filter(|r| r.entry.node.is_live());
+        let heard = self.index.get(&path)?;
+        let record = heard.as_ref().filter(|r| r.entry.node.is_live());
         let found = match self.root.stat(&path) {
             Ok(found) => found,
             // The eye will find the same, and say so.
             Err(_) => return Ok(Verdict::Well),
         };
         let fix = match &found {
-            None => record.as_ref().and_then(|r| self.missing(&path, r)),
-            Some(stat) if stat.kind == FileType::RegularFile => {
-                self.standing(&path, record.as_ref(), stat)
-            }
+            None => record.and_then(|r| self.missing(&path, r)),
+            Some(stat) if stat.kind == FileType::RegularFile => self.standing(&path, record, stat),
             Some(_) => None,
         };
         if let Some(fix) = fix {
             return Ok(Verdict::Fix(fix));
         }
-        let overwritten = record.and_then(|r| self.overwritten(&path, &r, found.as_ref()));
-        Ok(overwritten.map_or(Verdict::Well, |node| Verdict::Keep(path, node)))
+        let left_over = self.left_over(&path, heard.as_ref(), found.as_ref());
+        Ok(left_over.map_or(Verdict::Well, |node| Verdict::Keep(path, node)))
     }
 
     /// Nothing stands where the index has something.
@@ -173,19 +172,30 @@ impl Work<'_> {
         hash_file(self.root, path, stat, &mut |_| ControlFlow::Continue(()))
     }
 
-    /// What the cut took back where a user made something else since: the folder that he saw had not
-    /// got it, and the pack may be all that has.
-    fn overwritten(&self, path: &RelPath, record: &Record, found: Option<&Stat>) -> Option<Node> {
-        let content = record.entry.node.content()?;
-        let unsure = record.stat.is_some_and(|s| s.ctime >= self.cut.since);
-        if !unsure || !self.contents.contains_key(&content) {
-            return None;
-        }
-        let stat = found?;
-        let stands = stat.kind == FileType::RegularFile
-            && stat.file.size == record.entry.node.size()
-            && self.hash(path, &stat.file).is_ok_and(|c| c == content);
-        (!stands).then(|| record.entry.node.clone())
+    /// What the cut took back and will not stand where it did: a user made something else there since, or the index
+    /// has never heard of it, as one that was lost and made anew. The pack may be all that has it.
+    fn left_over(
+        &self,
+        path: &RelPath,
+        record: Option<&Record>,
+        found: Option<&Stat>,
+    ) -> Option<Node> {
+        let node = match record {
+            Some(record) => {
+                let unsure = record.stat.is_some_and(|s| s.ctime >= self.cut.since);
+                let node = Some(&record.entry.node).filter(|n| unsure && n.is_live());
+                found.and(node)?
+            }
+            None => &self.packs.items.get(*self.placed.get(path)?)?.item.node,
+        };
+        let content = node.content()?;
+        let stands = |stat: &Stat| {
+            stat.kind == FileType::RegularFile
+                && stat.file.size == node.size()
+                && self.hash(path, &stat.file).is_ok_and(|c| c == content)
+        };
+        let lost = self.contents.contains_key(&content) && !found.is_some_and(stands);
+        lost.then(|| node.clone())
     }
 }
 

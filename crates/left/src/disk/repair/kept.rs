@@ -1,4 +1,4 @@
-//! What a user wrote over before it was brought back: its bytes go to the history.
+//! What can not be brought back to where it stood: its bytes go to the history.
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -26,7 +26,7 @@ impl Work<'_> {
             match bytes.and_then(|bytes| shelf.put(&path, &node, &bytes)) {
                 Ok(()) => self.done.kept += 1,
                 Err(error) => {
-                    tracing::warn!(%path, %error, "what a user wrote over is in a pack, and not in the history");
+                    tracing::warn!(%path, %error, "what a power cut took back is in a pack, and not in the history");
                     self.done.failed += 1;
                 }
             }

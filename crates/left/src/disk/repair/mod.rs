@@ -50,7 +50,7 @@ pub struct Repaired {
     pub placed: Vec<(RelPath, FileStat)>,
     /// How many files, folders and links were brought back.
     pub count: usize,
-    /// How many a user had written over before: they are in the history.
+    /// How many a user had written over before, or the index knows nothing of: they are in the history.
     pub kept: usize,
     /// How many could not be.
     pub failed: usize,
@@ -91,20 +91,21 @@ pub fn repair(
         cut,
         contents: HashMap::new(),
         inodes: HashMap::new(),
+        placed: HashMap::new(),
         told: HashSet::new(),
         done: Repaired::default(),
     };
     work.learn();
-    let (mut fixes, mut overwritten) = (Vec::new(), Vec::new());
+    let (mut fixes, mut kept) = (Vec::new(), Vec::new());
     for path in work.paths()? {
         match work.judge(path)? {
             Verdict::Fix(fix) => fixes.push(fix),
-            Verdict::Keep(path, node) => overwritten.push((path, node)),
+            Verdict::Keep(path, node) => kept.push((path, node)),
             Verdict::Well => {}
         }
     }
     // First: where this fails, and after the next cut, the packs tell of it still.
-    work.keep(overwritten);
+    work.keep(kept);
     let fixes = work.with_parents(fixes)?;
     for batch in batches(&fixes) {
         work.fix(batch);
@@ -135,6 +136,8 @@ struct Work<'a> {
     contents: HashMap<ContentId, usize>,
     /// Which item an inode was made for, the last one.
     inodes: HashMap<u64, usize>,
+    /// Which item was placed at a path, the last one.
+    placed: HashMap<RelPath, usize>,
     /// Folders and links that were packed.
     told: HashSet<RelPath>,
     done: Repaired,
@@ -147,6 +150,7 @@ impl Work<'_> {
                 Some(content) => {
                     self.contents.insert(content, n);
                     self.inodes.insert(told.item.inode.ino, n);
+                    self.placed.insert(told.item.path.clone(), n);
                 }
                 None => {
                     self.told.insert(told.item.path.clone());
