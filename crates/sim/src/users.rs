@@ -100,17 +100,22 @@ impl World {
     }
 
     /// A user makes something where others have what this device wrote last and dropped since: that is
-    /// a newer version of it, for a device knows its own edits.
+    /// a newer version of it, for a device knows its own edits, also when its index was lost.
     fn overwrites_own(&mut self, device: usize, hints: &[RelPath]) {
         let d = &self.devices[device];
-        let away = hints
-            .iter()
-            .filter(|p| d.disk.get(p).is_some() && d.index.entry(p).is_none())
-            .filter_map(|p| d.index.unsettled().get(p))
-            .flat_map(|theirs| theirs.values());
-        let own = away
-            .filter(|e| e.version.pairs().iter().all(|(by, _)| *by == d.id))
-            .filter_map(|e| e.node.content());
+        let away = |p: &RelPath| d.disk.get(p).is_some() && d.index.entry(p).is_none();
+        let others = |p: &RelPath| {
+            let theirs = self
+                .devices
+                .iter()
+                .filter_map(|o| o.index.entry(p).cloned());
+            let told = d.index.unsettled();
+            let told = told.get(p).into_iter().flat_map(|t| t.values()).cloned();
+            theirs.chain(told).collect::<Vec<_>>()
+        };
+        let all = hints.iter().filter(|p| away(p)).flat_map(others);
+        let own = all.filter(|e| e.version.pairs().iter().all(|(by, _)| *by == d.id));
+        let own: Vec<ContentId> = own.filter_map(|e| e.node.content()).collect();
         for content in own {
             let all = self.written.all.keys();
             let same: Vec<_> = all.filter(|b| b.id() == content).copied().collect();
