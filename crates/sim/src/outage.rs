@@ -30,7 +30,12 @@ impl World {
             send_only: d.send_only,
         };
         if !mutant("the pack is ignored") {
-            let taken = self.taken_back(device);
+            let mut taken = self.taken_back(device);
+            let d = &self.devices[device];
+            taken.retain(|(path, _)| {
+                let record = d.index.get(path).ok().flatten();
+                record.is_some_and(|r| d.disk.pack.brings_back(&r))
+            });
             let d = &mut self.devices[device];
             let (placed, kept) = d.disk.repair(&d.index, wall_ms);
             record(&mut d.index, placed);

@@ -103,7 +103,8 @@ impl World {
     /// a newer version of it, for a device knows its own edits, also when its index was lost.
     fn overwrites_own(&mut self, device: usize, hints: &[RelPath]) {
         let d = &self.devices[device];
-        let away = |p: &RelPath| d.disk.get(p).is_some() && d.index.entry(p).is_none();
+        let held = |p: &RelPath| d.index.entry(p).is_some_and(|e| e.node.is_live());
+        let away = |p: &RelPath| d.disk.get(p).is_some() && !held(p);
         let others = |p: &RelPath| {
             let theirs = self
                 .devices
@@ -114,7 +115,8 @@ impl World {
             theirs.chain(told).collect::<Vec<_>>()
         };
         let all = hints.iter().filter(|p| away(p)).flat_map(others);
-        let own = all.filter(|e| e.version.pairs().iter().all(|(by, _)| *by == d.id));
+        // Others may have joined it with what holds no bytes, as a deletion.
+        let own = all.filter(|e| e.stamp.device == d.id);
         let own: Vec<ContentId> = own.filter_map(|e| e.node.content()).collect();
         for content in own {
             let all = self.written.all.keys();
@@ -123,14 +125,16 @@ impl World {
         }
     }
 
-    /// What a power cut took back and the pack will bring: where, and what.
+    /// What a power cut took back, and the pack or others will bring: where, and what.
     pub(crate) fn taken_back(&self, device: usize) -> Vec<(RelPath, ContentId)> {
         let d = &self.devices[device];
         if d.engine.is_some() || d.disk.cut.is_none() {
             return Vec::new();
         }
-        let packed = d.index.live().filter(|(_, r)| d.disk.pack.brings_back(r));
-        let content = packed.filter_map(|(p, r)| Some((p.clone(), r.entry.node.content()?)));
+        let content = d
+            .index
+            .live()
+            .filter_map(|(p, r)| Some((p.clone(), r.entry.node.content()?)));
         let there = |p: &RelPath| d.disk.get(p).and_then(|o| o.bytes()).map(Bytes::id);
         content.filter(|(p, c)| there(p) != Some(*c)).collect()
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use left_core::conflict::copy_path;
 use left_core::engine::Event;
 use left_core::entry::Node;
-use left_core::index::Index;
+use left_core::index::{Index, Txn};
 use left_core::message::{Control, IndexBatch, Role};
 use left_core::path::RelPath;
 use left_sim::disk::{Bytes, Thing};
@@ -347,21 +347,35 @@ fn all_files_vanish() {
 /// move does not make the loss look like deletions.
 #[test]
 fn what_was_moved_vanishes_too() {
+    move_and_vanish(&["f0", "f1", "f2", "moved"], &[]);
+}
+
+/// The same where the old place is looked at later than all others.
+#[test]
+fn half_a_move_vanishes() {
+    move_and_vanish(&["f1", "f2", "moved"], &["f0"]);
+}
+
+fn move_and_vanish(first: &[&str], then: &[&str]) {
     let mut s = Scenario::new(2);
     for i in 0..3 {
         s.write(0, &format!("f{i}"), i);
     }
     s.settle();
-    let now_ms = s.world.now_us / 1000;
-    let disk = &mut s.world.devices[0].disk;
-    disk.rename(&path("f0"), &path("moved"), now_ms);
+    s.edit(0, |user| {
+        let wall = user.wall_ms;
+        user.disk.rename(&path("f0"), &path("moved"), wall);
+    });
     s.world.hint(0, vec![path("moved")], 0);
     while s.world.devices[0].index.entry(&path("moved")).is_none() {
         assert!(s.world.happen(), "the move is not seen");
     }
     s.world.devices[0].disk.vanish();
-    let all = ["f0", "f1", "f2", "moved"].map(path).to_vec();
-    s.world.hint(0, all, 0);
+    let paths = |all: &[&str]| all.iter().map(|p| path(p)).collect();
+    s.world.hint(0, paths(first), 0);
+    let looked = s.world.now_us + 100_000;
+    while s.world.now_us < looked && s.world.happen() {}
+    s.world.hint(0, paths(then), 0);
     while !s.world.stats.reports.contains_key("alarm") {
         assert!(s.world.happen(), "no alarm");
     }
@@ -369,8 +383,40 @@ fn what_was_moved_vanishes_too() {
         let entry = s.world.devices[1].index.entry(&path(&format!("f{i}")));
         assert!(entry.is_some_and(|e| e.node.is_live()), "f{i}: {entry:?}");
     }
+    let moved = s.world.devices[0].index.entry(&path("moved"));
+    assert!(moved.is_some_and(|e| e.node.is_live()), "{moved:?}");
     s.settle();
     assert_eq!(s.tree().len(), 3);
+}
+
+/// A file is seen to be gone, and before that is taken for a deletion a peer tells that it went away and came
+/// back: that was not deleted.
+#[test]
+fn what_is_gone_comes_back_elsewhere() {
+    let mut s = Scenario::new(2);
+    s.write(0, "f", 1);
+    s.settle();
+    let peer = s.world.devices[0].id;
+    let head = s.world.devices[0].index.head();
+    let mut record = s.world.devices[0].index.get(&path("f")).unwrap().unwrap();
+    record.entry.version = record.entry.version.bump(peer, 0, 0);
+    let txn = Txn {
+        put: vec![(path("f"), record.clone())],
+        ..Txn::default()
+    };
+    s.remove(1, "f");
+    let looked = s.world.now_us + 100_000;
+    while s.world.now_us < looked && s.world.happen() {}
+    let batch = IndexBatch {
+        entries: vec![(path("f"), record.entry)],
+        upto: head + 1,
+        ..IndexBatch::default()
+    };
+    s.world.devices[0].index.commit(txn).unwrap();
+    let message = Control::Index(batch);
+    s.world.step(1, Event::Message { peer, message });
+    s.settle();
+    assert_eq!(s.tree().get("f"), Some(&"file 1".to_owned()));
 }
 
 /// An older copy of an index comes back: a deletion that was told since, and waits at the peer, is
@@ -650,7 +696,12 @@ fn a_deletion_waits_for_the_rest_of_an_index() {
 /// Histories of faults that were found once notice when the fault comes back.
 #[test]
 fn histories_notice_their_fault() {
-    let cases: [(&str, fn()); 6] = [
+    let cases: [(&str, fn()); 8] = [
+        (
+            "what is gone is settled by its record",
+            what_is_gone_comes_back_elsewhere,
+        ),
+        ("an older place counts as a move", half_a_move_vanishes),
         (
             "what was put off is forgotten",
             a_deletion_waits_for_the_rest_of_an_index,

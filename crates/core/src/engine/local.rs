@@ -174,6 +174,31 @@ impl Engine {
         Ok(false)
     }
 
+    /// Whether our record says that something stands at a path where a look found nothing, or an operation
+    /// something else, and that is not judged yet. What would settle an announcement with that record alone
+    /// has to wait: else the deletion would be one of what was announced.
+    pub(super) fn may_be_gone(&self, path: &RelPath) -> bool {
+        let seen = self.guard.holds(path) || self.meant.contains(path);
+        (seen || self.is_waiting(path)) && !mutant("what is gone is settled by its record")
+    }
+
+    /// Has what an announcement would settle looked at again when [`may_be_gone`](Self::may_be_gone) is judged.
+    pub(super) fn put_off(&mut self, path: &RelPath) {
+        self.put_off.insert(path.clone());
+    }
+
+    /// What was put off and is judged now is fresh again.
+    pub(super) fn take_up(&mut self) {
+        if self.put_off.is_empty() {
+            return;
+        }
+        let all = std::mem::take(&mut self.put_off).into_iter();
+        let (wait, judged): (Vec<RelPath>, Vec<RelPath>) =
+            all.partition(|path| self.may_be_gone(path));
+        self.put_off = wait.into_iter().collect();
+        self.fresh.extend(judged);
+    }
+
     fn is_moved(
         &self,
         path: &RelPath,
@@ -191,7 +216,10 @@ impl Engine {
         let vanished = |p: &RelPath| gone.contains(p) || self.guard.holds(p);
         let blind = mutant("what moved and vanished counts as moved");
         let stands = |p: &RelPath| p != path && (blind || !vanished(p));
-        Ok(same.iter().any(|(p, _)| stands(p)))
+        // Of a rename that was seen in part the old name may not have been looked at: it says nothing.
+        let any = blind || mutant("an older place counts as a move");
+        let later = |r: &Record| any || r.stat.is_some_and(|s| s.ctime >= stat.ctime);
+        Ok(same.iter().any(|(p, r)| stands(p) && later(r)))
     }
 
     /// A folder with this inode was seen at `path`, where none was before.

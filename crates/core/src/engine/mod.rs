@@ -96,6 +96,8 @@ pub struct Engine {
     arrived_dirs: HashMap<u64, (RelPath, u64)>,
     /// Deletions that were held and are meant: announced if a last look shows them.
     meant: BTreeSet<RelPath>,
+    /// Announced and not settled, as what our record says may be gone.
+    put_off: BTreeSet<RelPath>,
     alarm: Option<String>,
     paused: bool,
     /// Until when nothing is fetched because the disk is full.
@@ -143,6 +145,7 @@ impl Engine {
             guard: DeletionGuard::default(),
             arrived_dirs: HashMap::new(),
             meant: BTreeSet::new(),
+            put_off: BTreeSet::new(),
             alarm: None,
             paused: false,
             full_until: None,

@@ -233,6 +233,12 @@ impl Engine {
                         txn.theirs_put.push((peer, path, theirs));
                         continue;
                     }
+                    Decision::Merge(entry) if entry.node.is_live() && self.may_be_gone(&path) => {
+                        cover("peers: told of what may be gone here");
+                        self.put_off(&path);
+                        txn.theirs_put.push((peer, path, theirs));
+                        continue;
+                    }
                     Decision::Merge(mut entry) => {
                         // What others announced before may be settled by it, and nobody would look at it again.
                         if needing {

@@ -176,6 +176,7 @@ impl Engine {
         index: &mut dyn Index,
         out: &mut Vec<Effect>,
     ) -> Result<(), IndexError> {
+        self.take_up();
         loop {
             let fresh = self.take_fresh();
             if fresh.is_empty() {
@@ -318,6 +319,11 @@ impl Engine {
         let mut ours = batch.record(path, index)?;
         let (target, conflict) = match self.decide(ours.as_ref().map(|r| &r.entry), theirs) {
             Decision::Take { target, conflict } => (target, conflict),
+            Decision::Merge(entry) if entry.node.is_live() && self.may_be_gone(path) => {
+                cover("plan: may be gone here");
+                self.put_off(path);
+                return Ok(());
+            }
             decision => {
                 cover("plan: settled without the disk");
                 // Settled without touching the disk; once per page and path.
