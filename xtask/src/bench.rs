@@ -55,17 +55,19 @@ pub struct Args {
     /// Measure how time and memory grow with files and receivers.
     #[arg(long)]
     growth: bool,
-    /// With --growth: numbers of files.
+    /// With --growth: numbers of files; none are measured without a number.
     #[arg(
         long,
+        num_args = 0..,
         value_delimiter = ',',
         value_name = "N",
         default_value = "10000,100000"
     )]
     files: Vec<u64>,
-    /// With --growth: numbers of receivers.
+    /// With --growth: numbers of receivers; none are measured without a number.
     #[arg(
         long,
+        num_args = 0..,
         value_delimiter = ',',
         value_name = "N",
         default_value = "1,2,4,8"
