@@ -178,8 +178,13 @@ impl Engine {
     /// something else, and that is not judged yet. What would settle an announcement with that record alone
     /// has to wait: else the deletion would be one of what was announced.
     pub(super) fn may_be_gone(&self, path: &RelPath) -> bool {
-        let seen = self.guard.holds(path) || self.meant.contains(path);
-        (seen || self.is_waiting(path)) && !mutant("what is gone is settled by its record")
+        (self.is_missed(path) || self.is_waiting(path))
+            && !mutant("what is gone is settled by its record")
+    }
+
+    /// Whether a look found nothing at a path of our record, and its deletion is not told yet.
+    pub(super) fn is_missed(&self, path: &RelPath) -> bool {
+        self.guard.holds(path) || self.meant.contains(path)
     }
 
     /// Has what an announcement would settle looked at again when [`may_be_gone`](Self::may_be_gone) is judged.

@@ -322,10 +322,7 @@ impl Engine {
 
     /// What stands there may not be what our index says.
     fn is_unsure(&self, path: &RelPath) -> bool {
-        self.look_again.contains(path)
-            || self.is_damaged(path)
-            || self.guard.holds(path)
-            || self.meant.contains(path)
+        self.look_again.contains(path) || self.is_damaged(path) || self.is_missed(path)
     }
 
     /// It is gone from the disk.

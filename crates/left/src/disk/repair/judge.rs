@@ -1,6 +1,7 @@
 //! What is to be done about a path after a power cut, by what stands there, what the index says and what
 //! the packs have.
 
+use std::cell::OnceCell;
 use std::io;
 use std::ops::ControlFlow;
 
@@ -25,6 +26,9 @@ pub(super) enum Verdict {
     Well,
 }
 
+/// What stands there now, if it can be read.
+type Hash<'a> = &'a dyn Fn(&Stat) -> Option<ContentId>;
+
 impl Work<'_> {
     pub(super) fn judge(&self, path: RelPath) -> Result<Verdict, IndexError> {
         let heard = self.index.get(&path)?;
@@ -34,15 +38,20 @@ impl Work<'_> {
             // The eye will find the same, and say so.
             Err(_) => return Ok(Verdict::Well),
         };
+        // Read at most once, and only if it matters.
+        let content = OnceCell::new();
+        let hash = |stat: &Stat| *content.get_or_init(|| self.hash(&path, &stat.file).ok());
         let fix = match &found {
             None => record.and_then(|r| self.missing(&path, r)),
-            Some(stat) if stat.kind == FileType::RegularFile => self.standing(&path, record, stat),
+            Some(stat) if stat.kind == FileType::RegularFile => {
+                self.standing(&path, record, stat, &hash)
+            }
             Some(_) => None,
         };
         if let Some(fix) = fix {
             return Ok(Verdict::Fix(fix));
         }
-        let left_over = self.left_over(&path, heard.as_ref(), found.as_ref());
+        let left_over = self.left_over(&path, heard.as_ref(), found.as_ref(), &hash);
         Ok(left_over.map_or(Verdict::Well, |node| Verdict::Keep(path, node)))
     }
 
@@ -65,7 +74,13 @@ impl Work<'_> {
     }
 
     /// A file stands there: what should, what is left of one of ours, one from before, or a user's.
-    fn standing(&self, path: &RelPath, record: Option<&Record>, stat: &Stat) -> Option<Fix> {
+    fn standing(
+        &self,
+        path: &RelPath,
+        record: Option<&Record>,
+        stat: &Stat,
+        hash: Hash<'_>,
+    ) -> Option<Fix> {
         let recorded = record.filter(|r| {
             let content = r.entry.node.content();
             content.is_some_and(|c| self.contents.contains_key(&c))
@@ -92,10 +107,7 @@ impl Work<'_> {
         if !known && touched.is_none() {
             return None;
         }
-        let content = match self.hash(path, &stat.file) {
-            Ok(content) => content,
-            Err(_) => return None,
-        };
+        let content = hash(stat)?;
         if !known && !is_blank(content, stat.file.size) {
             return None;
         }
@@ -179,6 +191,7 @@ impl Work<'_> {
         path: &RelPath,
         record: Option<&Record>,
         found: Option<&Stat>,
+        hash: Hash<'_>,
     ) -> Option<Node> {
         let node = match record {
             Some(record) => {
@@ -192,7 +205,7 @@ impl Work<'_> {
         let stands = |stat: &Stat| {
             stat.kind == FileType::RegularFile
                 && stat.file.size == node.size()
-                && self.hash(path, &stat.file).is_ok_and(|c| c == content)
+                && hash(stat) == Some(content)
         };
         let lost = self.contents.contains_key(&content) && !found.is_some_and(stands);
         lost.then(|| node.clone())
