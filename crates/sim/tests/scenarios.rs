@@ -389,6 +389,41 @@ fn move_and_vanish(first: &[&str], then: &[&str]) {
     assert_eq!(s.tree().len(), 3);
 }
 
+/// A folder vanishes with all files, and has the inode of one that came and went a moment before: it was not moved there.
+#[test]
+fn a_folder_with_an_inode_of_old_vanishes() {
+    let mut s = Scenario::new(2);
+    for i in 0..3 {
+        s.write(0, &format!("f{i}"), i);
+    }
+    s.settle();
+    s.mkdir(0, "came");
+    let is_live = |s: &Scenario, p: &str| {
+        let entry = s.world.devices[0].index.entry(&path(p));
+        entry.map(|e| e.node.is_live())
+    };
+    while is_live(&s, "came").is_none() {
+        assert!(s.world.happen(), "the folder is not seen");
+    }
+    s.remove(0, "came");
+    while is_live(&s, "came") == Some(true) {
+        assert!(s.world.happen(), "its end is not seen");
+    }
+    s.mkdir(1, "a");
+    while is_live(&s, "a").is_none() {
+        assert!(s.world.happen(), "the other folder does not come");
+    }
+    let all: Vec<_> = s.world.devices[0].disk.tree().keys().cloned().collect();
+    s.world.devices[0].disk.vanish();
+    s.world.hint(0, all, 0);
+    while !s.world.stats.reports.contains_key("alarm") {
+        assert!(s.world.happen(), "no alarm");
+    }
+    assert_eq!(is_live(&s, "a"), Some(true));
+    s.settle();
+    assert_eq!(s.tree().len(), 4);
+}
+
 /// A file is seen to be gone, and before that is taken for a deletion a peer tells that it went away and came
 /// back: that was not deleted.
 #[test]
@@ -696,12 +731,16 @@ fn a_deletion_waits_for_the_rest_of_an_index() {
 /// Histories of faults that were found once notice when the fault comes back.
 #[test]
 fn histories_notice_their_fault() {
-    let cases: [(&str, fn()); 8] = [
+    let cases: [(&str, fn()); 9] = [
         (
             "what is gone is settled by its record",
             what_is_gone_comes_back_elsewhere,
         ),
         ("an older place counts as a move", half_a_move_vanishes),
+        (
+            "a folder that arrived and left counts as a move",
+            a_folder_with_an_inode_of_old_vanishes,
+        ),
         (
             "what was put off is forgotten",
             a_deletion_waits_for_the_rest_of_an_index,

@@ -36,10 +36,11 @@ fn small_seeds() {
 /// that took an edited file for a link of old at the same path (the third, a fault of the fake), a file deleted before
 /// it was fetched that stayed a need (the fourth), what a power cut took from its author and a user elsewhere wrote over before
 /// it was repaired (the fifth), what was replaced under a clock set back and came again with a power cut (the next two), what only the pack
-/// had when the index was lost too (the next), what was gone after a crash and settled by its record, then taken for deleted (the last).
+/// had when the index was lost too (the next), what was gone after a crash and settled by its record, then taken for deleted (the next),
+/// a folder that vanished with all else and had the inode of one that had just come and gone (the last).
 #[test]
 fn seeds_that_failed_once() {
-    const LAST: [u64; 9] = [
+    const LAST: [u64; 10] = [
         1_795_685_115_028,
         1_795_685_108_090,
         1_795_720_571_062,
@@ -49,6 +50,7 @@ fn seeds_that_failed_once() {
         1_795_786_529_147,
         1_795_786_537_132,
         1_795_786_558_446,
+        1_795_798_440_780,
     ];
     for seed in [663, 22_294, 42_001, 63_572].into_iter().chain(LAST) {
         passes(&Params::new(seed, 40));

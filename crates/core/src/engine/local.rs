@@ -159,7 +159,9 @@ impl Engine {
         }
         let is_dir = record.entry.node.kind() == Kind::Dir;
         let ino = record.stat.map(|stat| stat.ino);
-        if is_dir && ino.is_some_and(|ino| self.stands_elsewhere(now, ino, path)) {
+        if let Some(ino) = ino.filter(|_| is_dir)
+            && self.stands_elsewhere(now, ino, path, batch.1, index)?
+        {
             cover("local: folder not deleted but moved");
             return Ok(true);
         }
@@ -235,13 +237,31 @@ impl Engine {
         self.arrived_dirs.insert(ino, (path.clone(), now.mono_ms));
     }
 
-    /// Whether a folder that is gone from `path` stands elsewhere now. Only its inode tells (its size
-    /// and times change with what is in it), and a file system gives that of a deleted folder out
-    /// again. So where files vanish too, their judgement is waited for.
-    fn stands_elsewhere(&self, now: Now, ino: u64, path: &RelPath) -> bool {
+    /// Whether a folder that is missing at `path` stands elsewhere now; `gone`: what the same look did not
+    /// find. Only its inode tells (its size and times change with what is in it), and a file system gives
+    /// that of a deleted folder out again: what arrived with it has to be there still. Where files vanish
+    /// too, the judgement of those is waited for.
+    fn stands_elsewhere(
+        &self,
+        now: Now,
+        ino: u64,
+        path: &RelPath,
+        gone: &HashSet<RelPath>,
+        index: &dyn Index,
+    ) -> Result<bool, IndexError> {
         let since = now.mono_ms.saturating_sub(QUIET_MS);
-        let moved = |(at, seen): &(RelPath, u64)| at != path && *seen >= since;
-        !self.guard.is_counting() && self.arrived_dirs.get(&ino).is_some_and(moved)
+        let Some((at, seen)) = self.arrived_dirs.get(&ino) else {
+            return Ok(false);
+        };
+        if self.guard.is_counting() || at == path || *seen < since {
+            return Ok(false);
+        }
+        if mutant("a folder that arrived and left counts as a move") {
+            return Ok(true);
+        }
+        let there = index.get(at)?.filter(|r| r.entry.node.kind() == Kind::Dir);
+        let same = there.and_then(|r| r.stat).is_some_and(|s| s.ino == ino);
+        Ok(same && !gone.contains(at) && !self.guard.holds(at))
     }
 
     /// Our entry of `path` becomes `entry`: drops what peers announced and is thereby settled, and
