@@ -680,6 +680,22 @@ fn cut_share() -> (Share, MapIndex) {
     (s, index)
 }
 
+/// A file that looks older than its record is told of like any other change, with what stands there.
+#[test]
+fn what_is_older_than_its_record_is_told() {
+    let s = Share::new();
+    s.write("file", "under a wrong clock");
+    let w = Watched::start(&s);
+    let index = w.index.clone();
+    drop(w);
+    index.change("file", |record| {
+        record.stat.as_mut().unwrap().ctime.secs += 1000;
+    });
+    s.write("file", "under a right one");
+    let mut w = Watched::over(&s, index, Sink::default());
+    assert_eq!(brief(&w.scan_done()), ["+file"]);
+}
+
 #[test]
 fn what_a_power_cut_took_back_is_no_edit() {
     let (s, index) = cut_share();

@@ -393,6 +393,14 @@ impl FakeDisk {
         self.unsynced.drain(..older.map_or(0, |at| at + 1));
     }
 
+    /// A file is durable as it is, and where it stands.
+    pub fn sync_file(&mut self, path: &RelPath) {
+        let now = self.tree.get(path).map(Object::stat);
+        let stands = |(tree, _): &(Tree, History)| tree.get(path).map(Object::stat) == now;
+        let older = self.unsynced.iter().rposition(|state| !stands(state));
+        self.unsynced.drain(..older.map_or(0, |at| at + 1));
+    }
+
     /// All that was done until now is durable.
     pub fn sync(&mut self) {
         self.sync_names();

@@ -2,6 +2,7 @@
 
 use left_core::diff::{Observation, Seen};
 use left_core::engine::{Event, Report};
+use left_core::index::Index as _;
 use left_core::path::RelPath;
 use left_core::plan::{FetchError, FetchItem, Op, OpDone, OpError, OpId};
 use left_core::probe::mutant;
@@ -107,6 +108,21 @@ impl World {
         self.scan_over(device);
     }
 
+    /// What stands where something looked later before the clock was set back is made durable.
+    fn settle_older(&mut self, device: usize, observation: &Observation) {
+        let d = &mut self.devices[device];
+        let Seen::File { stat, .. } = &observation.seen else {
+            return;
+        };
+        let then = d.index.get(&observation.path).ok().flatten();
+        let then = then.and_then(|r| r.stat);
+        if then.is_some_and(|then| then.ctime > stat.ctime)
+            && !mutant("what is older than its record is not synced")
+        {
+            d.disk.sync_file(&observation.path);
+        }
+    }
+
     fn hand_in(&mut self, device: usize, seen: Vec<Observation>, last: bool) {
         let (mut again, mut busy) = (Vec::new(), Vec::new());
         let mut kept = Vec::new();
@@ -134,6 +150,7 @@ impl World {
             {
                 busy.push(observation.path);
             } else {
+                self.settle_older(device, &observation);
                 kept.push(observation);
             }
         }

@@ -4,7 +4,8 @@
 
 use left_core::engine::Event;
 use left_sim::mutants::Mutant;
-use left_sim::scenario::{Scenario, path};
+use left_sim::rng::Rng;
+use left_sim::scenario::{Scenario, bytes, path};
 
 /// A user deletes something on device 1, and nothing tells of it.
 fn remove_unseen(s: &mut Scenario, at: &str) {
@@ -126,6 +127,38 @@ fn what_is_newer_goes_before_it_comes() {
     assert!(s.tree().is_empty());
 }
 
+/// A file of a clock that went wrong stands below two later ones, which a power cut takes away. It looks later than both,
+/// and is no edit.
+#[test]
+fn what_a_wrong_clock_wrote_comes_back() {
+    for seed in 0..20 {
+        let mut s = Scenario::new(2);
+        s.world.devices[0].skew_ms = 80 * 86_400_000;
+        s.write(0, "file", 1);
+        s.settle();
+        s.unsynced(0);
+        s.world.devices[0].skew_ms = 0;
+        let shows = |s: &Scenario, device: usize, name: u64| {
+            let object = s.world.devices[device].disk.get(&path("file"));
+            object.and_then(|o| o.bytes()) == Some(bytes(name))
+        };
+        s.write(0, "file", 2);
+        while !shows(&s, 1, 2) {
+            assert!(s.world.happen());
+        }
+        s.write(1, "file", 3);
+        while !shows(&s, 0, 3) {
+            assert!(s.world.happen());
+        }
+        // Its record follows.
+        pass(&mut s, 100);
+        s.world.power_cut(0, &mut Rng::new(seed));
+        s.world.start(0);
+        s.settle();
+        assert_eq!(s.tree().get("file"), Some(&"file 3".to_owned()), "{seed}");
+    }
+}
+
 /// Lets things happen for so many of device 1's milliseconds.
 fn pass(s: &mut Scenario, ms: u64) {
     let end = s.world.now(1).mono_ms + ms;
@@ -160,7 +193,11 @@ fn a_disk_that_stays_full() {
 /// These tests notice when the rule is broken.
 #[test]
 fn they_notice_their_fault() {
-    let cases: [(&str, fn()); 3] = [
+    let cases: [(&str, fn()); 4] = [
+        (
+            "what is older than its record is not synced",
+            what_a_wrong_clock_wrote_comes_back,
+        ),
         (
             "a rename that failed is tried again",
             a_rename_from_a_folder_that_can_not_be_read,

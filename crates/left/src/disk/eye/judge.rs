@@ -16,7 +16,7 @@ use super::pool::{Done, Task};
 use super::run::{Eye, Recent};
 use super::sweep::Sweep;
 use crate::disk::hash::{self, HashError};
-use crate::disk::look::{Found, look_at};
+use crate::disk::look::{Found, look_at, open_regular_in};
 use crate::disk::near::Near;
 use crate::disk::sys::{self, Stat};
 use crate::disk::watch::When;
@@ -225,11 +225,26 @@ impl Eye {
             self.emit_file(path.clone(), stat.file, content);
             return;
         }
+        let then = record.and_then(|r| r.stat);
+        if then.is_some_and(|then| then.ctime > stat.file.ctime) {
+            self.settle_older(dir, path);
+        }
         let renamed = self.trusts_stats().then(|| self.renamed_from(path, stat));
         if let Some(content) = renamed.flatten() {
             self.emit_file(path.clone(), stat.file, content);
         } else {
             self.read_file(dir, path, record, stat, open);
+        }
+    }
+
+    /// The clock was set back since what stood at `path` before was written. Were a power cut to bring that
+    /// back, it would look later than all that was put there since, and so like an edit after the cut. So what
+    /// stands there now is made durable before anything is put over it. (Seldom: it may take long.)
+    fn settle_older(&self, dir: BorrowedFd<'_>, path: &RelPath) {
+        let file = open_regular_in(dir, path.name());
+        let synced = file.and_then(|(file, _)| file.sync_all());
+        if let Err(error) = synced.and_then(|()| Ok(sys::sync_dir(dir)?)) {
+            tracing::debug!(%path, %error, "not synced after the clock was set back");
         }
     }
 
