@@ -13,6 +13,8 @@ use crate::home::{Exit, UserError};
 
 /// As many files as it opens at once at most.
 const OPEN_FILES: u64 = 65_536;
+/// As many as it opens when many small files come: 4,096 without a name yet, and some for all else.
+const LIKELY_FILES: u64 = 5000;
 
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub(super) enum MachineCommand {
@@ -81,5 +83,17 @@ pub(super) fn raise_open_files() {
         };
         // Where it is refused it has to do with fewer.
         let _ = setrlimit(Resource::Nofile, raised);
+    }
+    make_room_for_files();
+}
+
+/// Has the system's table of this process' files grow to the length it will need. Later, with many threads,
+/// each time it doubles all who open a file wait until every processor has done something else (5 to 20 ms).
+fn make_room_for_files() {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let highest = limit.saturating_sub(1).min(LIKELY_FILES) as i32;
+    if let Ok(any) = std::fs::File::open("/") {
+        // It opens as well without.
+        let _ = rustix::io::fcntl_dupfd_cloexec(any, highest);
     }
 }

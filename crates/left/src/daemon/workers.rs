@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use left_core::conflict::is_copy;
 use left_core::entry::Kind;
 use left_core::path::RelPath;
-use left_core::plan::{Op, OpDone, OpError, OpId};
+use left_core::plan::{Op, OpId};
 
 use super::ask::Msg;
-use crate::disk::{Before, History, Pack, Root, Stage, apply_packed};
+use crate::disk::{self, Before, History, Pack, ReadyBatch, Root, Stage};
 use crate::store::{IndexReader, Unsynced};
 
 /// Conflict copies that are remembered from before.
@@ -21,7 +21,9 @@ const MAX_CONFLICTS: usize = 200;
 /// A batch for the applier.
 pub(super) type Ops = Vec<(OpId, Op)>;
 
-/// What the one thread works with that changes this share's folder.
+/// What the two threads work with that change this share's folder: while one puts a batch in place, the
+/// other makes the next one ready. So neither a disk that has to sync nor a processor rests meanwhile. (The
+/// engine has nothing to do with a path of which a result is still to come.)
 pub(super) struct Applying {
     pub(super) root: Arc<Root>,
     pub(super) stage: Arc<Stage>,
@@ -33,8 +35,8 @@ pub(super) struct Applying {
 }
 
 impl Applying {
-    /// Starts the thread: batches in order, each durable before its results are told. Ends when the
-    /// sender is dropped.
+    /// Starts them: batches in order, each durable before its results are told. They end when the sender
+    /// is dropped.
     pub(super) fn spawn(self) -> io::Result<(Sender<Ops>, JoinHandle<()>)> {
         let (ops_tx, ops_rx) = unbounded();
         let thread = std::thread::Builder::new().name("left-apply".into());
@@ -43,6 +45,34 @@ impl Applying {
     }
 
     fn run(&self, batches: &Receiver<Ops>) {
+        let (ready_tx, ready_rx) = bounded(0);
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("left-ready".into());
+            let spawned = thread.spawn_scoped(scope, move || self.make_ready(batches, &ready_tx));
+            match spawned {
+                // A receiver of its own: when this ends, the other does.
+                Ok(_) => self.put_in_place(ready_rx),
+                Err(error) => tracing::error!(%error, "no thread can be started"),
+            }
+        });
+    }
+
+    fn make_ready<'a>(&'a self, batches: &Receiver<Ops>, ready: &Sender<ReadyBatch<'a>>) {
+        while let Ok(mut ops) = batches.recv() {
+            // One set of fsyncs for all that waits already.
+            ops.extend(batches.try_iter().flatten());
+            // What peers told is durable before the folder shows it: else a power cut could leave what is
+            // there of it as an edit of ours.
+            let sync = || self.heard.sync();
+            let before = self.heard.any().then_some(&sync as Before<'_>);
+            let batch = disk::make_ready(&self.root, &self.stage, &self.pack, before, ops);
+            if ready.send(batch).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn put_in_place(&self, batches: Receiver<ReadyBatch<'_>>) {
         loop {
             let due = self.history.next_due();
             let next = match due {
@@ -50,10 +80,10 @@ impl Applying {
                 None => batches.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match next {
-                Ok(mut ops) => {
-                    // One set of fsyncs for all that waits already.
-                    ops.extend(batches.try_iter().flatten());
-                    if self.tx.send(Msg::Applied(self.apply(&ops))).is_err() {
+                Ok(batch) => {
+                    let (stage, history) = (&self.stage, &self.history);
+                    let done = disk::put_in_place(&self.root, stage, history, &self.pack, batch);
+                    if self.tx.send(Msg::Applied(done)).is_err() {
                         return;
                     }
                 }
@@ -67,15 +97,6 @@ impl Applying {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
-    }
-
-    fn apply(&self, ops: &[(OpId, Op)]) -> Vec<(OpId, Result<OpDone, OpError>)> {
-        // What peers told is durable before the folder shows it: else a power cut could leave what is
-        // there of it as an edit of ours.
-        let sync = || self.heard.sync();
-        let before = self.heard.any().then_some(&sync as Before<'_>);
-        let (stage, history) = (&self.stage, &self.history);
-        apply_packed(&self.root, stage, history, &self.pack, before, ops)
     }
 }
 

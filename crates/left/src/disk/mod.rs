@@ -24,7 +24,7 @@ mod sys;
 mod tests;
 mod watch;
 
-pub use apply::{Before, apply, apply_packed};
+pub use apply::{Before, ReadyBatch, apply, apply_packed, make_ready, put_in_place};
 pub use durable::{Cut, Durable};
 pub use eye::{DiskEye, EyeEvent, Hold, ManifestOut, ManifestSink, ScanIndex};
 pub use hash::{HashError, hash_file};

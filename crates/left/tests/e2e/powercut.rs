@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use left::disk::{Found, Root, hash_file};
 use left::store::IndexDb;
-use left_core::entry::Record;
+use left_core::entry::{Kind, Record};
 use left_core::index::{Cursor, Index};
 use left_core::path::RelPath;
 use left_core::version::DeviceId;
@@ -299,13 +299,17 @@ impl Bed {
     /// The user of `b` renamed `round N` to `old N`, `a` did the same, and the power was cut before it
     /// could record that: the very file (by its inode), whole, has its new name. Of that the index has not
     /// heard, or has recorded this very file there: a look tells what is gone last, and may end before.
-    /// No other file than those is ever renamed here.
+    /// No other file than those is ever renamed here. The folder goes with them.
     fn is_renamed(&self, root: &Root, ours: &IndexDb, path: &RelPath, record: &Record) -> bool {
         let old = String::from_utf8_lossy(path.as_bytes()).into_owned();
         let Some(rest) = old.strip_prefix("work/round ") else {
             return false;
         };
         let new = RelPath::new(format!("work/old {rest}")).unwrap();
+        if record.entry.node.kind() == Kind::Dir {
+            // What was in it went first; with the last of that the folder goes, in one batch.
+            return matches!(root.look(&new).unwrap(), Some(Found::Dir(_)));
+        }
         let heard = ours.get(&new).unwrap();
         let heard = heard.filter(|r| r.entry.node.is_live());
         let Some(Found::File(now, _)) = root.look(&new).unwrap() else {

@@ -8,6 +8,7 @@
 //! in history* in one step, so no crash leaves a user's bytes under a name that anybody would throw
 //! away.
 
+mod names;
 mod place;
 mod ready;
 mod simple;
@@ -29,7 +30,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::history::{Batch, History};
-use super::pack::Pack;
+use super::pack::{Pack, Turn};
 use super::rescue;
 use super::root::{ParentDir, Root};
 use super::stage::Stage;
@@ -81,6 +82,46 @@ pub(super) fn apply_over(
     run(root, stage, history, How::Packed(pack, junk), None, ops)
 }
 
+/// A batch of which all that it brings is durable, and of which no name was changed yet.
+pub struct ReadyBatch<'a> {
+    ops: Vec<(OpId, Op)>,
+    ready: Result<Vec<Ready>, String>,
+    /// Nothing of it is retired before all of it is done.
+    _turn: Turn<'a>,
+}
+
+/// The first half of [`apply_packed`]. While one batch is put in place the next can be made ready, if no
+/// operation of the one has to do with a path of the other.
+pub fn make_ready<'a>(
+    root: &Root,
+    stage: &Stage,
+    pack: &'a Pack,
+    before: Option<Before<'_>>,
+    ops: Vec<(OpId, Op)>,
+) -> ReadyBatch<'a> {
+    let turn = pack.turn();
+    let junk = HashSet::new();
+    let ready = ready_with(root, stage, How::Packed(pack, &junk), before, &ops);
+    ReadyBatch {
+        ops,
+        ready,
+        _turn: turn,
+    }
+}
+
+/// The second half: batches in the order in which they were made ready.
+pub fn put_in_place(
+    root: &Root,
+    stage: &Stage,
+    history: &History,
+    pack: &Pack,
+    batch: ReadyBatch<'_>,
+) -> Vec<(OpId, Result<OpDone, OpError>)> {
+    let junk = HashSet::new();
+    let how = How::Packed(pack, &junk);
+    place_with(root, stage, history, how, &batch.ops, batch.ready)
+}
+
 fn run(
     root: &Root,
     stage: &Stage,
@@ -89,30 +130,54 @@ fn run(
     before: Option<Before<'_>>,
     ops: &[(OpId, Op)],
 ) -> Vec<(OpId, Result<OpDone, OpError>)> {
+    let ready = ready_with(root, stage, how, before, ops);
+    place_with(root, stage, history, how, ops, ready)
+}
+
+/// Makes all ready. An error says why nothing may be done.
+fn ready_with(
+    root: &Root,
+    stage: &Stage,
+    how: How<'_>,
+    before: Option<Before<'_>>,
+    ops: &[(OpId, Op)],
+) -> Result<Vec<Ready>, String> {
     let (ready, before) = std::thread::scope(|scope| {
         let before = before.map(|before| scope.spawn(before));
         let ready = ready::ready(root, stage, how, ops);
         (ready, before.map(|b| b.join()))
     });
-    let failed = match before {
-        None | Some(Ok(Ok(()))) => None,
-        Some(Ok(Err(e))) => Some(e.to_string()),
-        Some(Err(_)) => Some("what goes before it ended in a panic".to_owned()),
+    match before {
+        None | Some(Ok(Ok(()))) => Ok(ready),
+        Some(Ok(Err(e))) => Err(e.to_string()),
+        Some(Err(_)) => Err("what goes before it ended in a panic".to_owned()),
+    }
+}
+
+fn place_with(
+    root: &Root,
+    stage: &Stage,
+    history: &History,
+    how: How<'_>,
+    ops: &[(OpId, Op)],
+    ready: Result<Vec<Ready>, String>,
+) -> Vec<(OpId, Result<OpDone, OpError>)> {
+    let ready = match ready {
+        Ok(ready) => ready,
+        Err(why) => {
+            let fail = |(id, _): &(OpId, Op)| (*id, Err(OpError::Io(why.clone())));
+            return ops.iter().map(fail).collect();
+        }
     };
-    if let Some(why) = failed {
-        let fail = |(id, _): &(OpId, Op)| (*id, Err(OpError::Io(why.clone())));
-        return ops.iter().map(fail).collect();
-    }
     crash_point!("files-synced");
-    let mut run = Run::new(root, stage, history, how);
-    let mut done = Vec::with_capacity(ops.len());
-    for ((id, op), ready) in ops.iter().zip(ready) {
-        run.waits = ready.waits;
-        done.push((*id, op, run.one(op, ready)));
+    if let How::Packed(pack, _) = how {
+        pack.names_wait(ready::folders_to_name(ops, &ready));
     }
+    let mut run = Run::new(root, stage, history, how);
+    let done = run.all(ops, ready);
     let unsynced = run.sync();
-    done.into_iter()
-        .map(|(id, op, result)| (id, finish(root, op, result, &unsynced)))
+    let all = ops.iter().zip(done);
+    all.map(|((id, op), result)| (*id, finish(root, op, result, &unsynced)))
         .collect()
 }
 
@@ -180,6 +245,26 @@ impl<'a> Run<'a> {
             kept: BTreeSet::new(),
             full: Vec::new(),
         }
+    }
+
+    fn all(&mut self, ops: &[(OpId, Op)], ready: Vec<Ready>) -> Vec<Result<Did, OpError>> {
+        let mut done = Vec::with_capacity(ops.len());
+        let (mut rest, mut ready) = (ops, ready.into_iter());
+        while !rest.is_empty() {
+            let plain = names::plain_ones(rest, ready.as_slice());
+            let (now, later) = rest.split_at(plain.max(1));
+            let named = names::name_all(self.root, &now[..plain], &ready.as_slice()[..plain]);
+            let mut named = named.into_iter();
+            for ((_, op), ready) in now.iter().zip(ready.by_ref()) {
+                self.waits = ready.waits;
+                done.push(match named.next().flatten() {
+                    Some(did) => Ok(did),
+                    None => self.one(op, ready),
+                });
+            }
+            rest = later;
+        }
+        done
     }
 
     fn one(&mut self, op: &Op, ready: Ready) -> Result<Did, OpError> {

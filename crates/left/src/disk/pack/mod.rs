@@ -8,12 +8,13 @@
 mod block;
 mod order;
 mod read;
+mod turns;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use left_core::entry::Node;
 use left_core::path::RelPath;
@@ -24,6 +25,8 @@ use block::Inode;
 pub(crate) use block::Item;
 pub(crate) use order::Order;
 pub(crate) use read::Packs;
+pub(crate) use turns::Turn;
+use turns::Turns;
 
 use super::inner::Inner;
 use super::root::Root;
@@ -45,8 +48,7 @@ const HARD: Fill = Fill {
 pub struct Pack {
     dir: Inner,
     order: Order,
-    /// Taken to read while a batch is under way: what is sealed holds whole batches only.
-    turn: RwLock<()>,
+    turns: Turns,
     state: Mutex<State>,
 }
 
@@ -132,7 +134,7 @@ impl Pack {
         Ok(Pack {
             dir,
             order,
-            turn: RwLock::new(()),
+            turns: Turns::default(),
             state: Mutex::new(state),
         })
     }
@@ -143,9 +145,9 @@ impl Pack {
         state.before.all || state.fill().reaches(SOFT)
     }
 
-    /// Before a checkpoint: what is packed from now on outlives it. Waits for the batch under way.
+    /// Before a checkpoint: what is packed from now on outlives it. Waits for the batches under way.
     pub fn seal(&self) {
-        let _turn = self.turn.write().unwrap_or_else(PoisonError::into_inner);
+        let _closed = self.turns.close();
         let mut state = self.lock();
         let current = state.current.take();
         let broken = std::mem::take(&mut state.broken);
@@ -189,8 +191,8 @@ impl Pack {
     }
 
     /// To be held while a batch is under way.
-    pub(crate) fn turn(&self) -> RwLockReadGuard<'_, ()> {
-        self.turn.read().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn turn(&self) -> Turn<'_> {
+        self.turns.take()
     }
 
     pub(crate) fn order(&self) -> Order {
@@ -263,18 +265,15 @@ impl Pack {
         let now = &mut state.now;
         now.fill.items += items.len();
         now.fill.bytes += len;
-        for (item, _) in items {
-            match item.node {
-                Node::File { .. } => {
-                    now.inodes.insert(item.inode.ino);
-                }
-                Node::Dir { .. } => {
-                    now.dirs.insert(item.path.parent());
-                }
-                _ => {}
-            }
-        }
+        let files = items.iter().map(|(item, _)| item);
+        let files = files.filter(|item| matches!(item.node, Node::File { .. }));
+        now.inodes.extend(files.map(|item| item.inode.ino));
         Ok(())
+    }
+
+    /// In these folders others are to be made, right now, whose names wait for the next checkpoint.
+    pub(crate) fn names_wait(&self, dirs: impl Iterator<Item = Option<RelPath>>) {
+        self.lock().now.dirs.extend(dirs);
     }
 
     /// Waits until all that was appended is on the disk. After an error nothing more goes to that file.
