@@ -15,4 +15,5 @@ mod reuse;
 mod slow;
 mod small;
 mod speed;
+mod store;
 mod swarm;
