@@ -11,6 +11,7 @@
 mod names;
 mod place;
 mod ready;
+mod run;
 mod simple;
 #[cfg(test)]
 mod tests;
@@ -19,20 +20,20 @@ mod undo;
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Mutex;
 
 use left_core::entry::{FileStat, Kind};
 use left_core::path::RelPath;
 use left_core::plan::{Expect, Op, OpDone, OpError, OpId, StageName};
 use ready::{How, Ready};
+use run::Run;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::history::{Batch, History};
+use super::history::History;
 use super::pack::{Pack, Turn};
-use super::rescue;
-use super::root::{ParentDir, Root};
+use super::root::Root;
 use super::stage::Stage;
 use super::sys::{self, Naming, Stat};
 
@@ -46,7 +47,7 @@ pub fn apply(
     history: &History,
     ops: &[(OpId, Op)],
 ) -> Vec<(OpId, Result<OpDone, OpError>)> {
-    run(root, stage, history, How::Each, None, ops)
+    do_all(root, stage, history, How::Each, None, ops)
 }
 
 /// What has to be done before a batch changes any name, done while it is made ready.
@@ -65,7 +66,7 @@ pub fn apply_packed(
     // Nothing of a batch is retired before all of it is done.
     let _turn = pack.turn();
     let junk = HashSet::new();
-    run(root, stage, history, How::Packed(pack, &junk), before, ops)
+    do_all(root, stage, history, How::Packed(pack, &junk), before, ops)
 }
 
 /// Like [`apply_packed`], but what is replaced and has one of these inodes is thrown away.
@@ -79,7 +80,7 @@ pub(super) fn apply_over(
 ) -> Vec<(OpId, Result<OpDone, OpError>)> {
     // See [`apply_packed`].
     let _turn = pack.turn();
-    run(root, stage, history, How::Packed(pack, junk), None, ops)
+    do_all(root, stage, history, How::Packed(pack, junk), None, ops)
 }
 
 /// A batch of which all that it brings is durable, and of which no name was changed yet.
@@ -122,7 +123,7 @@ pub fn put_in_place(
     place_with(root, stage, history, how, &batch.ops, batch.ready)
 }
 
-fn run(
+fn do_all(
     root: &Root,
     stage: &Stage,
     history: &History,
@@ -210,232 +211,6 @@ struct Fresh {
     scratch: bool,
     /// A file that has no name in the stage, and how it gets one.
     unnamed: Option<(File, Naming)>,
-}
-
-/// The state of one batch.
-struct Run<'a> {
-    root: &'a Root,
-    stage: &'a Stage,
-    history: &'a History,
-    how: How<'a>,
-    /// The operation at hand needs no sync.
-    waits: bool,
-    batch: Option<Batch>,
-    /// What is moved away now need not be kept.
-    dropping: bool,
-    /// Batches that could take no more because names collided.
-    full: Vec<Batch>,
-    /// Folders of the share with changed names.
-    touched: BTreeSet<Option<RelPath>>,
-    /// Folders of the history with new names: which batch, and where in it.
-    kept: BTreeSet<(usize, Option<RelPath>)>,
-}
-
-impl<'a> Run<'a> {
-    fn new(root: &'a Root, stage: &'a Stage, history: &'a History, how: How<'a>) -> Self {
-        Run {
-            root,
-            stage,
-            history,
-            how,
-            waits: false,
-            batch: None,
-            dropping: false,
-            touched: BTreeSet::new(),
-            kept: BTreeSet::new(),
-            full: Vec::new(),
-        }
-    }
-
-    fn all(&mut self, ops: &[(OpId, Op)], ready: Vec<Ready>) -> Vec<Result<Did, OpError>> {
-        let mut done = Vec::with_capacity(ops.len());
-        let (mut rest, mut ready) = (ops, ready.into_iter());
-        while !rest.is_empty() {
-            let plain = names::plain_ones(rest, ready.as_slice());
-            let (now, later) = rest.split_at(plain.max(1));
-            let named = names::name_all(self.root, &now[..plain], &ready.as_slice()[..plain]);
-            let mut named = named.into_iter();
-            for ((_, op), ready) in now.iter().zip(ready.by_ref()) {
-                self.waits = ready.waits;
-                done.push(match named.next().flatten() {
-                    Some(did) => Ok(did),
-                    None => self.one(op, ready),
-                });
-            }
-            rest = later;
-        }
-        done
-    }
-
-    fn one(&mut self, op: &Op, ready: Ready) -> Result<Did, OpError> {
-        if let Some(error) = ready.failed {
-            return Err(error);
-        }
-        match op {
-            Op::Place {
-                path,
-                node,
-                staged,
-                expect,
-                loser,
-            } => {
-                let staged = staged.as_ref().zip(ready.staged);
-                place::place(self, path, node, staged, expect, loser.as_ref())
-            }
-            Op::SetMeta { path, node, expect } => simple::set_meta(self, path, node, expect),
-            Op::Remove { path, expect } => simple::remove(self, path, expect),
-            Op::Drop { path, expect } => {
-                self.dropping = true;
-                let done = simple::remove(self, path, expect);
-                self.dropping = false;
-                done
-            }
-            Op::Move {
-                from,
-                expect,
-                to,
-                node,
-            } => simple::move_file(self, from, expect, to, node),
-        }
-    }
-
-    fn parent(&self, path: &RelPath) -> Result<ParentDir<'a>, OpError> {
-        self.root.parent_of(path).map_err(|e| match e {
-            e if sys::is_absent(e) => OpError::NoParent,
-            e => op_error(path, e),
-        })
-    }
-
-    /// Does `work` with the folder in history for `path`, in which the name is free; once more in a new
-    /// batch, where somebody removed that folder meanwhile. Each `work` looks at what it finds.
-    fn with_slot<T>(
-        &mut self,
-        path: &RelPath,
-        mut work: impl FnMut(&mut Self, BorrowedFd<'_>) -> Result<T, OpError>,
-    ) -> Result<T, OpError> {
-        let slot = self.slot(path)?;
-        let done = work(self, slot.as_fd());
-        if done.is_ok() || !sys::is_removed(&slot) {
-            return done;
-        }
-        self.full.extend(self.batch.take());
-        let slot = self.slot(path)?;
-        work(self, slot.as_fd())
-    }
-
-    /// The folder in history for `path`, with the name free in it.
-    fn slot(&mut self, path: &RelPath) -> Result<OwnedFd, OpError> {
-        let other = self.dropping;
-        if let Some(batch) = self.batch.take_if(|b| b.is_dropped() != other) {
-            self.full.push(batch);
-        }
-        for _ in 0..2 {
-            let batch = match self.batch.take() {
-                Some(batch) => batch,
-                None => self
-                    .history
-                    .batch(self.dropping)
-                    .map_err(|e| io_op_error(path, &e))?,
-            };
-            let slot = batch.slot(self.root, path);
-            match slot.map_err(|e| io_op_error(path, &e))? {
-                Some(dir) => {
-                    self.batch = Some(batch);
-                    return Ok(dir);
-                }
-                None => self.full.push(batch),
-            }
-        }
-        Err(OpError::Io(format!("no room in history for {path}")))
-    }
-
-    /// Notes that the slot of `path` holds a user's bytes now.
-    fn keep(&mut self, path: &RelPath, stat: FileStat) {
-        if let Some(batch) = &mut self.batch {
-            batch.keep(path.clone(), stat);
-        }
-        if self.waits {
-            return;
-        }
-        let batch = self.full.len();
-        let mut at = path.parent();
-        while let Some(dir) = at {
-            at = dir.parent();
-            self.kept.insert((batch, Some(dir)));
-        }
-        self.kept.insert((batch, None));
-    }
-
-    fn touch(&mut self, path: &RelPath) {
-        if !self.waits {
-            self.touched.insert(path.parent());
-        }
-    }
-
-    /// Whether what was replaced is worth nothing.
-    fn is_junk(&self, replaced: &Stat) -> bool {
-        matches!(self.how, How::Packed(_, junk) if junk.contains(&replaced.file.ino))
-    }
-
-    /// Syncs every folder touched; returns those where it failed.
-    fn sync(mut self) -> BTreeSet<Option<RelPath>> {
-        crash_point!("folders-unsynced");
-        if let How::Packed(pack, _) = self.how {
-            let above = self.touched.iter();
-            let above: Vec<_> = above
-                .flat_map(|dir| pack.unsynced_above(dir.as_ref()))
-                .collect();
-            self.touched.extend(above);
-        }
-        let all: Vec<Option<RelPath>> = self.touched.into_iter().collect();
-        let failed = Mutex::new(BTreeSet::new());
-        ready::sync_in_parallel(&all, |_, dir| {
-            let synced = match self.root.open_dir(dir.as_ref()) {
-                Ok(fd) => sys::sync_dir(&fd),
-                Err(e) => Err(e),
-            };
-            match synced {
-                // Removed since, by a later operation or the user: nothing to make durable.
-                Ok(()) => {}
-                Err(e) if sys::is_absent(e) => {}
-                Err(_) => {
-                    lock(&failed).insert(dir.clone());
-                }
-            }
-        });
-        crash_point!("folders-synced");
-        if let How::Packed(pack, _) = self.how {
-            let failed = lock(&failed);
-            pack.names_synced(all.iter().filter(|dir| !failed.contains(*dir)));
-        }
-        self.full.extend(self.batch.take());
-        for (batch, dir) in &self.kept {
-            let Some(batch) = self.full.get(*batch) else {
-                continue;
-            };
-            let fd = match dir {
-                None => rescue::open_sub(batch.dir(), b"."),
-                Some(dir) => self
-                    .root
-                    .parent_beneath(batch.dir(), dir)
-                    .and_then(|p| rescue::open_sub(p, dir.name())),
-            };
-            match fd.and_then(sys::sync_dir) {
-                Ok(()) => {}
-                // Somebody removed it since.
-                Err(e) if sys::is_absent(e) => {}
-                Err(error) => tracing::warn!(%error, "the history could not be synced to disk"),
-            }
-        }
-        if !self.full.is_empty() && !self.kept.is_empty() {
-            let _ = sys::sync_dir(self.history.dir());
-        }
-        crash_point!("history-synced");
-        for batch in self.full {
-            self.history.seal(batch);
-        }
-        failed.into_inner().unwrap_or_else(|e| e.into_inner())
-    }
 }
 
 /// Takes the last look: the stats are what the next scan would see, but only where what stands there

@@ -9,8 +9,9 @@ use rustix::fs::{self, AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use super::ready::Staged;
+use super::run::Run;
 use super::undo::{self, Undone};
-use super::{Did, Fresh, Run, came_out, io_op_error, is_expected, op_error, simple, with_access};
+use super::{Did, Fresh, came_out, io_op_error, is_expected, op_error, simple, with_access};
 use crate::disk::rescue;
 use crate::disk::sys;
 

@@ -8,8 +8,9 @@ use left_core::plan::{Expect, OpError};
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::run::Run;
 use super::undo::{self, Undone};
-use super::{Did, Run, came_out, io_op_error, is_expected, op_error, with_access};
+use super::{Did, came_out, io_op_error, is_expected, op_error, with_access};
 use crate::disk::sys::{self, Stat};
 
 /// Sets mode and mtime of what stands there.

@@ -7,7 +7,8 @@ use left_core::path::RelPath;
 use rustix::fs::{self, AtFlags, FileType};
 use rustix::io::Errno;
 
-use super::{Fresh, Run, is_same};
+use super::run::Run;
+use super::{Fresh, is_same};
 use crate::disk::rescue;
 use crate::disk::sys;
 
