@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use left_core::entry::Node;
 use left_core::path::RelPath;
+use left_core::plan::StageName;
 
 use super::Work;
 use crate::disk::history::{Batch, History};
@@ -13,17 +14,28 @@ use crate::disk::stage::Stage;
 use crate::disk::sys;
 
 impl Work<'_> {
-    /// Puts such contents into the history, under their paths.
+    /// Puts such contents into the history, under their paths. What is in the history is whole, also after the
+    /// next cut: so all lie in the stage first, and on the disk, before any gets its name.
     pub(super) fn keep(&mut self, lost: Vec<(RelPath, Node)>) {
+        if lost.is_empty() {
+            return;
+        }
+        let staged = lost.into_iter().map(|(path, node)| {
+            let staged = self.stage_lost(&node);
+            (path, staged)
+        });
+        let staged: Vec<_> = staged.collect();
+        let synced = self.root.sync_disk();
         let mut shelf = Shelf {
             root: self.root,
             stage: self.stage,
             history: self.history,
             batch: None,
         };
-        for (path, node) in lost {
-            let bytes = self.wanted(&node).ok_or_else(super::damaged);
-            match bytes.and_then(|bytes| shelf.put(&path, &node, &bytes)) {
+        for (path, name) in staged {
+            let synced = synced.as_ref().map_err(|e| io::Error::from(e.kind()));
+            let put = synced.and_then(|()| shelf.put(&path, &name?));
+            match put {
                 Ok(()) => self.done.kept += 1,
                 Err(error) => {
                     tracing::warn!(%path, %error, "what a power cut took back is in a pack, and not in the history");
@@ -33,9 +45,21 @@ impl Work<'_> {
         }
         shelf.close();
     }
+
+    fn stage_lost(&self, node: &Node) -> io::Result<StageName> {
+        let bytes = self.wanted(node).ok_or_else(super::damaged)?;
+        let name = self.stage.unique_name();
+        let mut file = self.stage.create(&name)?;
+        file.write_all(&bytes)?;
+        if let Node::File { mode, mtime, .. } = node {
+            sys::chmod(&file, *mode)?;
+            sys::set_mtime_open(&file, *mtime)?;
+        }
+        Ok(name)
+    }
 }
 
-/// Writes files into the history.
+/// Names files in the history.
 struct Shelf<'a> {
     root: &'a Root,
     stage: &'a Stage,
@@ -44,18 +68,10 @@ struct Shelf<'a> {
 }
 
 impl Shelf<'_> {
-    fn put(&mut self, path: &RelPath, node: &Node, bytes: &[u8]) -> io::Result<()> {
+    fn put(&mut self, path: &RelPath, staged: &StageName) -> io::Result<()> {
         let slot = self.slot(path)?;
-        // By way of the stage: what is in the history is whole.
-        let name = self.stage.unique_name();
-        let mut file = self.stage.create(&name)?;
-        file.write_all(bytes)?;
-        if let Node::File { mode, mtime, .. } = node {
-            sys::chmod(&file, *mode)?;
-            sys::set_mtime_open(&file, *mtime)?;
-        }
         self.stage.with(|stage| {
-            let from = name.0.as_bytes();
+            let from = staged.0.as_bytes();
             Ok(self
                 .root
                 .renamer
