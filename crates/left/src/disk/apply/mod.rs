@@ -47,7 +47,7 @@ pub fn apply(
     history: &History,
     ops: &[(OpId, Op)],
 ) -> Vec<(OpId, Result<OpDone, OpError>)> {
-    do_all(root, stage, history, How::Each, None, ops)
+    do_all(root, stage, history, How::Each, ops)
 }
 
 /// What has to be done before a batch changes any name, done while it is made ready.
@@ -63,10 +63,8 @@ pub fn apply_packed(
     before: Option<Before<'_>>,
     ops: &[(OpId, Op)],
 ) -> Vec<(OpId, Result<OpDone, OpError>)> {
-    // Nothing of a batch is retired before all of it is done.
-    let _turn = pack.turn();
-    let junk = HashSet::new();
-    do_all(root, stage, history, How::Packed(pack, &junk), before, ops)
+    let batch = make_ready(root, stage, pack, before, ops.to_vec());
+    put_in_place(root, stage, history, pack, batch)
 }
 
 /// Like [`apply_packed`], but what is replaced and has one of these inodes is thrown away.
@@ -78,16 +76,16 @@ pub(super) fn apply_over(
     junk: &HashSet<u64>,
     ops: &[(OpId, Op)],
 ) -> Vec<(OpId, Result<OpDone, OpError>)> {
-    // See [`apply_packed`].
+    // Nothing of a batch is retired before all of it is done.
     let _turn = pack.turn();
-    do_all(root, stage, history, How::Packed(pack, junk), None, ops)
+    do_all(root, stage, history, How::Packed(pack, junk), ops)
 }
 
 /// A batch of which all that it brings is durable, and of which no name was changed yet.
 pub struct ReadyBatch<'a> {
     ops: Vec<(OpId, Op)>,
     ready: Result<Vec<Ready>, String>,
-    /// Nothing of it is retired before all of it is done.
+    /// See [`apply_over`].
     _turn: Turn<'a>,
 }
 
@@ -128,10 +126,9 @@ fn do_all(
     stage: &Stage,
     history: &History,
     how: How<'_>,
-    before: Option<Before<'_>>,
     ops: &[(OpId, Op)],
 ) -> Vec<(OpId, Result<OpDone, OpError>)> {
-    let ready = ready_with(root, stage, how, before, ops);
+    let ready = ready_with(root, stage, how, None, ops);
     place_with(root, stage, history, how, ops, ready)
 }
 

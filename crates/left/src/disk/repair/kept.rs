@@ -1,6 +1,6 @@
 //! What can not be brought back to where it stood: its bytes go to the history.
 
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 
 use left_core::entry::Node;
@@ -47,10 +47,8 @@ impl Work<'_> {
     }
 
     fn stage_lost(&self, node: &Node) -> io::Result<StageName> {
-        let bytes = self.wanted(node).ok_or_else(super::damaged)?;
-        let name = self.stage.unique_name();
-        let mut file = self.stage.create(&name)?;
-        file.write_all(&bytes)?;
+        let content = node.content().ok_or_else(super::damaged)?;
+        let (name, file) = self.stage_content(content)?;
         if let Node::File { mode, mtime, .. } = node {
             sys::chmod(&file, *mode)?;
             sys::set_mtime_open(&file, *mtime)?;

@@ -5,6 +5,7 @@
 //! the meantime shows by its times and stays.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
 use std::io;
 use std::io::Write;
 
@@ -242,7 +243,7 @@ impl Work<'_> {
             let staged = match fix.node.content() {
                 None => None,
                 Some(content) => match self.stage_content(content) {
-                    Ok(name) => Some(name),
+                    Ok((name, _)) => Some(name),
                     Err(error) => {
                         tracing::warn!(path = %fix.path, %error, "not repaired from a pack");
                         self.done.failed += 1;
@@ -288,14 +289,15 @@ impl Work<'_> {
         self.keep(overwritten);
     }
 
-    fn stage_content(&self, content: ContentId) -> io::Result<StageName> {
+    fn stage_content(&self, content: ContentId) -> io::Result<(StageName, File)> {
         let told = self.contents.get(&content);
         let told = told.and_then(|n| self.packs.items.get(*n));
         let bytes = told.and_then(|told| self.packs.content(told));
         let bytes = bytes.ok_or_else(damaged)?;
         let name = self.stage.unique_name();
-        self.stage.create(&name)?.write_all(&bytes)?;
-        Ok(name)
+        let mut file = self.stage.create(&name)?;
+        file.write_all(&bytes)?;
+        Ok((name, file))
     }
 
     /// Removes what is left of our own files from the history: they were on their way through it when
