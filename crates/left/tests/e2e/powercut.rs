@@ -16,7 +16,7 @@ use std::time::Duration;
 use left::disk::{Found, Root, hash_file};
 use left::store::IndexDb;
 use left_core::entry::{Kind, Record};
-use left_core::index::{Cursor, Index, Txn};
+use left_core::index::{Cursor, Index};
 use left_core::path::RelPath;
 use left_core::version::DeviceId;
 use serde_json::Value;
@@ -490,45 +490,6 @@ fn announced_edits_come_back() {
         bed.is_whole(&bed.b.share.join(".left/history"), "the history of b");
         bed.is_all_there();
     }
-}
-
-/// Something that was written under a clock that was wrong, and is put right by now, looks later than all that comes
-/// after it. What a user puts over it is made durable by the look at it: no cut brings the older one back.
-#[test]
-fn what_is_put_over_something_later_is_durable() {
-    let Some(mut bed) = Bed::new(2) else {
-        return;
-    };
-    let path = bed.a.share.join("own");
-    fs::write(&path, bed.log.content("wrong clock", 5000, false)).unwrap();
-    settle(&[&bed.a, &bed.b]);
-    bed.a.stop();
-    let index = bed.a.share.join(".left/index.db");
-    let (mut index, _) = IndexDb::open(&index, id(&bed.a)).unwrap();
-    let key = RelPath::new("own").unwrap();
-    let mut stat = index.get(&key).unwrap().unwrap().stat.unwrap();
-    stat.ctime.secs += 1000;
-    let touch = vec![(key, stat)];
-    let txn = Txn {
-        touch,
-        ..Txn::default()
-    };
-    index.commit(txn).unwrap();
-    drop(index);
-    // Not by a rename or in place: then the file system would write it out by itself.
-    let content = bed.log.content("right clock", 6000, true);
-    fs::remove_file(&path).unwrap();
-    fs::write(&path, &content).unwrap();
-    bed.a.start(&["up"]);
-    let theirs = bed.b.share.join("own");
-    until("the peer has it", || {
-        fs::read(&theirs).is_ok_and(|found| found == content)
-    });
-    let pid = bed.a.pid();
-    bed.image.cut(|| kill(pid));
-    bed.a.kill9();
-    bed.image.restart("writeback");
-    assert!(fs::read(&path).unwrap() == content, "it was not durable");
 }
 
 /// A cut at a random moment while so many small files are being put in place, with nobody in reach
